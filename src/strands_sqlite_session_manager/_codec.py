@@ -1,0 +1,209 @@
+"""Strands' values to and from the text and bytes of a row.
+
+JSON that SQLite and people can read, and back to exactly what it was. What JSON has no form for is written as an
+object with the single key `__encoded__`, holding a list of a kind and its arguments:
+
+* `["bytes", "<base64>"]`: bytes, where the table has no column for them
+* `["attachment", offset, length]`: bytes that lie in the row's `attachments` column
+* `["float", "nan" | "inf" | "-inf"]`: a number that strict JSON lacks
+* `["dict", [[key, value], ...]]`: an object that itself has a key `__encoded__`
+
+As in Strands' own managers, tuples come back as lists, and keys of objects as strings.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+from strands.types.session import SessionMessage
+
+_MARK = "__encoded__"
+_MARK_IN_JSON = f'"{_MARK}"'
+
+_FORMAT: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
+_to_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, **_FORMAT).encode
+_to_ascii_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, **_FORMAT).encode
+_from_json: Callable[[str], Any] = json.JSONDecoder().decode
+
+_UNENCODABLE = (TypeError, ValueError, RecursionError)
+_UNDECODABLE = (TypeError, ValueError, RecursionError, LookupError)
+
+
+def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None = None) -> str:
+    """Return the JSON text of a value.
+
+    Args:
+        value: Value to store. It is not changed.
+        name: What the value is, the start of the place that an error names.
+        attachments: Where to put the bytes in it; they are written into the text if there is no such list.
+
+    Returns:
+        JSON that UTF-8 can hold.
+
+    Raises:
+        SessionException: If the value is no dictionary or holds something that has no JSON form.
+    """
+    if not isinstance(value, dict):
+        raise SessionException(f"{name}: a dictionary is needed, not {type(value).__name__}")
+    try:
+        text = _to_json(value)
+    except _UNENCODABLE:
+        text = None
+    if text is None or _MARK_IN_JSON in text:
+        path: list[Any] = [name]
+        try:
+            value = _encodable(value, path, attachments)
+            text = _to_json(value)
+        except RecursionError:
+            raise SessionException(f"{_place(path[:6])}…: nested too deeply, or holding itself") from None
+        except _UNENCODABLE as error:
+            raise SessionException(f"{_place(path)}: {error}") from error
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # A lone surrogate, which UTF-8 cannot hold but the escape \\udXXX can.
+            text = _to_ascii_json(value)
+    return text
+
+
+def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> Any:
+    """Return a copy of a value that strict JSON can hold. When it raises, `path` leads to what it cannot."""
+    if isinstance(value, dict):
+        copy: dict[Any, Any] = {}
+        for key, item in value.items():
+            path.append(key)
+            if not isinstance(key, (str, int, float, type(None))):
+                raise TypeError(f"a {type(key).__name__} cannot be the key of a JSON object")
+            copy[key] = _encodable(item, path, attachments)
+            path.pop()
+        return {_MARK: ["dict", list(copy.items())]} if _MARK in copy else copy
+    if isinstance(value, (list, tuple)):
+        items = []
+        for index, item in enumerate(value):
+            path.append(index)
+            items.append(_encodable(item, path, attachments))
+            path.pop()
+        return items
+    if isinstance(value, bytes):
+        if attachments is None:
+            return {_MARK: ["bytes", base64.b64encode(value).decode()]}
+        attachments.append(value)
+        return {_MARK: ["attachment", sum(map(len, attachments[:-1])), len(value)]}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_MARK: ["float", float.__repr__(value)]}
+    if isinstance(value, int):
+        int.__repr__(value)  # raises beyond sys.get_int_max_str_digits(), as reading it back would
+        return value
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"a value of type {type(value).__name__} cannot be stored as JSON")
+
+
+def _place(path: list[Any]) -> str:
+    """Return a path as a person writes it: `message.content[0].text`."""
+    return str(path[0]) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[1:])
+
+
+def decode(text: str, table: str, key: tuple[Any, ...], attachments: bytes | None = None) -> dict[str, Any]:
+    """Return the value of a JSON text that `encode` made or a person edited.
+
+    Args:
+        text: The text.
+        table: Table of the row it is from.
+        key: Primary key of that row.
+        attachments: The row's bytes.
+
+    Returns:
+        The value.
+
+    Raises:
+        SessionException: If the text is damaged. It names the table and the key.
+    """
+    try:
+        if _MARK_IN_JSON in text:
+            value = json.loads(text, object_hook=lambda item: _restored(item, attachments or b""))
+        else:
+            value = _from_json(text)
+    except _UNDECODABLE as error:
+        raise SessionException(f"{table} {key}: damaged JSON in the database: {error}") from error
+    if not isinstance(value, dict):
+        raise SessionException(f"{table} {key}: damaged JSON in the database: not an object")
+    return value
+
+
+def _restored(item: dict[str, Any], attachments: bytes) -> Any:
+    """Return what an object of the JSON stands for: mostly itself."""
+    if _MARK not in item:
+        return item
+    kind, *arguments = item[_MARK]
+    if kind == "attachment":
+        offset, length = arguments
+        if not 0 <= offset <= offset + length <= len(attachments):
+            raise ValueError("an attachment is missing")
+        return attachments[offset : offset + length]
+    return _FROM_MARK[kind](*arguments)
+
+
+_FROM_MARK: dict[str, Callable[..., Any]] = {
+    "bytes": lambda text: base64.b64decode(text, validate=True),
+    "float": float,
+    "dict": dict,
+}
+
+
+def encode_message(session_message: SessionMessage) -> tuple[str, str | None, bytes | None]:
+    """Return the columns `message`, `redact_message` and `attachments` of a message.
+
+    Args:
+        session_message: Message to store. It is not changed.
+
+    Raises:
+        SessionException: If the message lacks its role or content, or holds something that has no JSON form.
+    """
+    attachments: list[bytes] = []
+    message = _encode_content(session_message.message, "message", attachments)
+    redact_message = session_message.redact_message
+    redact_text = None if redact_message is None else _encode_content(redact_message, "redact_message", attachments)
+    return message, redact_text, b"".join(attachments) if attachments else None
+
+
+def _encode_content(message: Message, name: str, attachments: list[bytes]) -> str:
+    text = encode(message, name, attachments)
+    if "role" not in message or "content" not in message:
+        raise SessionException(f"{name}: a message needs a role and content")
+    return text
+
+
+def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> SessionMessage:
+    """Return the message of a row.
+
+    Args:
+        row: The columns message_id, message, redact_message, attachments, created_at and updated_at.
+        session_id: Id of the message's session.
+        agent_id: Id of the message's agent.
+
+    Raises:
+        SessionException: If the row is damaged. It names the table and the key.
+    """
+    message_id, text, redact_text, attachments, created_at, updated_at = row
+    key = (session_id, agent_id, message_id)
+    return SessionMessage(
+        message=_decode_content(text, key, attachments),
+        message_id=message_id,
+        redact_message=None if redact_text is None else _decode_content(redact_text, key, attachments),
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:
+    message = decode(text, "messages", key, attachments)
+    # Strands reads both without asking (`RepositorySessionManager._fix_broken_tool_use`).
+    if "role" not in message or "content" not in message:
+        raise SessionException(f"messages {key}: damaged JSON in the database: a message needs a role and content")
+    return cast(Message, message)

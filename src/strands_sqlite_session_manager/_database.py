@@ -1,0 +1,313 @@
+"""Connections to a session database: opening, sharing, transactions and errors.
+
+Every holder of a `Database` on the same file and settings shares one pool of connections. A connection belongs to a
+call only while the call runs and then goes back, so there are as many connections as calls that ever ran at once,
+however many managers and threads come and go. (One connection a thread, the usual way, would open and close one for
+every `agent("…")`, because Strands runs each in a fresh thread.)
+"""
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import threading
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from strands.types.exceptions import SessionException
+
+from . import _schema
+
+DB_PATH_VARIABLE = "STRANDS_SQLITE_DB_PATH"
+DEFAULT_DB_PATH = "sessions.db"
+IN_MEMORY = ":memory:"
+
+Parameters = Sequence[Any]
+Synchronous = Literal["NORMAL", "FULL"]
+_Result = TypeVar("_Result")
+
+# What SQLite says (https://sqlite.org/rescode.html), matched by text because Python 3.10 has no error codes, and
+# what a person can do about it.
+_ADVICE = (
+    ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
+    ("disk is full", "free some space and try again; what was stored before is unharmed"),
+    ("readonly", "the file or its directory cannot be written to; check owner and permissions"),
+    ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
+    ("disk I/O error", "the file system failed; check the disk and the system's log"),
+    ("not a database", "the file is something else, or encrypted; choose a different path"),
+    ("malformed", "the file is damaged; restore a backup, or salvage it with the `.recover` command of sqlite3"),
+)
+
+
+class Database:
+    """A database as its holders see it: three calls, each atomic, from any thread and after any fork.
+
+    Args:
+        db_path: Path of the file; None means the environment variable `STRANDS_SQLITE_DB_PATH`, else `sessions.db`
+            in the working directory; ":memory:" is a private database that lives as long as this object.
+        synchronous: "NORMAL" or "FULL" (https://sqlite.org/pragma.html#pragma_synchronous).
+        busy_timeout: Seconds to wait for another connection's lock.
+
+    Raises:
+        SessionException: If the database cannot be opened or is not ours to use.
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self, db_path: str | os.PathLike[str] | None, *, synchronous: Synchronous, busy_timeout: float):
+        """Open the database, creating it if it does not exist."""
+        path = os.fspath(db_path) if db_path is not None else os.environ.get(DB_PATH_VARIABLE) or DEFAULT_DB_PATH
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValueError(f"synchronous={synchronous!r}: must be 'NORMAL' or 'FULL'")
+        # SQLite counts milliseconds in a C int.
+        if not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout < 2**31 / 1000:
+            raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
+        self._pool: _Pool | None = _pool_for(path, synchronous, busy_timeout)
+        self.path = self._pool.path
+
+    def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+        return self._live_pool().run(_query, sql, parameters)
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run one statement that writes and return the number of rows that it changed."""
+        return self._live_pool().run_exclusively(_execute, sql, parameters)
+
+    def transaction(self, statements: Iterable[tuple[str, Parameters]]) -> list[int]:
+        """Run statements that write, all or none, and return the number of rows that each changed."""
+        return self._live_pool().run_exclusively(_transaction, list(statements))
+
+    def truncate_log(self) -> bool:
+        """Copy the write-ahead log into the file and empty it, so that nothing overwritten is left in either.
+
+        Returns:
+            False if readers on other connections kept it from being emptied within the busy timeout.
+        """
+        return self._live_pool().run_exclusively(_truncate_log)
+
+    def close(self) -> None:
+        """Let go of the connections; the last holder's closes them. Closing twice is fine."""
+        self._pool = None
+
+    def _live_pool(self) -> "_Pool":
+        pool = self._pool
+        if pool is None:
+            raise SessionException(f"{self.path}: used after it was closed")
+        return pool
+
+
+def _query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> int:
+    # One statement outside a transaction is a transaction of its own, and SQLite takes the write lock before it
+    # reads anything for it; a BEGIN IMMEDIATE around it would only add two statements.
+    return connection.execute(sql, parameters).rowcount
+
+
+def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Parameters]]) -> list[int]:
+    # Whatever is raised before the COMMIT, `_Pool.run` closes the connection, which rolls back.
+    connection.execute("BEGIN IMMEDIATE")
+    changes = [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
+    connection.execute("COMMIT")
+    return changes
+
+
+def _truncate_log(connection: sqlite3.Connection) -> bool:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+class _Pool:
+    """The connections to one database with one set of settings. They are closed when the pool is collected."""
+
+    def __init__(self, path: str, synchronous: Synchronous, busy_timeout: float):
+        self.path = path
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        # `append` and `pop` of a list are atomic, so no lock is needed around them.
+        self._idle: list[sqlite3.Connection] = []
+        self._write_lock = threading.Lock()
+        if path == IN_MEMORY:
+            # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.
+            self._uri = f"file:/{uuid.uuid4().hex}?vfs=memdb"
+            # The database lives as long as a connection to it does.
+            self._anchor: sqlite3.Connection | None = self._open()
+        else:
+            # SQLite must not create the file: a file deleted under a running process is an error, not a new database.
+            self._uri = f"{Path(path).as_uri()}?mode=rw"
+            self._anchor = None
+        self._idle.append(self._open())
+        weakref.finalize(self, _close_all, self._idle, self._anchor)
+        _all_pools.add(self)
+
+    def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run an operation on a connection of its own."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            result = operation(connection, *arguments)
+        except BaseException as error:
+            # Closing rolls back. A connection that failed, on a full disk say, is replaced rather than trusted again.
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _explained(error, self.path) from error
+            raise
+        self._idle.append(connection)
+        return result
+
+    def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run an operation that writes, while no other thread of this process does.
+
+        SQLite's busy handler sleeps and tries again; it does not queue. With 64 threads of one process appending at
+        once, waiting in line here cut the longest append to less than half (full syncs: to a seventh), at the same
+        throughput.
+        """
+        if not self._write_lock.acquire(timeout=self._busy_timeout):
+            raise _explained(sqlite3.OperationalError("database is locked"), self.path)
+        try:
+            return self.run(operation, *arguments)
+        finally:
+            self._write_lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the parent's connections, which must be neither used nor closed in the child.
+
+        See https://sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork".
+        """
+        inherited = [*self._idle, *([self._anchor] if self._anchor else [])]
+        self._idle.clear()
+        # Another thread of the parent may have held it at the fork.
+        self._write_lock = threading.Lock()
+        for connection in inherited:
+            # One reference too many, so that not even the interpreter's exit closes them.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._uri, uri=True, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+        return connection
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        # Before anything that would change a database that is not ours.
+        _schema.check(connection, self.path)
+        if self.path != IN_MEMORY:
+            self._use_write_ahead_log(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # Overwrite with zeros what is deleted or redacted. Measured: no slower than leaving it there.
+        connection.execute("PRAGMA secure_delete = ON")
+        # What a burst of writes beside a long read added to the log is given back to the file system afterwards.
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        _schema.migrate(connection, self.path)
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """Set journal mode WAL, which lasts, unless the file has it already."""
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if "readonly" in str(error):
+                    return  # It can still be read; what writes to it raises.
+                # Two connections that switch at once would deadlock, so SQLite does not wait here but fails.
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.001)
+        if mode != "wal":
+            warnings.warn(
+                f"{self.path}: this file system does not support SQLite's write-ahead log, so readers and writers "
+                f"wait for each other; a local disk does",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+_lock = threading.RLock()
+_shared_pools: "weakref.WeakValueDictionary[tuple[Any, ...], _Pool]" = weakref.WeakValueDictionary()
+_all_pools: "weakref.WeakSet[_Pool]" = weakref.WeakSet()
+
+
+def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool:
+    """Return the process's pool for a path and settings."""
+    if path == IN_MEMORY:
+        return _Pool(path, synchronous, busy_timeout)
+    with _lock:
+        try:
+            path, file_id = _private_file(path)
+        except OSError as error:
+            raise SessionException(f"{path}: cannot be opened: {error.strerror or error}") from error
+        # The file's id is part of the key, so that a file put in another's place gets connections of its own.
+        key = (path, file_id, synchronous, busy_timeout)
+        pool = _shared_pools.get(key)
+        if pool is None:
+            pool = _shared_pools[key] = _Pool(path, synchronous, busy_timeout)
+        return pool
+
+
+def _private_file(path: str) -> tuple[str, tuple[int, int]]:
+    """Return the resolved path and the id of a file, which is made, for this user only, if it does not exist."""
+    file = Path(path)
+    if file.is_symlink() and hasattr(os, "geteuid") and file.lstat().st_uid != os.geteuid():
+        raise SessionException(f"{path}: a symbolic link of another user, which may lead anywhere; refused")
+    file = file.resolve()
+    if not file.exists():
+        _make_private_directory(file.parent)
+        # A descriptor of a database must not be closed behind SQLite's back, because that drops its locks
+        # (https://sqlite.org/howtocorrupt.html). This file is new, and `_lock` keeps it from being opened meanwhile.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            file.chmod(0o600)  # The umask may have taken bits away. SQLite gives `-wal` and `-shm` the same.
+    status = file.stat()
+    return str(file), (status.st_dev, status.st_ino)
+
+
+def _make_private_directory(path: Path) -> None:
+    if not path.is_dir():
+        _make_private_directory(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            path.chmod(0o700)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for pool in list(_all_pools):
+        pool.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _close_all(idle: list[sqlite3.Connection], anchor: sqlite3.Connection | None) -> None:
+    for connection in [*idle, *([anchor] if anchor else [])]:
+        connection.close()
+
+
+def _explained(error: sqlite3.Error, path: str) -> SessionException:
+    advice = next((advice for fragment, advice in _ADVICE if fragment in str(error)), None)
+    return SessionException(f"{path}: {error}" + (f" ({advice})" if advice else ""))

@@ -1,0 +1,192 @@
+"""The tables, triggers and views of a session database, and the migrations that lead to them."""
+
+import sqlite3
+
+from strands.types.exceptions import SessionException
+
+# Marks the file as ours in bytes 68-71 of its header (https://sqlite.org/fileformat2.html#application_id).
+APPLICATION_ID = int.from_bytes(b"SASM", "big")
+
+# A default for rows written by hand. SQLite's clock counts milliseconds; the zeros keep the width of Python's
+# `datetime.isoformat()`, so that text comparison is time comparison.
+_NOW = "(strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))"
+
+
+def _touch_trigger(table: str) -> str:
+    """Return a trigger that sets `updated_at` where an UPDATE leaves it as it was."""
+    # Constants only, hence the `noqa`.
+    return f"""
+    CREATE TRIGGER {table}_updated_at AFTER UPDATE ON {table} WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE {table} SET updated_at = {_NOW} WHERE rowid = NEW.rowid;
+    END
+    """  # noqa: S608
+
+
+_VERSION_1 = (
+    f"""
+    CREATE TABLE sessions (
+        session_id TEXT NOT NULL PRIMARY KEY,
+        session_type TEXT NOT NULL DEFAULT 'AGENT',
+        metadata TEXT NOT NULL DEFAULT '{{}}',
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW}
+    ) STRICT
+    """,
+    f"""
+    CREATE TABLE agents (
+        session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE ON UPDATE CASCADE,
+        agent_id TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT '{{}}',
+        conversation_manager_state TEXT NOT NULL DEFAULT '{{}}',
+        internal_state TEXT NOT NULL DEFAULT '{{}}',
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW},
+        PRIMARY KEY (session_id, agent_id)
+    ) STRICT
+    """,
+    f"""
+    CREATE TABLE messages (
+        session_id TEXT NOT NULL,
+        agent_id TEXT NOT NULL,
+        message_id INTEGER NOT NULL CHECK (message_id >= 0),
+        message TEXT NOT NULL,
+        redact_message TEXT,
+        attachments BLOB,
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW},
+        PRIMARY KEY (session_id, agent_id, message_id),
+        FOREIGN KEY (session_id, agent_id) REFERENCES agents (session_id, agent_id)
+            ON DELETE CASCADE ON UPDATE CASCADE
+    ) STRICT
+    """,
+    f"""
+    CREATE TABLE multi_agents (
+        session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE ON UPDATE CASCADE,
+        multi_agent_id TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW},
+        PRIMARY KEY (session_id, multi_agent_id)
+    ) STRICT
+    """,
+    *(_touch_trigger(table) for table in ("sessions", "agents", "messages", "multi_agents")),
+    # A session's `updated_at` is its last activity. It never moves back, so that a session copied in with its old
+    # messages keeps its place in time.
+    """
+    CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.created_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
+    END
+    """,
+    # For people who query by hand. A row whose JSON was damaged shows NULLs instead of failing the whole query.
+    """
+    CREATE VIEW conversation AS
+    SELECT
+        session_id,
+        agent_id,
+        message_id,
+        json_extract(shown, '$.role') AS role,
+        (
+            SELECT group_concat(json_extract(block.value, '$.text'), char(10))
+            FROM json_each(shown, '$.content') AS block
+            WHERE block.type = 'object'
+        ) AS text,
+        redacted,
+        created_at
+    FROM (
+        SELECT
+            session_id,
+            agent_id,
+            message_id,
+            CASE
+                WHEN json_valid(coalesce(redact_message, message)) THEN coalesce(redact_message, message)
+            END AS shown,
+            redact_message IS NOT NULL AS redacted,
+            created_at
+        FROM messages
+    )
+    """,
+    """
+    CREATE VIEW token_usage AS
+    SELECT
+        session_id,
+        agent_id,
+        message_id,
+        coalesce(json_extract(usage, '$.inputTokens'), 0) AS input_tokens,
+        coalesce(json_extract(usage, '$.outputTokens'), 0) AS output_tokens,
+        coalesce(json_extract(usage, '$.totalTokens'), 0) AS total_tokens,
+        coalesce(json_extract(usage, '$.cacheReadInputTokens'), 0) AS cache_read_input_tokens,
+        coalesce(json_extract(usage, '$.cacheWriteInputTokens'), 0) AS cache_write_input_tokens,
+        created_at
+    FROM (
+        SELECT
+            session_id,
+            agent_id,
+            message_id,
+            CASE WHEN json_valid(message) THEN json_extract(message, '$.metadata.usage') END AS usage,
+            created_at
+        FROM messages
+    )
+    WHERE usage IS NOT NULL
+    """,
+)
+
+# Each entry leads from the version before it; the newest version is the length of the list. Entries that were
+# released are never edited.
+MIGRATIONS = (_VERSION_1,)
+
+
+def check(connection: sqlite3.Connection, path: str) -> int:
+    """Make sure that a database is ours to use, without changing it.
+
+    Args:
+        connection: Connection to the database.
+        path: Path of the file, for the error.
+
+    Returns:
+        Its schema version; 0 is an empty database.
+
+    Raises:
+        SessionException: If the database belongs to another program or to a newer version of this library.
+    """
+    # One statement sees one state of the file, even while another process is creating the tables.
+    application_id, version, has_tables = connection.execute(
+        """
+        SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_master)
+        FROM pragma_application_id, pragma_user_version
+        """
+    ).fetchone()
+    if application_id != APPLICATION_ID and (application_id or version or has_tables):
+        raise SessionException(f"{path}: a database of another program; choose a different path for the sessions")
+    if version > len(MIGRATIONS):
+        raise SessionException(
+            f"{path}: written by a newer version of strands-sqlite-session-manager (schema {version}, this one "
+            f"knows up to {len(MIGRATIONS)}); upgrade the package"
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring a database to the newest schema, each version in a transaction of its own.
+
+    Args:
+        connection: Connection to the database, in autocommit mode.
+        path: Path of the file, for the error.
+
+    Raises:
+        SessionException: If the database is not ours to use.
+        sqlite3.Error: If a step fails. The transaction is then open, for the caller to roll back or close.
+    """
+    while check(connection, path) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        # Asked again inside the transaction: another process may have migrated while this one waited for the lock.
+        version = check(connection, path)
+        if version < len(MIGRATIONS):
+            # One by one, because `executescript` commits before it starts.
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+        connection.execute("COMMIT")

@@ -1,0 +1,508 @@
+"""The Strands `SessionRepository` contract on SQLite."""
+
+import logging
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from strands.session.session_repository import SessionRepository
+from strands.types.exceptions import SessionException
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from ._codec import decode, decode_message, encode, encode_message
+from ._database import Database, Synchronous
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
+    from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+_SESSION_TYPES = {session_type.value: session_type for session_type in SessionType}
+
+
+class SessionConflictError(SessionException):
+    """Somebody else stored a record with this id first. Theirs is kept; build the agent anew to go on from it."""
+
+
+class SQLiteSessionRepository(SessionRepository):
+    """Sessions, agents, messages and multi-agent states in one SQLite file.
+
+    Safe to share between managers, threads and asyncio tasks; a forked child goes on with connections of its own. Each
+    method is one SQL statement, so it is done completely or not at all, and done when it returns.
+
+    ```
+    sessions ─┬─ agents ── messages
+              └─ multi_agents
+    ```
+
+    All methods raise `SessionException` if the database cannot be used (locked for too long, full disk, damaged, …),
+    with the file's path, and `ValueError` for an id that is not a non-empty string without NUL which UTF-8 can hold.
+    """
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float = 5.0,
+    ):
+        """Open the database, creating file, directories and tables if they do not exist.
+
+        Args:
+            db_path: Path of the file. Defaults to the environment variable `STRANDS_SQLITE_DB_PATH`, else
+                `sessions.db` in the working directory. ":memory:" is a private database that lives as long as this
+                object.
+            synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
+                fails; "FULL" survives that too, and waits for the disk at every write
+                (https://sqlite.org/pragma.html#pragma_synchronous).
+            busy_timeout: Seconds to wait for a lock before raising.
+
+        Raises:
+            SessionException: If the database cannot be opened, or belongs to another program or a newer version.
+            ValueError: If an argument is out of its range.
+        """
+        self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+
+    def create_session(self, session: Session, **kwargs: Any) -> Session:
+        """Create a session.
+
+        Args:
+            session: Session to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The same session.
+
+        Raises:
+            SessionConflictError: If it exists already.
+        """
+        session_id = _checked("session_id", session.session_id)
+        created = self._database.execute(
+            """
+            INSERT INTO sessions (session_id, session_type, created_at, updated_at)
+            VALUES (?, ?, ?, ?)
+            ON CONFLICT DO NOTHING
+            """,
+            (session_id, session.session_type, session.created_at, session.updated_at),
+        )
+        if not created:
+            raise SessionConflictError(f"Session {session_id} already exists")
+        logger.debug("session_id=<%s> | created session", session_id)
+        return session
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        """Read a session.
+
+        Args:
+            session_id: Id of the session.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The session, or None if there is none.
+        """
+        rows = self._database.query(
+            "SELECT session_type, created_at, updated_at FROM sessions WHERE session_id = ?",
+            (_checked("session_id", session_id),),
+        )
+        if not rows:
+            return None
+        session_type, created_at, updated_at = rows[0]
+        # A type that only a newer SDK knows stays text, as in the SDK's own managers.
+        return Session(session_id, _SESSION_TYPES.get(session_type, session_type), created_at, updated_at)
+
+    def delete_session(self, session_id: str, **kwargs: Any) -> None:
+        """Delete a session with its agents, messages and multi-agent states.
+
+        Args:
+            session_id: Id of the session.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionException: If it does not exist.
+        """
+        deleted = self._database.execute(
+            "DELETE FROM sessions WHERE session_id = ?", (_checked("session_id", session_id),)
+        )
+        if not deleted:
+            raise SessionException(f"Session {session_id} does not exist")
+        logger.debug("session_id=<%s> | deleted session", session_id)
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Create an agent in a session.
+
+        Args:
+            session_id: Id of the session.
+            session_agent: Agent to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionConflictError: If it exists already.
+            SessionException: If the session does not exist, or the state holds something that has no JSON form.
+        """
+        agent_id = _checked("agent_id", session_agent.agent_id)
+        created = self._database.execute(
+            """
+            INSERT INTO agents (
+                session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
+            )
+            SELECT session_id, ?, ?, ?, ?, ?, ? FROM sessions WHERE session_id = ?
+            ON CONFLICT DO NOTHING
+            """,
+            (
+                agent_id,
+                *_agent_states(session_agent),
+                session_agent.created_at,
+                session_agent.updated_at,
+                _checked("session_id", session_id),
+            ),
+        )
+        if not created:
+            self._require_session(session_id)
+            raise SessionConflictError(f"Agent {agent_id} already exists in session {session_id}")
+
+    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        """Read an agent.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The agent, or None if there is none.
+
+        Raises:
+            SessionException: If the stored state is damaged.
+        """
+        key = (_checked("session_id", session_id), _checked("agent_id", agent_id))
+        rows = self._database.query(
+            """
+            SELECT state, conversation_manager_state, internal_state, created_at, updated_at
+            FROM agents WHERE session_id = ? AND agent_id = ?
+            """,
+            key,
+        )
+        if not rows:
+            return None
+        state, conversation_manager_state, internal_state, created_at, updated_at = rows[0]
+        return SessionAgent(
+            agent_id=agent_id,
+            state=decode(state, "agents", key),
+            conversation_manager_state=decode(conversation_manager_state, "agents", key),
+            _internal_state=decode(internal_state, "agents", key),
+            created_at=created_at,
+            updated_at=updated_at,
+        )
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Update an agent. The time of its creation is kept.
+
+        Args:
+            session_id: Id of the session.
+            session_agent: Agent to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionException: If it does not exist, or its state holds something that has no JSON form.
+        """
+        agent_id = _checked("agent_id", session_agent.agent_id)
+        updated = self._database.execute(
+            """
+            UPDATE agents
+            SET state = ?, conversation_manager_state = ?, internal_state = ?, updated_at = ?
+            WHERE session_id = ? AND agent_id = ?
+            """,
+            (
+                *_agent_states(session_agent),
+                session_agent.updated_at,
+                _checked("session_id", session_id),
+                agent_id,
+            ),
+        )
+        if not updated:
+            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Append a message to an agent's conversation.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            session_message: Message to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionConflictError: If a message with this id exists already. It is kept.
+            SessionException: If the agent does not exist, or the message holds something that has no JSON form.
+        """
+        message_id = _checked_number("message_id", session_message.message_id)
+        created = self._database.execute(
+            """
+            INSERT INTO messages (
+                session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
+            )
+            SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ?
+            ON CONFLICT DO NOTHING
+            """,
+            (
+                message_id,
+                *encode_message(session_message),
+                session_message.created_at,
+                session_message.updated_at,
+                _checked("session_id", session_id),
+                _checked("agent_id", agent_id),
+            ),
+        )
+        if not created:
+            self._require_agent(session_id, agent_id)
+            raise SessionConflictError(
+                f"Message {message_id} of agent {agent_id} in session {session_id} already exists: another writer was "
+                "first, and its message is kept. Build the agent anew to go on from what is stored."
+            )
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        """Read a message.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            message_id: Number of the message, from 0.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The message, or None if there is none.
+
+        Raises:
+            SessionException: If the stored message is damaged.
+            ValueError: If the message id is not an int from 0 to 2**63 - 1.
+        """
+        rows = self._database.query(
+            """
+            SELECT message_id, message, redact_message, attachments, created_at, updated_at
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id = ?
+            """,
+            (
+                _checked("session_id", session_id),
+                _checked("agent_id", agent_id),
+                _checked_number("message_id", message_id),
+            ),
+        )
+        return decode_message(rows[0], session_id, agent_id) if rows else None
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Replace a message, usually to redact it. The time of its creation is kept.
+
+        What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
+        another connection was reading, which is logged.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            session_message: Message to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionException: If it does not exist, or holds something that has no JSON form.
+        """
+        message_id = _checked_number("message_id", session_message.message_id)
+        updated = self._database.execute(
+            """
+            UPDATE messages
+            SET message = ?, redact_message = ?, attachments = ?, updated_at = ?
+            WHERE session_id = ? AND agent_id = ? AND message_id = ?
+            """,
+            (
+                *encode_message(session_message),
+                session_message.updated_at,
+                _checked("session_id", session_id),
+                _checked("agent_id", agent_id),
+                message_id,
+            ),
+        )
+        if not updated:
+            raise SessionException(f"Message {message_id} of agent {agent_id} in session {session_id} does not exist")
+        if not self._database.truncate_log():
+            logger.warning(
+                "session_id=<%s>, agent_id=<%s>, message_id=<%d> | the message's former text stays in the "
+                "write-ahead log until another connection has finished reading",
+                session_id,
+                agent_id,
+                message_id,
+            )
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        """List an agent's messages in the order of their ids.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            limit: Number of messages at the most. Defaults to all.
+            offset: Number of messages to leave out at the start.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The messages.
+
+        Raises:
+            SessionException: If the agent does not exist, or a stored message is damaged.
+            ValueError: If limit or offset is not an int from 0 to 2**63 - 1.
+        """
+        key = (_checked("session_id", session_id), _checked("agent_id", agent_id))
+        # The inner query walks the key's index alone; an OFFSET in the outer one would read each message it skips.
+        rows = self._database.query(
+            """
+            SELECT message_id, message, redact_message, attachments, created_at, updated_at
+            FROM messages
+            WHERE session_id = ?1 AND agent_id = ?2 AND message_id >= (
+                SELECT message_id FROM messages WHERE session_id = ?1 AND agent_id = ?2
+                ORDER BY message_id LIMIT 1 OFFSET ?3
+            )
+            ORDER BY message_id LIMIT ?4
+            """,
+            (*key, _checked_number("offset", offset), -1 if limit is None else _checked_number("limit", limit)),
+        )
+        if not rows:
+            self._require_agent(session_id, agent_id)
+        return [decode_message(row, session_id, agent_id) for row in rows]
+
+    def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
+        """Read the message with an agent's highest message id.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+
+        Returns:
+            The message, or None if there is none.
+
+        Raises:
+            SessionException: If the stored message is damaged.
+        """
+        rows = self._database.query(
+            """
+            SELECT message_id, message, redact_message, attachments, created_at, updated_at
+            FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id DESC LIMIT 1
+            """,
+            (_checked("session_id", session_id), _checked("agent_id", agent_id)),
+        )
+        return decode_message(rows[0], session_id, agent_id) if rows else None
+
+    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Create the state of a graph or swarm in a session.
+
+        Args:
+            session_id: Id of the session.
+            multi_agent: Graph or swarm whose state to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionConflictError: If it exists already.
+            SessionException: If the session does not exist, or the state holds something that has no JSON form.
+        """
+        multi_agent_id = _checked("multi_agent_id", multi_agent.id)
+        created = self._database.execute(
+            """
+            INSERT INTO multi_agents (session_id, multi_agent_id, state)
+            SELECT session_id, ?, ? FROM sessions WHERE session_id = ?
+            ON CONFLICT DO NOTHING
+            """,
+            (multi_agent_id, encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id)),
+        )
+        if not created:
+            self._require_session(session_id)
+            raise SessionConflictError(f"MultiAgent state {multi_agent_id} already exists in session {session_id}")
+
+    def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
+        """Read the state of a graph or swarm.
+
+        Args:
+            session_id: Id of the session.
+            multi_agent_id: Id of the graph or swarm.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Returns:
+            The state, or None if there is none.
+
+        Raises:
+            SessionException: If the stored state is damaged.
+        """
+        key = (_checked("session_id", session_id), _checked("multi_agent_id", multi_agent_id))
+        rows = self._database.query(
+            "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
+            key,
+        )
+        return decode(rows[0][0], "multi_agents", key) if rows else None
+
+    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Update the state of a graph or swarm.
+
+        Args:
+            session_id: Id of the session.
+            multi_agent: Graph or swarm whose state to store.
+            **kwargs: Ignored, for later versions of the contract.
+
+        Raises:
+            SessionException: If it does not exist, or the state holds something that has no JSON form.
+        """
+        multi_agent_id = _checked("multi_agent_id", multi_agent.id)
+        updated = self._database.execute(
+            "UPDATE multi_agents SET state = ? WHERE session_id = ? AND multi_agent_id = ?",
+            (encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id), multi_agent_id),
+        )
+        if not updated:
+            raise SessionException(f"MultiAgent state {multi_agent_id} in session {session_id} does not exist")
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`."""
+        self._database.close()
+
+    def __enter__(self) -> "Self":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _require_session(self, session_id: str) -> None:
+        if not self._database.query("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)):
+            raise SessionException(f"Session {session_id} does not exist")
+
+    def _require_agent(self, session_id: str, agent_id: str) -> None:
+        if not self._database.query(
+            "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", (session_id, agent_id)
+        ):
+            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
+
+
+def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:
+    """Return the columns state, conversation_manager_state and internal_state of an agent."""
+    return (
+        encode(session_agent.state, "state"),
+        encode(session_agent.conversation_manager_state, "conversation_manager_state"),
+        encode(session_agent._internal_state, "internal_state"),
+    )
+
+
+def _checked(name: str, value: str) -> str:
+    """Return an id if it can be one."""
+    if isinstance(value, str) and value and "\0" not in value:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return value
+    raise ValueError(f"{name}={value!r}: an id is a non-empty string without NUL that UTF-8 can hold")
+
+
+def _checked_number(name: str, value: int) -> int:
+    """Return a number if SQLite can count to it."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError(f"{name}={value!r}: must be an int from 0 to 2**63 - 1")
+    return value

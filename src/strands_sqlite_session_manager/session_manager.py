@@ -1,0 +1,207 @@
+"""The session manager that an agent, graph or swarm is given."""
+
+import contextlib
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.session_repository import SessionRepository
+from strands.types.content import Message
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from ._database import Synchronous
+from .repository import SessionConflictError, SQLiteSessionRepository
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
+    from strands.types.agent import LocalAgent
+    from typing_extensions import Self
+
+
+class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
+    """Keeps one session of Strands agents, graphs and swarms in a SQLite file.
+
+    ```python
+    agent = Agent(session_manager=SQLiteSessionManager(session_id="user-42"))
+    ```
+
+    Building one costs next to nothing once the file is open in the process, so a web handler can build one for each
+    request. The repository's methods are offered here too, as Strands' own managers do.
+    """
+
+    session_repository: SQLiteSessionRepository
+
+    def __init__(
+        self,
+        session_id: str,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        session_repository: SQLiteSessionRepository | None = None,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float = 5.0,
+    ):
+        """Open a session, creating it if it does not exist.
+
+        Args:
+            session_id: Id of the session: any text but the empty one, without NUL.
+            db_path: Path of the database file. Defaults to the environment variable `STRANDS_SQLITE_DB_PATH`, else
+                `sessions.db` in the working directory. ":memory:" is a private database that lives as long as this
+                object.
+            session_repository: Repository to use instead of opening `db_path`; it stays open when this is closed.
+            synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
+                fails; "FULL" survives that too, and waits for the disk at every write.
+            busy_timeout: Seconds to wait for a lock before raising.
+
+        Raises:
+            SessionException: If the database cannot be opened, or belongs to another program or a newer version.
+            ValueError: If an argument is out of its range.
+        """
+        if session_repository is None:
+            repository = SQLiteSessionRepository(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+        elif db_path is None:
+            repository = session_repository
+        else:
+            raise ValueError("db_path and session_repository: give one of them")
+        self._owns_repository = session_repository is None
+        if repository.read_session(session_id) is None:
+            # The base class would create it too, but fails if another process does so at the same moment.
+            with contextlib.suppress(SessionConflictError):
+                repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
+        super().__init__(session_id, repository)
+
+    # `_latest_agent_message`, which the next three methods use, is the one private name of the base class that this
+    # package relies on: the last stored message of each agent, from which the next message's number follows.
+
+    def initialize(self, agent: "LocalAgent", **kwargs: Any) -> None:
+        """Restore an agent from the session, or store it there if it is new.
+
+        Args:
+            agent: Agent to restore or store.
+            **kwargs: Passed on to the base class.
+
+        Raises:
+            SessionException: If the manager has an agent with this id already, or the database cannot be used.
+        """
+        try:
+            super().initialize(agent, **kwargs)
+        except SessionConflictError:
+            # Another process stored this agent after the base class had looked for it: restore what that one stored.
+            self._latest_agent_message.pop(agent.agent_id)
+            super().initialize(agent, **kwargs)
+        if self._latest_agent_message[agent.agent_id] is None:
+            # The base class numbers on from the last message that it restored. When the conversation manager has
+            # removed them all, it would start at 0 again.
+            self._latest_agent_message[agent.agent_id] = self.session_repository.read_latest_message(
+                self.session_id, agent.agent_id
+            )
+
+    def append_message(self, message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
+        """Store a message at the end of an agent's conversation.
+
+        Args:
+            message: Message to store.
+            agent: Agent that it belongs to.
+            **kwargs: Passed on to the base class.
+
+        Raises:
+            SessionConflictError: If somebody else has appended to this conversation since the agent was built.
+            SessionException: If the database cannot be used or the message holds something that has no JSON form.
+        """
+        latest_message = self._latest_agent_message.get(agent.agent_id)
+        try:
+            super().append_message(message, agent, **kwargs)
+        except BaseException:
+            # The base class counts before it stores. Counting back keeps a failed append from leaving a gap, and an
+            # agent that was overtaken from slipping in behind the other's messages.
+            self._latest_agent_message[agent.agent_id] = latest_message
+            raise
+
+    def redact_latest_message(self, redact_message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
+        """Replace the last stored message of an agent; the former text is not kept anywhere.
+
+        Args:
+            redact_message: What to show instead.
+            agent: Agent whose message to redact.
+            **kwargs: Passed on to the base class.
+
+        Raises:
+            SessionException: If there is no message, or the database cannot be used.
+        """
+        latest_message = self._latest_agent_message[agent.agent_id]
+        if latest_message is not None:
+            # The agent redacts its own copy of the message before it calls; other callers may not have.
+            latest_message.message = redact_message
+        super().redact_latest_message(redact_message, agent, **kwargs)
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
+
+        A repository that was passed to the constructor stays open, for its owner to close.
+        """
+        if self._owns_repository:
+            self.session_repository.close()
+
+    def __enter__(self) -> "Self":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def create_session(self, session: Session, **kwargs: Any) -> Session:
+        """See `SQLiteSessionRepository.create_session`."""
+        return self.session_repository.create_session(session, **kwargs)
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        """See `SQLiteSessionRepository.read_session`."""
+        return self.session_repository.read_session(session_id, **kwargs)
+
+    def delete_session(self, session_id: str, **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.delete_session`."""
+        self.session_repository.delete_session(session_id, **kwargs)
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.create_agent`."""
+        self.session_repository.create_agent(session_id, session_agent, **kwargs)
+
+    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        """See `SQLiteSessionRepository.read_agent`."""
+        return self.session_repository.read_agent(session_id, agent_id, **kwargs)
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.update_agent`."""
+        self.session_repository.update_agent(session_id, session_agent, **kwargs)
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.create_message`."""
+        self.session_repository.create_message(session_id, agent_id, session_message, **kwargs)
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        """See `SQLiteSessionRepository.read_message`."""
+        return self.session_repository.read_message(session_id, agent_id, message_id, **kwargs)
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.update_message`."""
+        self.session_repository.update_message(session_id, agent_id, session_message, **kwargs)
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        """See `SQLiteSessionRepository.list_messages`."""
+        return self.session_repository.list_messages(session_id, agent_id, limit, offset, **kwargs)
+
+    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.create_multi_agent`."""
+        self.session_repository.create_multi_agent(session_id, multi_agent, **kwargs)
+
+    def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
+        """See `SQLiteSessionRepository.read_multi_agent`."""
+        return self.session_repository.read_multi_agent(session_id, multi_agent_id, **kwargs)
+
+    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """See `SQLiteSessionRepository.update_multi_agent`."""
+        self.session_repository.update_multi_agent(session_id, multi_agent, **kwargs)
