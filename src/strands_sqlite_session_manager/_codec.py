@@ -15,6 +15,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from strands.types.content import Message
@@ -27,7 +28,7 @@ _MARK_IN_JSON = f'"{_MARK}"'
 _FORMAT: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
 _to_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, **_FORMAT).encode
 _to_ascii_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, **_FORMAT).encode
-_from_json: Callable[[str], Any] = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 
 _UNENCODABLE = (TypeError, ValueError, RecursionError)
 _UNDECODABLE = (TypeError, ValueError, RecursionError, LookupError)
@@ -124,11 +125,16 @@ def decode(text: str, table: str, key: tuple[Any, ...], attachments: bytes | Non
     Raises:
         SessionException: If the text is damaged. It names the table and the key.
     """
+    decoder = _decoder
     try:
         if _MARK_IN_JSON in text:
-            value = json.loads(text, object_hook=lambda item: _restored(item, attachments or b""))
-        else:
-            value = _from_json(text)
+            decoder = json.JSONDecoder(object_hook=lambda item: _restored(item, attachments or b""))
+        try:
+            value = decoder.decode(text)
+        except RecursionError:
+            # The caller's stack is deeper than the writer's was. A fresh thread has all of its own to use.
+            with ThreadPoolExecutor(max_workers=1) as executor:
+                value = executor.submit(decoder.decode, text).result()
     except _UNDECODABLE as error:
         raise SessionException(f"{table} {key}: damaged JSON in the database: {error}") from error
     if not isinstance(value, dict):

@@ -1,0 +1,60 @@
+"""Fixtures: real database files, and a second, raw connection to look at them with."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from strands.types.session import Session, SessionAgent, SessionType
+
+from strands_sqlite_session_manager import SQLiteSessionRepository
+
+# Shared machines are slow at times; that is no failure.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
+
+
+@pytest.fixture(autouse=True)
+def _private_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the default path, ./sessions.db, away from the checkout and from other tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STRANDS_SQLITE_DB_PATH", raising=False)
+
+
+@pytest.fixture
+def db_path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@pytest.fixture
+def repository(db_path: Path) -> Iterator[SQLiteSessionRepository]:
+    """A repository with the session `s` and its agent `a`."""
+    with SQLiteSessionRepository(db_path) as repository:
+        repository.create_session(Session("s", SessionType.AGENT))
+        repository.create_agent("s", SessionAgent("a", {}, {}))
+        yield repository
+
+
+@pytest.fixture
+def raw(db_path: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to the database, in autocommit mode."""
+    with closing(sqlite3.connect(db_path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        yield connection
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections that the library opens from now on."""
+    connections: list[sqlite3.Connection] = []
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def counting_connect(*args: object, **kwargs: object) -> sqlite3.Connection:
+        connections.append(connect(*args, **kwargs))
+        return connections[-1]
+
+    monkeypatch.setattr("strands_sqlite_session_manager._database.sqlite3.connect", counting_connect)
+    return connections
+

@@ -1,0 +1,106 @@
+"""A scripted model, and small things that several tests need."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from strands import Agent
+from strands.models import Model
+from strands.types.session import SessionMessage
+
+
+@dataclass
+class Redaction:
+    """A guardrail's intervention: what replaces the user's message, and what is answered."""
+
+    user: str = "[user input redacted]"
+    assistant: str = "[blocked]"
+
+
+class ScriptedModel(Model):
+    """Gives the answers that it was given, in turn: a text, a list of content blocks, a redaction or an error."""
+
+    def __init__(self, *answers: Any, stateful: bool = False) -> None:
+        self.answers = list(answers)
+        self.requests: list[list[dict[str, Any]]] = []
+        self._stateful = stateful
+
+    @property
+    def stateful(self) -> bool:
+        return self._stateful
+
+    def update_config(self, **model_config: Any) -> None:
+        pass
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    async def structured_output(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        raise NotImplementedError
+        yield
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        self.requests.append(copy.deepcopy(messages))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if self._stateful:
+            kwargs["model_state"]["response_id"] = f"response-{len(self.requests)}"
+        yield {"messageStart": {"role": "assistant"}}
+        if isinstance(answer, Redaction):
+            yield {"redactContent": {"redactUserContentMessage": answer.user}}
+            answer = answer.assistant
+        stop_reason = "end_turn"
+        for block in [{"text": answer}] if isinstance(answer, str) else answer:
+            if "toolUse" in block:
+                stop_reason = "tool_use"
+                use = block["toolUse"]
+                yield {"contentBlockStart": {"start": {"toolUse": {k: use[k] for k in ("name", "toolUseId")}}}}
+                yield {"contentBlockDelta": {"delta": {"toolUse": {"input": use["input"]}}}}
+            elif "text" in block:
+                yield {"contentBlockStart": {"start": {}}}
+                yield {"contentBlockDelta": {"delta": {"text": block["text"]}}}
+            else:
+                yield {"contentBlockStart": {"start": {}}}
+                yield {"contentBlockDelta": {"delta": block}}
+            yield {"contentBlockStop": {}}
+        yield {"messageStop": {"stopReason": stop_reason}}
+        usage = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
+        yield {"metadata": {"usage": usage, "metrics": {"latencyMs": 1}}}
+
+
+def tool_use(name: str, tool_use_id: str, arguments: str = "{}") -> dict[str, Any]:
+    return {"toolUse": {"name": name, "toolUseId": tool_use_id, "input": arguments}}
+
+
+def make_agent(session_manager: Any, *answers: Any, **options: Any) -> Agent:
+    """An agent with a scripted model that prints nothing."""
+    options.setdefault("model", ScriptedModel(*answers))
+    return Agent(session_manager=session_manager, callback_handler=None, **options)
+
+
+def texts(messages: Any) -> list[str]:
+    """The text of each message of an agent, or of a list of stored messages."""
+    contents = (m.to_message() if isinstance(m, SessionMessage) else m for m in messages)
+    return ["".join(block.get("text", "") for block in message["content"]) for message in contents]
+
+
+def text_message(message_id: int, text: str = "hello", role: str = "user") -> SessionMessage:
+    return SessionMessage({"role": role, "content": [{"text": text}]}, message_id)
+
+
+def run_python(code: str, *arguments: object, timeout: float = 50) -> str:
+    """Run code in a new process that treats every warning as an error, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ResourceWarning" not in done.stderr, done.stderr
+    return done.stdout
