@@ -8,13 +8,13 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from _model import make_model
-from _workspace import ask, check, check_words, section, text_of, workspace
 from strands import Agent
 
+from _model import make_model
+from _workspace import ask, check, check_words, section, text_of, workspace
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-SESSION_ID = "basic-usage"
+SESSION_ID = "example-basic"
 
 
 def own_database_path(db_path: Path) -> None:

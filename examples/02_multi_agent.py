@@ -9,26 +9,28 @@ import os
 from pathlib import Path
 from typing import Any
 
-from _model import make_model
-from _workspace import ask, check, check_words, section, text_of, workspace
 from strands import Agent, tool
 from strands.hooks import BeforeInvocationEvent, HookProvider, HookRegistry
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.graph import Graph
 
+from _model import make_model
+from _workspace import ask, check, check_words, section, text_of, workspace
 from strands_sqlite_session_manager import SQLiteSessionManager
+
+SESSION_IDS = ("example-team", "example-interview", "example-newsroom", "example-support", "example-shared")
 
 
 def side_by_side(db_path: Path) -> None:
     """One manager serves all agents of its session. The agent ids tell them apart."""
     section("1. Several agents in one session")
-    with SQLiteSessionManager("team", db_path) as manager:
+    with SQLiteSessionManager("example-team", db_path) as manager:
         tutor = Agent(model=make_model(), agent_id="tutor", session_manager=manager, callback_handler=None)
         coach = Agent(model=make_model(), agent_id="coach", session_manager=manager, callback_handler=None)
         ask(tutor, "My subject is algebra.")
         ask(coach, "My sport is rowing.")
 
-    with SQLiteSessionManager("team", db_path) as manager:
+    with SQLiteSessionManager("example-team", db_path) as manager:
         tutor = Agent(model=make_model(), agent_id="tutor", session_manager=manager, callback_handler=None)
         coach = Agent(model=make_model(), agent_id="coach", session_manager=manager, callback_handler=None)
         check(len(tutor.messages) == 2 and len(coach.messages) == 2, "each agent has its own conversation back")
@@ -54,7 +56,7 @@ def interview(db_path: Path) -> None:
     section("2. An interview, agent to agent")
     answer = "Welcome, please begin."
     for _ in range(3):
-        with SQLiteSessionManager("interview", db_path) as manager:
+        with SQLiteSessionManager("example-interview", db_path) as manager:
             host = Agent(
                 model=make_model(),
                 agent_id="host",
@@ -73,9 +75,11 @@ def interview(db_path: Path) -> None:
             answer = str(guest(question)).strip()
             print(f"  host:  {question}\n  guest: {answer}")
 
-    with SQLiteSessionManager("interview", db_path) as manager:
-        asked = [text_of(m) for m in manager.list_messages("interview", "host") if m.message["role"] == "assistant"]
-        heard = [text_of(m) for m in manager.list_messages("interview", "guest") if m.message["role"] == "user"]
+    with SQLiteSessionManager("example-interview", db_path) as manager:
+        host_messages = manager.list_messages("example-interview", "host")
+        guest_messages = manager.list_messages("example-interview", "guest")
+        asked = [text_of(message) for message in host_messages if message.message["role"] == "assistant"]
+        heard = [text_of(message) for message in guest_messages if message.message["role"] == "user"]
         check(asked == heard and len(asked) == 3, "the guest heard the three questions that the host asked")
         check_words(len(set(asked)) == 3, "no question was asked twice, although the host was built anew each time")
         check_words("patience" in answer, "the last answer is the advice")
@@ -99,7 +103,7 @@ class Progress(HookProvider):
         registry.add_callback(BeforeInvocationEvent, self._agent_starts)
 
     def _agent_starts(self, event: BeforeInvocationEvent) -> None:
-        state = self._manager.read_multi_agent("newsroom", "article") or {}
+        state = self._manager.read_multi_agent("example-newsroom", "article") or {}
         self.notes.append((event.agent.name, state["execution_order"]))
         print(f"  {event.agent.name} starts; stored as done: {state['execution_order']}", flush=True)
         if event.agent.name == self._dies_before:
@@ -132,7 +136,7 @@ def article_graph(manager: SQLiteSessionManager, progress: Progress) -> Graph:
 
 def start_article_and_die(db_path: Path) -> None:
     """Run the graph until the process dies: this runs in a process of its own."""
-    with SQLiteSessionManager("newsroom", db_path) as manager:
+    with SQLiteSessionManager("example-newsroom", db_path) as manager:
         article_graph(manager, Progress(manager, dies_before="writer"))(TASK)
 
 
@@ -144,8 +148,8 @@ def newsroom(db_path: Path) -> None:
     process.join()
     check(process.exitcode == CRASHED, "the process died after the first of three nodes")
 
-    with SQLiteSessionManager("newsroom", db_path) as manager:
-        state = manager.read_multi_agent("newsroom", "article") or {}
+    with SQLiteSessionManager("example-newsroom", db_path) as manager:
+        state = manager.read_multi_agent("example-newsroom", "article") or {}
         check(state["execution_order"] == ["researcher"], "what was done is stored")
         check(state["next_nodes_to_execute"] == ["writer"], "so is where to go on")
 
@@ -160,7 +164,7 @@ def newsroom(db_path: Path) -> None:
         check(result.completed_nodes == 3, "the result covers all three")
         review = str(result.results["reviewer"].result)
         check_words("Notes:" in review and "Draft:" in review, "the reviewer was given what the other two had written")
-        state = manager.read_multi_agent("newsroom", "article") or {}
+        state = manager.read_multi_agent("example-newsroom", "article") or {}
         check(state["status"] == "completed", "the end is stored")
 
 
@@ -169,7 +173,7 @@ def support(db_path: Path) -> None:
     section("4. A support case, handed from agent to agent: a swarm")
     # Older versions of the SDK log tracebacks of their own tracing when they run a swarm.
     logging.getLogger("opentelemetry.context").setLevel(logging.CRITICAL)
-    with SQLiteSessionManager("support", db_path) as manager:
+    with SQLiteSessionManager("example-support", db_path) as manager:
         front_desk = Agent(
             model=make_model(),
             name="front_desk",
@@ -200,8 +204,8 @@ def support(db_path: Path) -> None:
         for node in result.node_history:
             print(f"  {node.node_id}: {str(result.results[node.node_id].result).strip()}")
 
-    with SQLiteSessionManager("support", db_path) as manager:
-        state = manager.read_multi_agent("support", "case") or {}
+    with SQLiteSessionManager("example-support", db_path) as manager:
+        state = manager.read_multi_agent("example-support", "case") or {}
         check(state["status"] == "completed", "the case is stored as completed")
         check_words(state["node_history"] == ["front_desk", "billing", "manager"], "so is the way it took")
         check_words(
@@ -215,7 +219,7 @@ def support(db_path: Path) -> None:
 def shared_context(db_path: Path) -> None:
     """Two ways to let one agent know what another one was told."""
     section("5. Context shared between agents")
-    with SQLiteSessionManager("shared", db_path) as manager:
+    with SQLiteSessionManager("example-shared", db_path) as manager:
         intake = Agent(model=make_model(), agent_id="intake", session_manager=manager, callback_handler=None)
         ask(intake, "My destination is Lisbon.")
 
@@ -223,13 +227,13 @@ def shared_context(db_path: Path) -> None:
         planner = Agent(
             model=make_model(),
             agent_id="planner",
-            messages=[message.to_message() for message in manager.list_messages("shared", "intake")],
+            messages=[message.to_message() for message in manager.list_messages("example-shared", "intake")],
             session_manager=manager,
             callback_handler=None,
         )
         check_words("Lisbon" in ask(planner, "What is my destination?"), "the planner knows from the copy")
-        check(len(manager.list_messages("shared", "planner")) == 4, "the copy is stored as the planner's own")
-        check(len(manager.list_messages("shared", "intake")) == 2, "the original is as it was")
+        check(len(manager.list_messages("example-shared", "planner")) == 4, "the copy is stored as the planner's own")
+        check(len(manager.list_messages("example-shared", "intake")) == 2, "the original is as it was")
 
         # An agent looks up another one's conversation when it needs to.
         @tool
@@ -239,7 +243,7 @@ def shared_context(db_path: Path) -> None:
             Args:
                 agent_id: Id of the other agent.
             """
-            messages = manager.list_messages("shared", agent_id)
+            messages = manager.list_messages("example-shared", agent_id)
             return "\n".join(text_of(message) for message in messages if message.message["role"] == "user")
 
         guide = Agent(
@@ -255,7 +259,7 @@ def shared_context(db_path: Path) -> None:
 
 def main() -> None:
     """Run the sections, each in a session of its own."""
-    with workspace("team", "interview", "newsroom", "support", "shared") as (_, db_path):
+    with workspace(*SESSION_IDS) as (_, db_path):
         side_by_side(db_path)
         interview(db_path)
         newsroom(db_path)

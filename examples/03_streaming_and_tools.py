@@ -9,11 +9,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from _model import make_model
-from _workspace import ask, check, check_words, section, text_of, workspace
 from strands import Agent, ToolContext, tool
 
+from _model import make_model
+from _workspace import ask, check, check_words, section, text_of, workspace
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+
+SESSION_IDS = ("example-streaming", "example-tools", "example-async", "example-notes", "example-parallel")
 
 
 def streaming(db_path: Path) -> None:
@@ -26,12 +28,12 @@ def streaming(db_path: Path) -> None:
             pieces.append(event["data"])
             print(event["data"], end="|", flush=True)
 
-    with SQLiteSessionManager("streaming", db_path) as manager:
+    with SQLiteSessionManager("example-streaming", db_path) as manager:
         agent = Agent(model=make_model(), session_manager=manager, callback_handler=print_piece)
         print("  ", end="")
         agent("Tell me about the sea, in one sentence.")
         print()
-        stored = manager.list_messages("streaming", agent.agent_id)
+        stored = manager.list_messages("example-streaming", agent.agent_id)
         check(len(pieces) > 1, "the answer came in pieces")
         check("".join(pieces).strip() == text_of(stored[-1]), "the stored answer is the pieces put together")
 
@@ -50,12 +52,12 @@ def multiply(a: int, b: int) -> int:
 def tools(db_path: Path) -> None:
     """The call and its result are messages like any others, so they are stored and restored with them."""
     section("2. Tools")
-    with SQLiteSessionManager("tools", db_path) as manager:
+    with SQLiteSessionManager("example-tools", db_path) as manager:
         agent = Agent(model=make_model(), tools=[multiply], session_manager=manager, callback_handler=None)
         check_words("391" in ask(agent, "Please multiply 17 and 23 with the tool."), "the answer is the tool's")
         kinds = [
             kind
-            for message in manager.list_messages("tools", agent.agent_id)
+            for message in manager.list_messages("example-tools", agent.agent_id)
             for block in message.message["content"]
             for kind in block
         ]
@@ -65,18 +67,18 @@ def tools(db_path: Path) -> None:
 async def async_streaming(db_path: Path) -> None:
     """The prompt is stored before the model is asked, so a crash while it streams does not lose it."""
     section("3. Async streaming")
-    with SQLiteSessionManager("async", db_path) as manager, SQLiteSessionRepository(db_path) as reader:
+    with SQLiteSessionManager("example-async", db_path) as manager, SQLiteSessionRepository(db_path) as reader:
         agent = Agent(model=make_model(), session_manager=manager, callback_handler=None)
         stored_meanwhile = None
         print("  ", end="")
         async for event in agent.stream_async("Tell me about the moon, in one sentence."):
             if "data" in event:
                 print(event["data"], end="|", flush=True)
-                stored_meanwhile = stored_meanwhile or reader.list_messages("async", agent.agent_id)
+                stored_meanwhile = stored_meanwhile or reader.list_messages("example-async", agent.agent_id)
         print()
         roles = [message.message["role"] for message in stored_meanwhile or []]
         check(roles == ["user"], "the prompt was stored when the first piece came")
-        roles = [message.message["role"] for message in reader.list_messages("async", agent.agent_id)]
+        roles = [message.message["role"] for message in reader.list_messages("example-async", agent.agent_id)]
         check(roles == ["user", "assistant"], "the answer was stored when the last piece had come")
 
 
@@ -100,11 +102,11 @@ def tool_with_state(db_path: Path) -> None:
     section("4. A tool with state that survives a restart")
     for note in ("buy milk", "call Grace"):
         # Manager and agent are built anew for each note, as after a restart.
-        with SQLiteSessionManager("notes", db_path) as manager:
+        with SQLiteSessionManager("example-notes", db_path) as manager:
             agent = Agent(model=make_model(), tools=[add_note], session_manager=manager, callback_handler=None)
             ask(agent, f"Please add note '{note}' with the tool.")
 
-    with SQLiteSessionManager("notes", db_path) as manager:
+    with SQLiteSessionManager("example-notes", db_path) as manager:
         agent = Agent(model=make_model(), tools=[add_note], session_manager=manager, callback_handler=None)
         print(f"  notes: {agent.state.get('notes')}")
         check_words(agent.state.get("notes") == ["buy milk", "call Grace"], "both notes are there")
@@ -130,11 +132,11 @@ def tools_in_parallel(db_path: Path) -> None:
             both_running.wait()
         return f"{city}: {POPULATIONS.get(city, 'unknown')}"
 
-    with SQLiteSessionManager("parallel", db_path) as manager:
+    with SQLiteSessionManager("example-parallel", db_path) as manager:
         agent = Agent(model=make_model(), tools=[population], session_manager=manager, callback_handler=None)
         ask(agent, "Please tell me the population of 'Oslo' and the population of 'Lima'.")
         check_words(not both_running.broken, "the two calls ran at the same time")
-        stored = manager.list_messages("parallel", agent.agent_id)
+        stored = manager.list_messages("example-parallel", agent.agent_id)
         called = [block["toolUse"]["toolUseId"] for m in stored for block in m.message["content"] if "toolUse" in block]
         returned = [
             block["toolResult"]["toolUseId"] for m in stored for block in m.message["content"] if "toolResult" in block
@@ -145,7 +147,7 @@ def tools_in_parallel(db_path: Path) -> None:
 
 def main() -> None:
     """Run the sections, each in a session of its own."""
-    with workspace("streaming", "tools", "async", "notes", "parallel") as (_, db_path):
+    with workspace(*SESSION_IDS) as (_, db_path):
         streaming(db_path)
         tools(db_path)
         asyncio.run(async_streaming(db_path))

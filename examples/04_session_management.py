@@ -10,12 +10,12 @@ from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from _model import make_model
-from _workspace import ask, check, check_words, section, text_of, workspace
 from strands import Agent
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionType
 
+from _model import make_model
+from _workspace import ask, check, check_words, expect, section, text_of, workspace
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
 
 
@@ -25,82 +25,62 @@ def new_agent(manager: SQLiteSessionManager, agent_id: str = "assistant") -> Age
 
 
 def life_of_a_session(db_path: Path) -> None:
-    """A manager creates its session by itself. Only the deletion is always the program's decision."""
+    """A session is created explicitly or by its first manager. Its deletion is always the program's decision."""
     section("1. A session from creation to deletion")
     with SQLiteSessionRepository(db_path) as repository:
-        with SQLiteSessionManager("life", session_repository=repository) as manager:
-            created = repository.read_session("life")
-            check(created is not None, "the manager created the session")
-            ask(new_agent(manager), "My name is Ada.")
-        session = repository.read_session("life")
-        check(
-            session is not None and created is not None and session.updated_at > created.updated_at,
-            "updated_at moved on with the conversation",
-        )
-        check(len(repository.list_messages("life", "assistant")) == 2, "the conversation is stored")
+        created = repository.create_session(Session(session_id="example-life", session_type=SessionType.AGENT))
+        check(repository.read_session("example-life") == created, "the session is created")
 
-        repository.delete_session("life")
-        check(repository.read_session("life") is None, "the session is deleted")
-        check(repository.read_agent("life", "assistant") is None, "and its agent with it")
+        with SQLiteSessionManager("example-life", session_repository=repository) as manager:
+            ask(new_agent(manager), "My name is Ada.")
+        check(len(repository.list_messages("example-life", "assistant")) == 2, "the conversation is stored")
+        session = repository.read_session("example-life")
+        check(session is not None and session.updated_at > created.updated_at, "updated_at is the last activity")
+
+        repository.delete_session("example-life")
+        check(repository.read_session("example-life") is None, "the session is deleted")
+        check(repository.read_agent("example-life", "assistant") is None, "and its agent with it")
     # The tables are plain SQL, for any tool to read.
     with closing(sqlite3.connect(db_path)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM messages WHERE session_id = 'life'").fetchone()
+        (count,) = connection.execute("SELECT count(*) FROM messages WHERE session_id = 'example-life'").fetchone()
         check(count == 0, "and its messages with it")
 
 
 def errors(db_path: Path, directory: Path) -> None:
-    """Every error is a SessionException that says what happened. One kind has a class of its own: a conflict."""
+    """Every error of the database is a SessionException that says what happened."""
     section("2. Errors, and recovering from them")
     with SQLiteSessionRepository(db_path) as repository:
-        session = Session(session_id="errors", session_type=SessionType.AGENT)
-        repository.create_session(session)
-        try:
+        session = repository.create_session(Session(session_id="example-errors", session_type=SessionType.AGENT))
+        with expect(SessionConflictError, "a session cannot be created twice"):
             repository.create_session(session)
-        except SessionConflictError as error:
-            print(f"  duplicate: {error}")
-        else:
-            raise AssertionError("a second session with the same id was created")
-
-        try:
+        with expect(SessionException, "a session that does not exist cannot be deleted"):
             repository.delete_session("no-such-session")
-        except SessionException as error:
-            print(f"  not found: {error}")
-        else:
-            raise AssertionError("a session that does not exist was deleted")
 
-        # Two agents with one id continue one session, as when two web requests arrive at once.
-        first = new_agent(SQLiteSessionManager("errors", session_repository=repository))
-        second = new_agent(SQLiteSessionManager("errors", session_repository=repository))
+        # Two agents with one id continue one conversation, as when two web requests arrive at once.
+        first = new_agent(SQLiteSessionManager("example-errors", session_repository=repository))
+        second = new_agent(SQLiteSessionManager("example-errors", session_repository=repository))
         ask(first, "My name is Ada.")
-        try:
+        with expect(SessionConflictError, "the second agent cannot overwrite what the first one stored"):
             second("What is my name?")
-        except SessionConflictError as error:
-            print(f"  conflict: {error}")
-        else:
-            raise AssertionError("the second agent overwrote what the first one had stored")
-        check(len(repository.list_messages("errors", "assistant")) == 2, "what the first agent stored is kept")
-        # The second agent knows nothing of that. Building it anew restores it.
-        second = new_agent(SQLiteSessionManager("errors", session_repository=repository))
-        check_words("Ada" in ask(second, "What is my name?"), "the agent that was built anew can go on")
+        # To recover, build the agent anew: that restores what the other one stored.
+        second = new_agent(SQLiteSessionManager("example-errors", session_repository=repository))
+        check_words("Ada" in ask(second, "What is my name?"), "the agent that was built anew goes on from there")
 
-    # A lock that is held for longer than busy_timeout. The default of 5 seconds is right for most programs.
+    # Another program holds the lock for longer than busy_timeout: here a short one, to have it over with. The default
+    # is 5 seconds.
     locked_path = directory / "locked.db"
     with (
-        SQLiteSessionManager("locked", locked_path, busy_timeout=0.1) as manager,
+        SQLiteSessionManager("locked", locked_path, busy_timeout=0.02) as manager,
         closing(sqlite3.connect(locked_path, isolation_level=None)) as other_program,
     ):
         agent = new_agent(manager)
         other_program.execute("BEGIN IMMEDIATE")
-        try:
+        with expect(SessionException, "a message cannot be stored while the database is locked"):
             agent("My name is Ada.")
-        except SessionException as error:
-            print(f"  locked: {error}".replace(str(directory), "…"))
-        else:
-            raise AssertionError("the message was stored although the database was locked")
         other_program.execute("ROLLBACK")
         check(manager.list_messages("locked", "assistant") == [], "nothing was stored by halves")
 
-    # Again after the failure: build the agent anew, because the old one has the failed prompt in its memory.
+    # To recover, build the agent anew here too: the old one still has the prompt that failed in its memory.
     with SQLiteSessionManager("locked", locked_path) as manager:
         ask(new_agent(manager), "My name is Ada.")
         check(len(manager.list_messages("locked", "assistant")) == 2, "it is stored now that the lock is gone")
@@ -199,8 +179,8 @@ def cleaning_up(directory: Path) -> None:
 
 
 def talk(db_path: Path, agent_id: str, turns: int) -> None:
-    """Let an agent of the session "crowd" talk: this runs in threads and in processes of their own."""
-    with SQLiteSessionManager("crowd", db_path) as manager:
+    """Let an agent of the session "example-crowd" talk: this runs in threads and in processes of their own."""
+    with SQLiteSessionManager("example-crowd", db_path) as manager:
         agent = new_agent(manager, agent_id)
         for turn in range(turns):
             agent(f"This is turn {turn} of {agent_id}.")
@@ -223,7 +203,7 @@ def concurrent_access(db_path: Path) -> None:
 
     with SQLiteSessionRepository(db_path) as repository:
         for agent_id in threads + processes:
-            messages = repository.list_messages("crowd", agent_id)
+            messages = repository.list_messages("example-crowd", agent_id)
             prompts = [text_of(message) for message in messages if message.message["role"] == "user"]
             check(
                 prompts == [f"This is turn {turn} of {agent_id}." for turn in range(turns)],
@@ -268,7 +248,7 @@ def backup_and_restore(directory: Path) -> None:
 
 def main() -> None:
     """Run the sections. Those that need a database to themselves use one in the temporary directory."""
-    with workspace("life", "errors", "crowd") as (directory, db_path):
+    with workspace("example-life", "example-errors", "example-crowd") as (directory, db_path):
         life_of_a_session(db_path)
         errors(db_path, directory)
         databases_by_purpose(directory)

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from _model import is_scripted
 from strands import Agent
 from strands.types.session import SessionMessage
 
+from _model import is_scripted
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 
@@ -58,6 +58,17 @@ def check(condition: bool, claim: str) -> None:
     if not condition:
         raise AssertionError(claim)
     print(f"  ✓ {claim}")
+
+
+@contextlib.contextmanager
+def expect(error_type: type[Exception], claim: str) -> Iterator[None]:
+    """Check that an error is raised, and print it."""
+    try:
+        yield
+    except error_type as error:
+        print(f"  ✓ {claim}: {error}")
+    else:
+        raise AssertionError(claim)
 
 
 def check_words(condition: bool, claim: str) -> None:

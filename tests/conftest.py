@@ -57,4 +57,3 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
 
     monkeypatch.setattr("strands_sqlite_session_manager._database.sqlite3.connect", counting_connect)
     return connections
-

@@ -1,10 +1,12 @@
 """A scripted model, and small things that several tests need."""
 
 import copy
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from strands import Agent
@@ -93,10 +95,11 @@ def text_message(message_id: int, text: str = "hello", role: str = "user") -> Se
 
 
 def run_python(code: str, *arguments: object, timeout: float = 50) -> str:
-    """Run code in a new process that treats every warning as an error, and return what it prints."""
+    """Run code, which may import this module, in a new process, and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code, *map(str, arguments)],
         capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         text=True,
         timeout=timeout,
         check=False,

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import run_python, text_message, texts
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from helpers import run_python, text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._codec import decode, decode_message, encode, encode_message
 
 any_text = st.text(st.characters(codec=None))  # lone surrogates and NUL too
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.binary() | st.just("__encoded__")
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.binary() | st.just("__encoded__")
 keys = any_text | st.just("__encoded__")
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=20)
 objects = st.dictionaries(keys, values)
@@ -34,7 +32,7 @@ def identical(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(identical, one, other))
     if isinstance(one, float):
-        return one.hex() == other.hex() and math.copysign(1, one) == math.copysign(1, other) or one != one
+        return (one.hex() == other.hex() and math.copysign(1, one) == math.copysign(1, other)) or one != one
     return bool(one == other)
 
 
@@ -197,7 +195,12 @@ def test_text_that_is_not_utf8_is_an_error_of_the_database(
         repository.list_messages("s", "a")
 
 
-@given(st.recursive(scalars.filter(lambda value: not isinstance(value, bytes)), lambda inner: st.lists(inner) | st.dictionaries(keys, inner)))
+@given(
+    st.recursive(
+        scalars.filter(lambda value: not isinstance(value, bytes)),
+        lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
+    )
+)
 def test_any_json_in_a_row_loads_or_raises_session_exception(value: Any) -> None:
     try:
         decode_message((0, json.dumps(value), json.dumps({"role": "x", "content": value}), b"ab", "", ""), "s", "a")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import text_message, texts
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
+from helpers import text_message, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
 
 
@@ -122,7 +122,7 @@ class TestMessage:
         "content",
         [
             [{"text": "hello"}],
-            [{"text": "é 漢字 🎉 \u0000 \u2028 \"quoted\" \\ '"}],
+            [{"text": 'é 漢字 🎉 \u0000 \u2028 "quoted" \\ \''}],
             [],
             [{"toolUse": {"toolUseId": "1", "name": "add", "input": {"a": 1, "b": 2.5, "c": None, "d": True}}}],
             [{"toolResult": {"toolUseId": "1", "status": "success", "content": [{"json": {"n": 10**30}}]}}],
@@ -269,6 +269,19 @@ class TestWhereOursDiffers:
         with pytest.raises(SessionConflictError, match="Agent a already exists in session s"):
             ours.create_agent("s", SessionAgent("a", {"lost": True}, {}))
         assert ours.read_agent("s", "a").state == {}
+
+    def test_ours_creates_an_agent_with_its_first_messages_at_once(self, ours: SQLiteSessionRepository) -> None:
+        """So that nobody restores it without them."""
+        ours.create_agent("s", SessionAgent("b", {}, {}), messages=[text_message(n, str(n)) for n in range(3)])
+        assert texts(ours.list_messages("s", "b")) == ["0", "1", "2"]
+        with pytest.raises(SessionConflictError, match="Agent a already exists"):
+            ours.create_agent("s", SessionAgent("a", {}, {}), messages=[text_message(0), text_message(1)])
+        assert ours.list_messages("s", "a") == []
+        unstorable = text_message(1)
+        unstorable.message["content"] = [{1}]
+        with pytest.raises(SessionException, match=r"message\.content\[0\]"):
+            ours.create_agent("s", SessionAgent("c", {}, {}), messages=[text_message(0), unstorable])
+        assert ours.read_agent("s", "c") is None
 
     def test_stricter_a_multi_agent_state_is_never_overwritten(self, ours: SQLiteSessionRepository) -> None:
         ours.create_multi_agent("s", FakeMultiAgent("g", {"kept": True}))

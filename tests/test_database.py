@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import make_agent, run_python, text_message, texts
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
+from helpers import make_agent, run_python, text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _database
 from strands_sqlite_session_manager._database import Database
 
@@ -393,9 +393,7 @@ class TestPrivacy:
 
 
 class TestTrouble:
-    def test_a_lock_held_too_long_is_reported_and_then_forgotten(
-        self, db_path: Path, raw: sqlite3.Connection
-    ) -> None:
+    def test_a_lock_held_too_long_is_reported_and_then_forgotten(self, db_path: Path, raw: sqlite3.Connection) -> None:
         with SQLiteSessionRepository(db_path, busy_timeout=0.2) as repository:
             repository.create_session(Session("s", SessionType.AGENT))
             raw.execute("BEGIN IMMEDIATE")
@@ -475,9 +473,10 @@ class TestTrouble:
     def test_a_read_only_copy_can_be_read(self, repository: SQLiteSessionRepository, tmp_path: Path) -> None:
         """As a backup on a read-only medium: here SQLite is told so, because root may write to any file."""
         repository.create_message("s", "a", text_message(0))
-        with closing(sqlite3.connect(tmp_path / "copy.db")) as copy, closing(
-            sqlite3.connect(repository._database.path)
-        ) as source:
+        with (
+            closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+            closing(sqlite3.connect(repository._database.path)) as source,
+        ):
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
         connect = sqlite3.connect

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from helpers import text_message, texts
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
+from helpers import text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _schema
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -78,9 +78,12 @@ class TestRowsWrittenByHand:
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
         repository.create_message("s", "a", text_message(0))
+        _age_everything(raw)
         raw.execute("UPDATE sessions SET session_id = 'renamed'")
         raw.execute("UPDATE agents SET agent_id = 'b'")
-        assert texts(repository.list_messages("renamed", "b")) == ["hello"]
+        (message,) = repository.list_messages("renamed", "b")
+        assert message.message == text_message(0).message
+        assert message.updated_at == repository.read_session("renamed").updated_at == OLD  # no activity
 
 
 class TestLastActivity:
@@ -92,6 +95,20 @@ class TestLastActivity:
         repository.create_message("s", "a", message)
         assert repository.read_session("s").updated_at == message.created_at
         assert repository.read_session("s").created_at == OLD
+
+    def test_of_a_session_may_be_its_graph_or_swarm(
+        self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        """Their nodes' messages are not stored, so that nothing else would show that the session is in use."""
+        _age_everything(raw)
+        for statement in (
+            "INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('s', 'g', '{}')",
+            "UPDATE multi_agents SET state = '{\"x\": 1}'",
+        ):
+            raw.execute(statement)
+            (updated_at,) = raw.execute("SELECT updated_at FROM multi_agents").fetchone()
+            assert repository.read_session("s").updated_at == updated_at > OLD
+            _age_everything(raw)
 
     def test_does_not_move_back(self, repository: SQLiteSessionRepository) -> None:
         """A session that is copied in with its old messages keeps its place in time."""
@@ -249,7 +266,10 @@ class TestMigrations:
 
     def _assert_newest(self, db_path: Path) -> None:
         """Whether the tables are those of a new file."""
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as new, closing(sqlite3.connect(db_path)) as old:
+        with (
+            closing(sqlite3.connect(":memory:", isolation_level=None)) as new,
+            closing(sqlite3.connect(db_path)) as old,
+        ):
             _schema.migrate(new, "new")
             question = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
             assert [(t, n, sql and sql.split()) for t, n, sql in old.execute(question)] == [

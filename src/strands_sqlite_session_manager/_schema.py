@@ -12,13 +12,30 @@ APPLICATION_ID = int.from_bytes(b"SASM", "big")
 _NOW = "(strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))"
 
 
-def _touch_trigger(table: str) -> str:
-    """Return a trigger that sets `updated_at` where an UPDATE leaves it as it was."""
+def _updated_at_trigger(table: str, columns: str) -> str:
+    """Return a trigger that sets `updated_at` where an UPDATE of these columns leaves it as it was.
+
+    Not of the key's columns: renaming a session is no update of each message in it.
+    """
     # Constants only, hence the `noqa`.
     return f"""
-    CREATE TRIGGER {table}_updated_at AFTER UPDATE ON {table} WHEN NEW.updated_at = OLD.updated_at
+    CREATE TRIGGER {table}_updated_at AFTER UPDATE OF {columns} ON {table} WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE {table} SET updated_at = {_NOW} WHERE rowid = NEW.rowid;
+    END
+    """  # noqa: S608
+
+
+def _session_trigger(name: str, event: str, activity: str) -> str:
+    """Return a trigger that makes `sessions.updated_at` the time of the session's last activity.
+
+    It never moves back, so that a session copied in with its old messages keeps its place in time.
+    """
+    return f"""
+    CREATE TRIGGER {name} AFTER {event}
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.{activity}
+        WHERE session_id = NEW.session_id AND updated_at < NEW.{activity};
     END
     """  # noqa: S608
 
@@ -70,16 +87,14 @@ _VERSION_1 = (
         PRIMARY KEY (session_id, multi_agent_id)
     ) STRICT
     """,
-    *(_touch_trigger(table) for table in ("sessions", "agents", "messages", "multi_agents")),
-    # A session's `updated_at` is its last activity. It never moves back, so that a session copied in with its old
-    # messages keeps its place in time.
-    """
-    CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
-    BEGIN
-        UPDATE sessions SET updated_at = NEW.created_at
-        WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
-    END
-    """,
+    _updated_at_trigger("sessions", "session_type, metadata"),
+    _updated_at_trigger("agents", "state, conversation_manager_state, internal_state"),
+    _updated_at_trigger("messages", "message, redact_message, attachments"),
+    _updated_at_trigger("multi_agents", "state"),
+    # An agent's update needs no trigger: it comes with a message.
+    _session_trigger("messages_touch_session", "INSERT ON messages", "created_at"),
+    _session_trigger("multi_agents_touch_session", "INSERT ON multi_agents", "updated_at"),
+    _session_trigger("multi_agents_touch_session_again", "UPDATE OF updated_at ON multi_agents", "updated_at"),
     # For people who query by hand. A row whose JSON was damaged shows NULLs instead of failing the whole query.
     """
     CREATE VIEW conversation AS

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SESSION_TYPES = {session_type.value: session_type for session_type in SessionType}
+
+# The second one stores a message only if the statement before it stored something: the agent, or the message before.
+_INSERT_MESSAGE, _INSERT_FIRST_MESSAGE = (
+    f"""
+    INSERT INTO messages (
+        session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
+    )
+    SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ? AND {condition}
+    ON CONFLICT DO NOTHING
+    """  # noqa: S608 (constants only)
+    for condition in ("TRUE", "changes() = 1")
+)
 
 
 class SessionConflictError(SessionException):
@@ -114,6 +127,9 @@ class SQLiteSessionRepository(SessionRepository):
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Delete a session with its agents, messages and multi-agent states.
 
+        What is deleted is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
+        another connection was reading, which is logged.
+
         Args:
             session_id: Id of the session.
             **kwargs: Ignored, for later versions of the contract.
@@ -126,36 +142,49 @@ class SQLiteSessionRepository(SessionRepository):
         )
         if not deleted:
             raise SessionException(f"Session {session_id} does not exist")
+        self._erase_former_content(session_id)
         logger.debug("session_id=<%s> | deleted session", session_id)
 
-    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Create an agent in a session.
+    def create_agent(
+        self,
+        session_id: str,
+        session_agent: SessionAgent,
+        *,
+        messages: Sequence[SessionMessage] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Create an agent in a session, and its first messages, all at once.
 
         Args:
             session_id: Id of the session.
             session_agent: Agent to store.
+            messages: Messages that it begins with.
             **kwargs: Ignored, for later versions of the contract.
 
         Raises:
-            SessionConflictError: If it exists already.
-            SessionException: If the session does not exist, or the state holds something that has no JSON form.
+            SessionConflictError: If the agent exists already. Nothing is stored then.
+            SessionException: If the session does not exist, or something to store has no JSON form.
         """
         agent_id = _checked("agent_id", session_agent.agent_id)
-        created = self._database.execute(
-            """
+        insert_agent = """
             INSERT INTO agents (
                 session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
             )
             SELECT session_id, ?, ?, ?, ?, ?, ? FROM sessions WHERE session_id = ?
             ON CONFLICT DO NOTHING
-            """,
-            (
-                agent_id,
-                *_agent_states(session_agent),
-                session_agent.created_at,
-                session_agent.updated_at,
-                _checked("session_id", session_id),
-            ),
+            """
+        agent_parameters = (
+            agent_id,
+            *_agent_states(session_agent),
+            session_agent.created_at,
+            session_agent.updated_at,
+            _checked("session_id", session_id),
+        )
+        created, *_ = self._database.transaction(
+            [
+                (insert_agent, agent_parameters),
+                *((_INSERT_FIRST_MESSAGE, _message_parameters(session_id, agent_id, m)) for m in messages),
+            ]
         )
         if not created:
             self._require_session(session_id)
@@ -236,29 +265,12 @@ class SQLiteSessionRepository(SessionRepository):
             SessionConflictError: If a message with this id exists already. It is kept.
             SessionException: If the agent does not exist, or the message holds something that has no JSON form.
         """
-        message_id = _checked_number("message_id", session_message.message_id)
-        created = self._database.execute(
-            """
-            INSERT INTO messages (
-                session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
-            )
-            SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ?
-            ON CONFLICT DO NOTHING
-            """,
-            (
-                message_id,
-                *encode_message(session_message),
-                session_message.created_at,
-                session_message.updated_at,
-                _checked("session_id", session_id),
-                _checked("agent_id", agent_id),
-            ),
-        )
-        if not created:
+        parameters = _message_parameters(session_id, agent_id, session_message)
+        if not self._database.execute(_INSERT_MESSAGE, parameters):
             self._require_agent(session_id, agent_id)
             raise SessionConflictError(
-                f"Message {message_id} of agent {agent_id} in session {session_id} already exists: another writer was "
-                "first, and its message is kept. Build the agent anew to go on from what is stored."
+                f"Message {session_message.message_id} of agent {agent_id} in session {session_id} already exists: "
+                "another writer was first, and its message is kept. Build the agent anew to go on from what is stored."
             )
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
@@ -322,14 +334,7 @@ class SQLiteSessionRepository(SessionRepository):
         )
         if not updated:
             raise SessionException(f"Message {message_id} of agent {agent_id} in session {session_id} does not exist")
-        if not self._database.truncate_log():
-            logger.warning(
-                "session_id=<%s>, agent_id=<%s>, message_id=<%d> | the message's former text stays in the "
-                "write-ahead log until another connection has finished reading",
-                session_id,
-                agent_id,
-                message_id,
-            )
+        self._erase_former_content(session_id)
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -469,6 +474,15 @@ class SQLiteSessionRepository(SessionRepository):
         """Close."""
         self.close()
 
+    def _erase_former_content(self, session_id: str) -> None:
+        # `secure_delete` has overwritten it in the newest version of its pages; the log holds older versions too.
+        if not self._database.truncate_log():
+            logger.warning(
+                "session_id=<%s> | deleted or redacted text stays in the write-ahead log until another connection "
+                "has finished reading",
+                session_id,
+            )
+
     def _require_session(self, session_id: str) -> None:
         if not self._database.query("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)):
             raise SessionException(f"Session {session_id} does not exist")
@@ -486,6 +500,18 @@ def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:
         encode(session_agent.state, "state"),
         encode(session_agent.conversation_manager_state, "conversation_manager_state"),
         encode(session_agent._internal_state, "internal_state"),
+    )
+
+
+def _message_parameters(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
+    """Return the parameters of `_INSERT_MESSAGE`."""
+    return (
+        _checked_number("message_id", session_message.message_id),
+        *encode_message(session_message),
+        session_message.created_at,
+        session_message.updated_at,
+        _checked("session_id", session_id),
+        _checked("agent_id", agent_id),
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -74,21 +75,26 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
     # package relies on: the last stored message of each agent, from which the next message's number follows.
 
     def initialize(self, agent: "LocalAgent", **kwargs: Any) -> None:
-        """Restore an agent from the session, or store it there if it is new.
+        """Restore an agent from the session, after storing it there if it is new.
 
         Args:
-            agent: Agent to restore or store.
+            agent: Agent to restore.
             **kwargs: Passed on to the base class.
 
         Raises:
             SessionException: If the manager has an agent with this id already, or the database cannot be used.
         """
-        try:
-            super().initialize(agent, **kwargs)
-        except SessionConflictError:
-            # Another process stored this agent after the base class had looked for it: restore what that one stored.
-            self._latest_agent_message.pop(agent.agent_id)
-            super().initialize(agent, **kwargs)
+        if self.session_repository.read_agent(self.session_id, agent.agent_id) is None:
+            # The base class would store the agent and then its first messages, one by one. Another process could
+            # restore it in between, without them, or create it first, which would fail here.
+            first_messages = [
+                SessionMessage.from_message(message, index) for index, message in enumerate(agent.messages)
+            ]
+            with contextlib.suppress(SessionConflictError):
+                self.session_repository.create_agent(
+                    self.session_id, SessionAgent.from_agent(agent), messages=first_messages
+                )
+        super().initialize(agent, **kwargs)
         if self._latest_agent_message[agent.agent_id] is None:
             # The base class numbers on from the last message that it restored. When the conversation manager has
             # removed them all, it would start at 0 again.
@@ -164,9 +170,16 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         """See `SQLiteSessionRepository.delete_session`."""
         self.session_repository.delete_session(session_id, **kwargs)
 
-    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+    def create_agent(
+        self,
+        session_id: str,
+        session_agent: SessionAgent,
+        *,
+        messages: Sequence[SessionMessage] = (),
+        **kwargs: Any,
+    ) -> None:
         """See `SQLiteSessionRepository.create_agent`."""
-        self.session_repository.create_agent(session_id, session_agent, **kwargs)
+        self.session_repository.create_agent(session_id, session_agent, messages=messages, **kwargs)
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """See `SQLiteSessionRepository.read_agent`."""

@@ -50,20 +50,20 @@ CREATE TABLE sessions (
         updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))
     ) STRICT
     ;
-INSERT INTO "sessions" VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
-CREATE TRIGGER sessions_updated_at AFTER UPDATE ON sessions WHEN NEW.updated_at = OLD.updated_at
+INSERT INTO "sessions" VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-11-22T11:30:31.919000+00:00');
+CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type, metadata ON sessions WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
-CREATE TRIGGER agents_updated_at AFTER UPDATE ON agents WHEN NEW.updated_at = OLD.updated_at
+CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state ON agents WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
-CREATE TRIGGER messages_updated_at AFTER UPDATE ON messages WHEN NEW.updated_at = OLD.updated_at
+CREATE TRIGGER messages_updated_at AFTER UPDATE OF message, redact_message, attachments ON messages WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE messages SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
-CREATE TRIGGER multi_agents_updated_at AFTER UPDATE ON multi_agents WHEN NEW.updated_at = OLD.updated_at
+CREATE TRIGGER multi_agents_updated_at AFTER UPDATE OF state ON multi_agents WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE multi_agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
@@ -71,6 +71,16 @@ CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
     BEGIN
         UPDATE sessions SET updated_at = NEW.created_at
         WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session AFTER INSERT ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session_again AFTER UPDATE OF updated_at ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
     END;
 CREATE VIEW conversation AS
     SELECT
