@@ -113,9 +113,9 @@ def test_what_json_cannot_hold_is_refused_with_its_place(
 
 @pytest.mark.parametrize("message", [None, [], "text", {}, {"role": "user"}, {"content": []}])
 def test_what_is_no_message_is_refused(repository: SQLiteSessionRepository, message: Any) -> None:
-    with pytest.raises(SessionException, match="^message: "):
+    with pytest.raises(SessionException, match=r"^message: "):
         repository.create_message("s", "a", SessionMessage(message, 0))
-    with pytest.raises(SessionException, match="^redact_message: " if message is not None else "does not exist"):
+    with pytest.raises(SessionException, match=r"^redact_message: " if message is not None else "does not exist"):
         repository.update_message("s", "a", SessionMessage({"role": "user", "content": []}, 0, message))
     assert repository.list_messages("s", "a") == []
 

@@ -27,7 +27,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="file modes and owne
 
 
 def open_descriptors(path: Path) -> int:
-    links = (os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists())
+    links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
     return sum(link.startswith(str(path)) for link in links)
 
 
@@ -386,7 +386,7 @@ class TestPrivacy:
     def test_another_users_symbolic_link_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         link = tmp_path / "link.db"
         link.symlink_to(tmp_path / "target.db")
-        monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+        monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
         with pytest.raises(SessionException, match=r"link\.db: a symbolic link of another user"):
             SQLiteSessionManager("s", link)
         assert not (tmp_path / "target.db").exists()
@@ -398,7 +398,7 @@ class TestTrouble:
             repository.create_session(Session("s", SessionType.AGENT))
             raw.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
-            with pytest.raises(SessionException, match="database is locked.*busy_timeout") as caught:
+            with pytest.raises(SessionException, match=r"database is locked.*busy_timeout") as caught:
                 repository.create_session(Session("t", SessionType.AGENT))
             assert 0.15 < time.monotonic() - started < 5
             assert str(db_path) in str(caught.value)

@@ -296,9 +296,10 @@ class TestMigrations:
     ) -> None:
         repository.close()
         step = ("ALTER TABLE messages ADD COLUMN mood TEXT", "CREATE TABLE messages (oops)")
-        with monkeypatch.context() as patch, pytest.raises(SessionException, match=r"sessions\.db.*already exists"):
+        with monkeypatch.context() as patch:
             patch.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, step))
-            SQLiteSessionRepository(db_path)
+            with pytest.raises(SessionException, match=r"sessions\.db.*already exists"):
+                SQLiteSessionRepository(db_path)
         with SQLiteSessionRepository(db_path) as again:
             assert again.read_agent("s", "a") is not None
         self._assert_newest(db_path)

@@ -43,17 +43,14 @@ class TestRestoring:
     def test_in_a_new_process_brings_everything_back(self, db_path: Path) -> None:
         run_python(
             """
-import sys
+import os, sys
 from helpers import make_agent
 from strands_sqlite_session_manager import SQLiteSessionManager
 agent = make_agent(SQLiteSessionManager("user-42", sys.argv[1]), "Hello, Ada.", state={"visits": 1})
 agent("My name is Ada.")
 agent.state.set("visits", 2)
-agent.conversation_manager.removed_message_count = 0
-agent.messages  # nothing is flushed or closed: what a call returned for is stored
-import os
 agent._session_manager.sync_agent(agent)
-os._exit(0)
+os._exit(0)  # nothing is flushed or closed: what a call returned for is stored
 """,
             db_path,
         )
@@ -351,7 +348,7 @@ def _open_in_turns(path: str, rounds: int, barrier: Any, results: Any) -> None:
 
 
 def text_messages(*contents: str) -> list[Any]:
-    return [text_message(0, text, role).message for text, role in zip(contents, ("user", "assistant") * 9)]
+    return [text_message(0, text, ("user", "assistant")[n % 2]).message for n, text in enumerate(contents)]
 
 
 class TestRaces:
@@ -512,8 +509,6 @@ class TestBidirectionalAgents:
 
         agent = build(manager)
         asyncio.run(talk(agent))
-        agent.state.set("mood", "good")
-        agent.hooks.invoke_callbacks  # noqa: B018
         restored = build(reopen(manager))
         assert texts(restored.messages) == ["hello"]
         asyncio.run(talk(restored))

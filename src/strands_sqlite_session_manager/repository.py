@@ -478,8 +478,8 @@ class SQLiteSessionRepository(SessionRepository):
         # `secure_delete` has overwritten it in the newest version of its pages; the log holds older versions too.
         if not self._database.truncate_log():
             logger.warning(
-                "session_id=<%s> | deleted or redacted text stays in the write-ahead log until another connection "
-                "has finished reading",
+                "session_id=<%s> | another connection is reading, so deleted or redacted text stays in the write-ahead "
+                "log until the next deletion or redaction, or until the last connection closes",
                 session_id,
             )
 

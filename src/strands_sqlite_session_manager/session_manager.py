@@ -71,7 +71,7 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
                 repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
         super().__init__(session_id, repository)
 
-    # `_latest_agent_message`, which the next three methods use, is the one private name of the base class that this
+    # `_latest_agent_message`, which three of the next methods use, is the one private name of the base class that this
     # package relies on: the last stored message of each agent, from which the next message's number follows.
 
     def initialize(self, agent: "LocalAgent", **kwargs: Any) -> None:
@@ -139,6 +139,22 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
             # The agent redacts its own copy of the message before it calls; other callers may not have.
             latest_message.message = redact_message
         super().redact_latest_message(redact_message, agent, **kwargs)
+
+    def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
+        """Restore a graph or swarm from the session, or store it there if it is new.
+
+        Args:
+            source: Graph or swarm to restore or store.
+            **kwargs: Passed on to the base class.
+
+        Raises:
+            SessionException: If the database cannot be used, or the state holds something that has no JSON form.
+        """
+        try:
+            super().initialize_multi_agent(source, **kwargs)
+        except SessionConflictError:
+            # Another process stored it after the base class had looked for it, which finds it now.
+            super().initialize_multi_agent(source, **kwargs)
 
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
