@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
@@ -47,6 +47,7 @@ def test_values_come_back_as_they_were(value: Any) -> None:
     assert "NaN" not in text or "NaN" in repr(value)  # strict JSON
 
 
+@settings(max_examples=50)
 @given(objects, st.none() | objects)
 def test_messages_come_back_as_they_were(content: dict[str, Any], redaction: dict[str, Any] | None) -> None:
     message = {"role": "user", "content": [content]}
