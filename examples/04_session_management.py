@@ -119,9 +119,7 @@ def move_session(session_id: str, source_path: Path, target_path: Path) -> None:
             agent = source.read_agent(session_id, agent_id)
             if agent is None:
                 raise SessionException(f"Agent {agent_id} was deleted while session {session_id} was being moved")
-            target.create_agent(session_id, agent)
-            for message in source.list_messages(session_id, agent_id):
-                target.create_message(session_id, agent_id, message)
+            target.create_agent(session_id, agent, messages=source.list_messages(session_id, agent_id))
         source.delete_session(session_id)
 
 

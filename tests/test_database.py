@@ -1,12 +1,13 @@
 """Opening, sharing, threads, forks, permissions, closing, and what goes wrong with files."""
 
 import gc
-import multiprocessing
 import os
+import signal
 import sqlite3
 import stat
 import threading
 import time
+import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -284,27 +285,78 @@ class TestTransaction:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestFork:
     def _in_child(self, work: Any) -> None:
-        process = multiprocessing.get_context("fork").Process(target=work)
-        process.start()
-        process.join(30)
-        assert process.exitcode == 0
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # ends a child that hangs
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
 
     def test_parent_and_child_write_and_read_on_connections_of_their_own(
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
         repository.create_message("s", "a", text_message(0, "before the fork"))
-        inherited = set(map(id, repository._database._pool._idle))
 
         def work() -> None:
             repository.create_message("s", "a", text_message(1, "child"))
             assert texts(repository.list_messages("s", "a")) == ["before the fork", "child"]
-            assert inherited.isdisjoint(map(id, repository._database._pool._idle))
 
         self._in_child(work)
         repository.create_message("s", "a", text_message(2, "parent"))
         assert texts(repository.list_messages("s", "a")) == ["before the fork", "child", "parent"]
-        assert inherited == set(map(id, repository._database._pool._idle))
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    @needs_proc
+    def test_a_child_inherits_no_connection(self, repository: SQLiteSessionRepository, db_path: Path) -> None:
+        """With one, SQLite would take the parent's file locks for the child's."""
+        assert open_descriptors(db_path) > 0
+
+        def work() -> None:
+            assert open_descriptors(db_path) == 0
+
+        self._in_child(work)
+
+    def test_a_fork_waits_for_calls_that_run_and_calls_wait_for_the_fork(
+        self, repository: SQLiteSessionRepository
+    ) -> None:
+        """A mutex that SQLite holds in another thread would stay locked in the child for ever."""
+        order: list[str] = []
+        running, release = threading.Event(), threading.Event()
+
+        def slow(connection: sqlite3.Connection) -> None:
+            running.set()
+            release.wait(30)
+            order.append("call")
+
+        def fork() -> None:
+            self._in_child(lambda: repository.create_message("s", "a", text_message(0, "child")))
+            order.append("fork")
+
+        with ThreadPoolExecutor(3) as executor:
+            call = executor.submit(repository._database._pool.run, slow)
+            running.wait(30)
+            forking = executor.submit(fork)
+            while _database._fork_gate._forking_thread is None:
+                pass
+            late = executor.submit(repository.read_message, "s", "a", 0)
+            assert not forking.done()
+            assert not late.done()
+            release.set()
+            for future in (call, forking, late):
+                future.result(30)
+        assert order == ["call", "fork"]
+        assert texts(repository.list_messages("s", "a")) == ["child"]
+
+    def test_a_fork_in_the_middle_of_a_call_of_the_same_thread_does_not_wait_for_itself(
+        self, repository: SQLiteSessionRepository
+    ) -> None:
+        """As a signal handler may."""
+        repository._database._pool.run(lambda connection: self._in_child(lambda: None))
+        assert repository.read_session("s") is not None
 
     def test_a_child_is_not_held_up_by_a_thread_of_the_parent(self, repository: SQLiteSessionRepository) -> None:
         """A lock that another thread held at the fork would never be released in the child."""

@@ -7,7 +7,7 @@ every `agent("…")`, because Strands runs each in a fresh thread.)
 """
 
 import contextlib
-import ctypes
+import itertools
 import os
 import sqlite3
 import threading
@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from strands.types.exceptions import SessionException
 
 from . import _schema
+from ._fork import ForkGate
 
 DB_PATH_VARIABLE = "STRANDS_SQLITE_DB_PATH"
 DEFAULT_DB_PATH = "sessions.db"
@@ -45,7 +46,7 @@ _ADVICE = (
 
 
 class Database:
-    """A database as its holders see it: three calls, each atomic, from any thread and after any fork.
+    """A database as its holders see it: a few calls, each atomic, from any thread and after any fork.
 
     Args:
         db_path: Path of the file; None means the environment variable `STRANDS_SQLITE_DB_PATH`, else `sessions.db`
@@ -134,37 +135,40 @@ class _Pool:
         self._busy_timeout = busy_timeout
         # `append` and `pop` of a list are atomic, so no lock is needed around them.
         self._idle: list[sqlite3.Connection] = []
+        self._anchors: list[sqlite3.Connection] = []
         self._write_lock = threading.Lock()
         if path == IN_MEMORY:
             # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.
             self._uri = f"file:/{uuid.uuid4().hex}?vfs=memdb"
-            # The database lives as long as a connection to it does.
-            self._anchor: sqlite3.Connection | None = self._open()
         else:
             # SQLite must not create the file: a file deleted under a running process is an error, not a new database.
             self._uri = f"{Path(path).as_uri()}?mode=rw"
-            self._anchor = None
-        self._idle.append(self._open())
-        weakref.finalize(self, _close_all, self._idle, self._anchor)
-        _all_pools.add(self)
+        with _fork_gate:
+            _all_pools.add(self)
+            self._idle.append(self._open())
+            if path == IN_MEMORY:
+                # The database lives as long as a connection to it does, and one that fails is closed.
+                self._anchors.append(self._open())
+        weakref.finalize(self, _close_all, self._idle, self._anchors)
 
     def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation on a connection of its own."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._open()
-        try:
-            result = operation(connection, *arguments)
-        except BaseException as error:
-            # Closing rolls back. A connection that failed, on a full disk say, is replaced rather than trusted again.
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-            if isinstance(error, sqlite3.Error):
-                raise _explained(error, self.path) from error
-            raise
-        self._idle.append(connection)
-        return result
+        with _fork_gate:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._open()
+            try:
+                result = operation(connection, *arguments)
+            except BaseException as error:
+                # Closing rolls back. A connection that failed, on a full disk say, is replaced, not trusted again.
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+                if isinstance(error, sqlite3.Error):
+                    raise _explained(error, self.path) from error
+                raise
+            self._idle.append(connection)
+            return result
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread of this process does.
@@ -180,18 +184,14 @@ class _Pool:
         finally:
             self._write_lock.release()
 
-    def after_fork_in_child(self) -> None:
-        """Let go of the parent's connections, which must be neither used nor closed in the child.
+    def before_fork(self) -> None:
+        """Close the connections to a file; after the fork, parent and child each open their own."""
+        while self.path != IN_MEMORY and self._idle:
+            self._idle.pop().close()
 
-        See https://sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork".
-        """
-        inherited = [*self._idle, *([self._anchor] if self._anchor else [])]
-        self._idle.clear()
-        # Another thread of the parent may have held it at the fork.
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which a thread that the child does not have may have held."""
         self._write_lock = threading.Lock()
-        for connection in inherited:
-            # One reference too many, so that not even the interpreter's exit closes them.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -250,6 +250,22 @@ _shared_pools: "weakref.WeakValueDictionary[tuple[Any, ...], _Pool]" = weakref.W
 _all_pools: "weakref.WeakSet[_Pool]" = weakref.WeakSet()
 
 
+def _before_fork() -> None:
+    for pool in list(_all_pools):
+        pool.before_fork()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for pool in list(_all_pools):
+        pool.after_fork_in_child()
+
+
+# Entered for whatever calls SQLite or changes the set of pools.
+_fork_gate = ForkGate(_before_fork, _after_fork_in_child)
+
+
 def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool:
     """Return the process's pool for a path and settings."""
     if path == IN_MEMORY:
@@ -292,20 +308,10 @@ def _make_private_directory(path: Path) -> None:
             path.chmod(0o700)
 
 
-def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.RLock()
-    for pool in list(_all_pools):
-        pool.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _close_all(idle: list[sqlite3.Connection], anchor: sqlite3.Connection | None) -> None:
-    for connection in [*idle, *([anchor] if anchor else [])]:
-        connection.close()
+def _close_all(*connections: list[sqlite3.Connection]) -> None:
+    with _fork_gate:
+        for connection in itertools.chain(*connections):
+            connection.close()
 
 
 def _explained(error: sqlite3.Error, path: str) -> SessionException:

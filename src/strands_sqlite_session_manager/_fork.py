@@ -1,0 +1,72 @@
+"""Forking while other threads use SQLite."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+
+class ForkGate:
+    """Lets threads in, as a context manager, and a fork only while no thread is inside.
+
+    A child inherits SQLite as it is at the moment of the fork. A mutex that another thread holds just then, of the
+    memory allocator for one, stays locked in the child for ever. And where a connection to a file is open, the child's
+    SQLite takes the parent's locks on that file for its own and asks the system for none
+    (https://sqlite.org/howtocorrupt.html, "Carrying an open database file across a fork"). So a fork waits for the
+    calls that are under way, new ones wait for the fork, and `before_fork` closes the connections.
+    """
+
+    def __init__(self, before_fork: Callable[[], None], after_fork_in_child: Callable[[], None]):
+        """Register with the interpreter, for its lifetime.
+
+        Args:
+            before_fork: Called in the parent when no other thread is inside.
+            after_fork_in_child: Called in the child before anything else runs there.
+        """
+        self._before_fork = before_fork
+        self._after_fork_in_child = after_fork_in_child
+        # `append` and `remove` of a list are atomic, so no lock is needed around them.
+        self._inside: list[int] = []
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child)
+
+    def _reset(self) -> None:
+        self._forking_thread: int | None = None
+        self._one_fork_at_a_time = threading.Lock()
+        self._opened = threading.Event()
+
+    def __enter__(self) -> None:
+        """Wait while another thread forks, then be inside."""
+        thread = threading.get_ident()
+        self._inside.append(thread)
+        # Looked at only now: whoever forks sets it first, and then looks who is inside.
+        while self._forking_thread not in (None, thread):
+            self._inside.remove(thread)
+            self._opened.wait()
+            self._inside.append(thread)
+
+    def __exit__(self, *_: object) -> None:
+        """Be outside."""
+        self._inside.remove(threading.get_ident())
+
+    def _close(self) -> None:
+        self._one_fork_at_a_time.acquire()
+        self._opened.clear()
+        self._forking_thread = thread = threading.get_ident()
+        # A signal handler may fork while its own thread is inside, which cannot be waited for.
+        while any(inside != thread for inside in self._inside):
+            time.sleep(0.0002)
+        self._before_fork()
+
+    def _open(self) -> None:
+        self._forking_thread = None
+        self._opened.set()
+        self._one_fork_at_a_time.release()
+
+    def _open_in_child(self) -> None:
+        # The child has this thread only.
+        thread = threading.get_ident()
+        self._inside = [inside for inside in self._inside if inside == thread]
+        self._reset()
+        self._after_fork_in_child()
