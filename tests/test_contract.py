@@ -261,7 +261,7 @@ class TestWhereOursDiffers:
 
     def test_stricter_a_message_is_never_overwritten(self, ours: SQLiteSessionRepository) -> None:
         ours.create_message("s", "a", text_message(0, "first"))
-        with pytest.raises(SessionConflictError, match=r"Message 0 of agent a in session s already exists.*Build"):
+        with pytest.raises(SessionConflictError, match=r"Message 0 of agent a in session s already exists.*build"):
             ours.create_message("s", "a", text_message(0, "second"))
         assert texts(ours.list_messages("s", "a")) == ["first"]
 
@@ -277,6 +277,10 @@ class TestWhereOursDiffers:
         with pytest.raises(SessionConflictError, match="Agent a already exists"):
             ours.create_agent("s", SessionAgent("a", {}, {}), messages=[text_message(0), text_message(1)])
         assert ours.list_messages("s", "a") == []
+        with pytest.raises(SessionConflictError, match="two of its messages have one id"):
+            ours.create_agent("s", SessionAgent("c", {}, {}), messages=[text_message(0), text_message(0)])
+        with pytest.raises(SessionException, match="Session nobody does not exist"):
+            ours.create_agent("nobody", SessionAgent("c", {}, {}), messages=[text_message(0)])
         unstorable = text_message(1)
         unstorable.message["content"] = [{1}]
         with pytest.raises(SessionException, match=r"message\.content\[0\]"):

@@ -1,6 +1,7 @@
 """Opening, sharing, threads, forks, permissions, closing, and what goes wrong with files."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -19,7 +20,12 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import make_agent, run_python, text_message, texts
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _database
+from strands_sqlite_session_manager import (
+    SessionConflictError,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    _database,
+)
 from strands_sqlite_session_manager._database import Database
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
@@ -87,6 +93,9 @@ class TestOptions:
         with SQLiteSessionRepository(db_path, busy_timeout=1.25) as repository:
             assert repository._database.query("PRAGMA busy_timeout") == [(1250,)]
 
+    def test_the_log_is_shortened_after_a_burst(self, repository: SQLiteSessionRepository) -> None:
+        assert repository._database.query("PRAGMA journal_size_limit") == [(16 * 1024 * 1024,)]
+
     @pytest.mark.parametrize(
         ("option", "value"),
         [
@@ -127,7 +136,8 @@ class TestInMemory:
                 repository.create_agent("s", SessionAgent(agent_id, {}, {}))
                 for message_id in range(20):
                     repository.create_message("s", agent_id, text_message(message_id))
-                return len(repository.list_messages("s", agent_id))
+                    assert len(repository.list_messages("s", agent_id)) == message_id + 1
+                return message_id + 1
 
             with ThreadPoolExecutor(8) as executor:
                 assert list(executor.map(work, range(16))) == [20] * 16
@@ -212,11 +222,44 @@ class TestSharing:
                 make_agent(manager, "ok")(f"hello {number}")
         assert texts(repository.list_messages("session-1", "default")) == ["hello 1", "ok"]
 
-    def test_a_repository_and_a_path_exclude_each_other(
-        self, repository: SQLiteSessionRepository, db_path: Path
+    @pytest.mark.parametrize("option", [{"db_path": "x.db"}, {"synchronous": "FULL"}, {"busy_timeout": 1}])
+    def test_a_repository_and_options_exclude_each_other(
+        self, repository: SQLiteSessionRepository, option: Any
     ) -> None:
-        with pytest.raises(ValueError, match="db_path and session_repository"):
-            SQLiteSessionManager("s", db_path, session_repository=repository)
+        with pytest.raises(ValueError, match="options of its own"):
+            SQLiteSessionManager("s", session_repository=repository, **option)
+
+    def test_settings_are_not_shared(self, db_path: Path) -> None:
+        with (
+            SQLiteSessionRepository(db_path) as normal,
+            SQLiteSessionRepository(db_path, synchronous="FULL") as full,
+            SQLiteSessionRepository(db_path, busy_timeout=1) as hasty,
+        ):
+            for repository, settings in ((normal, (1, 5000)), (full, (2, 5000)), (hasty, (1, 1000))):
+                read = repository._database.query
+                assert (*read("PRAGMA synchronous"), *read("PRAGMA busy_timeout")) == tuple((n,) for n in settings)
+
+    def test_a_burst_of_calls_leaves_few_connections(self, repository: SQLiteSessionRepository) -> None:
+        barrier = threading.Barrier(40)
+        with ThreadPoolExecutor(40) as executor:
+            pool = repository._database._pool
+            for done in [executor.submit(pool.run, lambda connection: barrier.wait(30)) for _ in range(40)]:
+                done.result()
+        assert len(pool._idle) == _database.MAX_IDLE
+
+    def test_a_locked_file_does_not_hold_up_the_opening_of_another(self, db_path: Path, tmp_path: Path) -> None:
+        with SQLiteSessionRepository(db_path):
+            pass
+        with closing(sqlite3.connect(db_path, isolation_level=None)) as other, ThreadPoolExecutor(1) as executor:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            waiting = executor.submit(SQLiteSessionRepository, db_path, busy_timeout=30)
+            while not any(pool.path == str(db_path) for pool in list(_database._all_pools)):
+                pass
+            SQLiteSessionRepository(tmp_path / "other.db").close()
+            assert not waiting.done()
+            other.close()
+            waiting.result(30).close()
 
     def test_a_file_put_in_anothers_place_is_opened_anew(self, db_path: Path, tmp_path: Path) -> None:
         """A manager built after a restore must not read, or write to, the file that was there before."""
@@ -279,6 +322,39 @@ class TestTransaction:
             repository._database.transaction([(insert, ("x",)), (insert, (Unusable(),))])
         assert repository.read_session("x") is None
         repository.create_session(Session("x", SessionType.AGENT))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no interval timers")
+# A connection that is interrupted on its way out of the pool is closed by the garbage collector, with a warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_leave_nothing_locked(repository: SQLiteSessionRepository) -> None:
+    """Ctrl-C, or a timeout by signal, wherever it strikes."""
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    message_id = interrupts = 0
+    try:
+        while interrupts < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
+                while True:
+                    repository.create_session(Session(f"session-{message_id}", SessionType.AGENT))
+                    message_id += 1
+            except (Interrupt, SessionConflictError):
+                message_id += 1
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    gc.collect()
+    assert _database._fork_gate._inside == []
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(repository.create_message, "s", "a", text_message(0)).result(30)
 
 
 @needs_fork
@@ -360,16 +436,46 @@ class TestFork:
 
     def test_a_child_is_not_held_up_by_a_thread_of_the_parent(self, repository: SQLiteSessionRepository) -> None:
         """A lock that another thread held at the fork would never be released in the child."""
-        pool = repository._database._pool
-        with pool._write_lock, _database._lock, ThreadPoolExecutor(1) as executor:
-            executor.submit(lambda: None).result()
+        held, release = threading.Event(), threading.Event()
 
-            def work() -> None:
-                repository.create_message("s", "a", text_message(0))
-                SQLiteSessionManager("t", repository._database.path).close()
+        def hold() -> None:
+            with repository._database._pool._write_lock, _database._lock:
+                held.set()
+                release.wait(60)
 
+        def work() -> None:
+            repository.create_message("s", "a", text_message(0))
+            SQLiteSessionManager("t", repository._database.path).close()
+
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(hold)
+            held.wait(30)
             self._in_child(work)
+            release.set()
         assert len(repository.list_messages("s", "a")) == 1
+
+    def test_a_child_outlives_its_parents_connections(self, db_path: Path, raw: sqlite3.Connection) -> None:
+        """A child that inherited its parent's file locks would write to a log that the parent has deleted."""
+        raw.close()
+        repository = SQLiteSessionRepository(db_path)
+        repository.create_session(Session("s", SessionType.AGENT))
+        repository.create_agent("s", SessionAgent("a", {}, {}))
+        closed, written = multiprocessing.Pipe(), multiprocessing.Pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            repository.create_message("s", "a", text_message(0))
+            written[0].send(True)
+            closed[1].recv()
+            for message_id in range(1, 5):
+                repository.create_message("s", "a", text_message(message_id))
+            os._exit(0)  # Like a crash: nothing is closed.
+        assert written[1].recv()
+        repository.close()
+        closed[0].send(True)
+        assert os.waitpid(child, 0)[1] == 0
+        with SQLiteSessionRepository(db_path) as again:
+            assert len(again.list_messages("s", "a")) == 5
 
     def test_in_memory_databases_are_copied(self) -> None:
         with SQLiteSessionManager("s", ":memory:") as manager:
@@ -461,10 +567,19 @@ class TestTrouble:
 
     def test_a_thread_that_waits_too_long_for_another_is_told_so(self, db_path: Path) -> None:
         with SQLiteSessionRepository(db_path, busy_timeout=0.1) as repository:
-            repository._database._pool._write_lock.acquire()
-            with pytest.raises(SessionException, match="database is locked"):
-                repository.create_session(Session("t", SessionType.AGENT))
-            repository._database._pool._write_lock.release()
+            held, release = threading.Event(), threading.Event()
+
+            def hold() -> None:
+                with repository._database._pool._write_lock:
+                    held.set()
+                    release.wait(30)
+
+            with ThreadPoolExecutor(1) as executor:
+                executor.submit(hold)
+                held.wait(30)
+                with pytest.raises(SessionException, match="database is locked"):
+                    repository.create_session(Session("t", SessionType.AGENT))
+                release.set()
             repository.create_session(Session("t", SessionType.AGENT))
 
     def test_a_full_disk_loses_nothing_that_was_stored(
@@ -479,8 +594,14 @@ class TestTrouble:
         repository.create_message("s", "a", text_message(1, "x" * 100_000))
 
     def test_a_directory_as_path(self, tmp_path: Path) -> None:
-        with pytest.raises(SessionException, match="unable to open database file"):
+        with pytest.raises(SessionException, match=": not a file"):
             SQLiteSessionManager("s", tmp_path)
+
+    @needs_posix
+    def test_a_loop_of_symbolic_links(self, tmp_path: Path) -> None:
+        (tmp_path / "loop.db").symlink_to(tmp_path / "loop.db")
+        with pytest.raises(SessionException, match=r"loop\.db"):
+            SQLiteSessionManager("s", tmp_path / "loop.db")
 
     def test_a_file_as_directory(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -320,6 +320,27 @@ class TestRedaction:
         manager.delete_session("s")
         assert not self._on_disk(db_path)
 
+    def test_that_waits_for_a_reader_keeps_nobody_else_waiting(
+        self, manager: SQLiteSessionManager, db_path: Path, raw: sqlite3.Connection
+    ) -> None:
+        agent = make_agent(manager, "ok")
+        agent(self.SECRET)
+        manager.append_message({"role": "user", "content": [{"text": self.SECRET}]}, agent)
+        first = manager.read_message("s", "default", 0)
+        first.message = first.redact_message = {"role": "user", "content": [{"text": "[r]"}]}
+        raw.execute("BEGIN")
+        raw.execute("SELECT * FROM messages").fetchall()
+        with ThreadPoolExecutor(1) as executor, SQLiteSessionManager("t", db_path, busy_timeout=1) as other:
+            redaction = executor.submit(manager.redact_latest_message, first.message, agent)
+            while manager.read_message("s", "default", 2).redact_message is None:
+                pass
+            make_agent(other, *["ok"] * 20)("while the redaction waits")
+            assert not redaction.done()
+            raw.execute("COMMIT")
+            redaction.result(30)
+        manager.update_message("s", "default", first)
+        assert not self._on_disk(db_path)
+
     def test_of_nothing_raises(self, manager: SQLiteSessionManager) -> None:
         agent = make_agent(manager)
         with pytest.raises(SessionException, match="No message to redact"):
@@ -354,7 +375,7 @@ def text_messages(*contents: str) -> list[Any]:
 class TestRaces:
     def test_processes_open_one_new_session_and_agent_at_once(self, db_path: Path) -> None:
         """No constructor fails, and of those that append the same message exactly one succeeds."""
-        processes, rounds = 4, 15
+        processes, rounds = 4, 10
         context = multiprocessing.get_context("spawn")
         barrier, results = context.Barrier(processes), context.Queue()
         workers = [
@@ -413,11 +434,36 @@ class TestRaces:
         first, second = make_agent(reopen(manager), "d"), make_agent(reopen(manager), *"xyz")
         first("c")
         for _ in range(3):
-            with pytest.raises(SessionConflictError, match="Build the agent anew"):
+            with pytest.raises(SessionConflictError, match="build the agent anew"):
                 second("lost?")
         assert texts(manager.list_messages("s", "default")) == ["a", "b", "c", "d"]
         make_agent(reopen(manager), "f")("e")
         assert texts(manager.list_messages("s", "default")) == ["a", "b", "c", "d", "e", "f"]
+
+    def test_whoever_was_overtaken_does_not_overwrite_the_state_either(self, manager: SQLiteSessionManager) -> None:
+        """The SDK syncs the agent after a call that failed, too."""
+        make_agent(manager, "b", state={"turns": 1})("a")
+        first, second = make_agent(reopen(manager), "d"), make_agent(reopen(manager), "x")
+        first.state.set("turns", 2)
+        first("c")
+        second.state.set("turns", 99)
+        with pytest.raises(SessionConflictError):
+            second("lost?")
+        assert manager.read_agent("s", "default").state == {"turns": 2}
+        with pytest.raises(SessionConflictError, match="was overtaken"):
+            second._session_manager.sync_agent(second)
+
+    def test_an_agent_that_could_not_be_restored_may_try_again(
+        self, manager: SQLiteSessionManager, raw: sqlite3.Connection
+    ) -> None:
+        make_agent(manager, "b")("a")
+        again = reopen(manager)
+        (message,) = raw.execute("SELECT message FROM messages WHERE message_id = 0").fetchone()
+        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 0")
+        with pytest.raises(SessionException, match="damaged JSON"):
+            make_agent(again)
+        raw.execute("UPDATE messages SET message = ? WHERE message_id = 0", (message,))
+        assert texts(make_agent(again).messages) == ["a", "b"]
 
     def test_threads_share_one_manager(self, manager: SQLiteSessionManager) -> None:
         def work(number: int) -> None:
@@ -521,8 +567,9 @@ class TestBeingARepositoryToo:
         assert isinstance(manager, SessionRepository)
 
     def test_every_method_of_the_repository_is_offered_with_its_signature(self) -> None:
-        contract = [name for name in vars(SessionRepository) if not name.startswith("_")]
-        for name in [*contract, "delete_session"]:
+        names = [name for name in vars(SQLiteSessionRepository) if not name.startswith("_")]
+        assert {name for name in vars(SessionRepository) if not name.startswith("_")} < set(names)
+        for name in names:
             ours, theirs = getattr(SQLiteSessionManager, name), getattr(SQLiteSessionRepository, name)
             assert inspect.signature(ours) == inspect.signature(theirs)
             assert ours is not theirs

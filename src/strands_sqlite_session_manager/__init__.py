@@ -1,6 +1,7 @@
 """Sessions of Strands agents in one SQLite file."""
 
-from .repository import SessionConflictError, SQLiteSessionRepository
+from ._database import SessionConflictError
+from .repository import SQLiteSessionRepository
 from .session_manager import SQLiteSessionManager
 
 __all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SessionConflictError"]

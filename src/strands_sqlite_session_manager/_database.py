@@ -23,10 +23,10 @@ from strands.types.exceptions import SessionException
 
 from . import _schema
 from ._fork import ForkGate
+from ._path import IN_MEMORY, chosen_path, private_file
 
-DB_PATH_VARIABLE = "STRANDS_SQLITE_DB_PATH"
-DEFAULT_DB_PATH = "sessions.db"
-IN_MEMORY = ":memory:"
+# Connections that a pool keeps open for the next call. A call for which there is none opens another.
+MAX_IDLE = 16
 
 Parameters = Sequence[Any]
 Synchronous = Literal["NORMAL", "FULL"]
@@ -36,13 +36,20 @@ _Result = TypeVar("_Result")
 # what a person can do about it.
 _ADVICE = (
     ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
-    ("disk is full", "free some space and try again; what was stored before is unharmed"),
+    ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
     ("readonly", "the file or its directory cannot be written to; check owner and permissions"),
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
     ("not a database", "the file is something else, or encrypted; choose a different path"),
     ("malformed", "the file is damaged; restore a backup, or salvage it with the `.recover` command of sqlite3"),
 )
+
+
+class SessionConflictError(SessionException):
+    """Somebody else stored a record with this id first, and theirs is kept.
+
+    To go on from it, build the agent anew, with a new session manager.
+    """
 
 
 class Database:
@@ -61,9 +68,7 @@ class Database:
 
     def __init__(self, db_path: str | os.PathLike[str] | None, *, synchronous: Synchronous, busy_timeout: float):
         """Open the database, creating it if it does not exist."""
-        path = os.fspath(db_path) if db_path is not None else os.environ.get(DB_PATH_VARIABLE) or DEFAULT_DB_PATH
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
+        path = chosen_path(db_path)
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError(f"synchronous={synchronous!r}: must be 'NORMAL' or 'FULL'")
         # SQLite counts milliseconds in a C int.
@@ -71,6 +76,7 @@ class Database:
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
         self._pool: _Pool | None = _pool_for(path, synchronous, busy_timeout)
         self.path = self._pool.path
+        self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT."""
@@ -90,7 +96,14 @@ class Database:
         Returns:
             False if readers on other connections kept it from being emptied within the busy timeout.
         """
-        return self._live_pool().run_exclusively(_truncate_log)
+        pool = self._live_pool()
+        deadline = time.monotonic() + pool.busy_timeout
+        while not pool.run_exclusively(_truncate_log):
+            # Waiting out here and not in SQLite, which would keep all writers waiting too.
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
@@ -122,8 +135,15 @@ def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Par
 
 
 def _truncate_log(connection: sqlite3.Connection) -> bool:
+    (busy_timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
     return not busy
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    pass
 
 
 class _Pool:
@@ -132,43 +152,53 @@ class _Pool:
     def __init__(self, path: str, synchronous: Synchronous, busy_timeout: float):
         self.path = path
         self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self.busy_timeout = busy_timeout
         # `append` and `pop` of a list are atomic, so no lock is needed around them.
         self._idle: list[sqlite3.Connection] = []
         self._anchors: list[sqlite3.Connection] = []
-        self._write_lock = threading.Lock()
+        self._write_lock = threading.RLock()
         if path == IN_MEMORY:
             # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.
             self._uri = f"file:/{uuid.uuid4().hex}?vfs=memdb"
         else:
             # SQLite must not create the file: a file deleted under a running process is an error, not a new database.
             self._uri = f"{Path(path).as_uri()}?mode=rw"
-        with _fork_gate:
+        try:
+            _fork_gate.enter()
             _all_pools.add(self)
-            self._idle.append(self._open())
             if path == IN_MEMORY:
                 # The database lives as long as a connection to it does, and one that fails is closed.
                 self._anchors.append(self._open())
+        finally:
+            _fork_gate.leave()
         weakref.finalize(self, _close_all, self._idle, self._anchors)
 
     def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation on a connection of its own."""
-        with _fork_gate:
+        connection = None
+        try:
+            _fork_gate.enter()
             try:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            try:
-                result = operation(connection, *arguments)
-            except BaseException as error:
-                # Closing rolls back. A connection that failed, on a full disk say, is replaced, not trusted again.
+            result = operation(connection, *arguments)
+            done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append(done)
+            else:
+                done.close()
+            return result
+        except BaseException as error:
+            # Closing rolls back. A connection that failed, on a full disk say, is replaced rather than trusted again.
+            if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
-                if isinstance(error, sqlite3.Error):
-                    raise _explained(error, self.path) from error
-                raise
-            self._idle.append(connection)
-            return result
+            if isinstance(error, sqlite3.Error):
+                raise _explained(error, self.path) from error
+            raise
+        finally:
+            _fork_gate.leave()
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread of this process does.
@@ -177,12 +207,15 @@ class _Pool:
         once, waiting in line here cut the longest append to less than half (full syncs: to a seventh), at the same
         throughput.
         """
-        if not self._write_lock.acquire(timeout=self._busy_timeout):
-            raise _explained(sqlite3.OperationalError("database is locked"), self.path)
         try:
+            if not self._write_lock.acquire(timeout=self.busy_timeout):
+                raise _explained(sqlite3.OperationalError("database is locked"), self.path)
             return self.run(operation, *arguments)
         finally:
-            self._write_lock.release()
+            # Here and not after the `acquire`, because a signal can interrupt in between. An RLock that this thread
+            # does not hold refuses.
+            with contextlib.suppress(RuntimeError):
+                self._write_lock.release()
 
     def before_fork(self) -> None:
         """Close the connections to a file; after the fork, parent and child each open their own."""
@@ -191,12 +224,12 @@ class _Pool:
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which a thread that the child does not have may have held."""
-        self._write_lock = threading.Lock()
+        self._write_lock = threading.RLock()
 
     def _open(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._uri, uri=True, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+                self._uri, uri=True, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
             )
             try:
                 self._configure(connection)
@@ -224,7 +257,7 @@ class _Pool:
         """Set journal mode WAL, which lasts, unless the file has it already."""
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             return
-        deadline = time.monotonic() + self._busy_timeout
+        deadline = time.monotonic() + self.busy_timeout
         while True:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -271,10 +304,7 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool
     if path == IN_MEMORY:
         return _Pool(path, synchronous, busy_timeout)
     with _lock:
-        try:
-            path, file_id = _private_file(path)
-        except OSError as error:
-            raise SessionException(f"{path}: cannot be opened: {error.strerror or error}") from error
+        path, file_id = private_file(path)
         # The file's id is part of the key, so that a file put in another's place gets connections of its own.
         key = (path, file_id, synchronous, busy_timeout)
         pool = _shared_pools.get(key)
@@ -283,37 +313,17 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool
         return pool
 
 
-def _private_file(path: str) -> tuple[str, tuple[int, int]]:
-    """Return the resolved path and the id of a file, which is made, for this user only, if it does not exist."""
-    file = Path(path)
-    if file.is_symlink() and hasattr(os, "geteuid") and file.lstat().st_uid != os.geteuid():
-        raise SessionException(f"{path}: a symbolic link of another user, which may lead anywhere; refused")
-    file = file.resolve()
-    if not file.exists():
-        _make_private_directory(file.parent)
-        # A descriptor of a database must not be closed behind SQLite's back, because that drops its locks
-        # (https://sqlite.org/howtocorrupt.html). This file is new, and `_lock` keeps it from being opened meanwhile.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            file.chmod(0o600)  # The umask may have taken bits away. SQLite gives `-wal` and `-shm` the same.
-    status = file.stat()
-    return str(file), (status.st_dev, status.st_ino)
-
-
-def _make_private_directory(path: Path) -> None:
-    if not path.is_dir():
-        _make_private_directory(path.parent)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-            path.chmod(0o700)
-
-
 def _close_all(*connections: list[sqlite3.Connection]) -> None:
-    with _fork_gate:
+    try:
+        _fork_gate.enter()
         for connection in itertools.chain(*connections):
             connection.close()
+    finally:
+        _fork_gate.leave()
 
 
 def _explained(error: sqlite3.Error, path: str) -> SessionException:
+    if "UNIQUE constraint failed" in str(error):
+        return SessionConflictError(f"{path}: {error}")
     advice = next((advice for fragment, advice in _ADVICE if fragment in str(error)), None)
     return SessionException(f"{path}: {error}" + (f" ({advice})" if advice else ""))

@@ -1,5 +1,6 @@
 """Forking while other threads use SQLite."""
 
+import contextlib
 import os
 import threading
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable
 
 
 class ForkGate:
-    """Lets threads in, as a context manager, and a fork only while no thread is inside.
+    """Lets threads in and out, and a fork happen only while no thread is inside.
 
     A child inherits SQLite as it is at the moment of the fork. A mutex that another thread holds just then, of the
     memory allocator for one, stays locked in the child for ever. And where a connection to a file is open, the child's
@@ -36,8 +37,8 @@ class ForkGate:
         self._one_fork_at_a_time = threading.Lock()
         self._opened = threading.Event()
 
-    def __enter__(self) -> None:
-        """Wait while another thread forks, then be inside."""
+    def enter(self) -> None:
+        """Wait while another thread forks, then be inside. Call it in the `try` whose `finally` calls `leave`."""
         thread = threading.get_ident()
         self._inside.append(thread)
         # Looked at only now: whoever forks sets it first, and then looks who is inside.
@@ -46,9 +47,10 @@ class ForkGate:
             self._opened.wait()
             self._inside.append(thread)
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         """Be outside."""
-        self._inside.remove(threading.get_ident())
+        with contextlib.suppress(ValueError):  # A signal may have interrupted `enter` at its start.
+            self._inside.remove(threading.get_ident())
 
     def _close(self) -> None:
         self._one_fork_at_a_time.acquire()

@@ -11,7 +11,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._codec import decode, decode_message, encode, encode_message
-from ._database import Database, Synchronous
+from ._database import Database, SessionConflictError, Synchronous
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -21,21 +21,18 @@ logger = logging.getLogger(__name__)
 
 _SESSION_TYPES = {session_type.value: session_type for session_type in SessionType}
 
-# The second one stores a message only if the statement before it stored something: the agent, or the message before.
-_INSERT_MESSAGE, _INSERT_FIRST_MESSAGE = (
-    f"""
+_INSERT_MESSAGE = """
     INSERT INTO messages (
         session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
     )
-    SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ? AND {condition}
-    ON CONFLICT DO NOTHING
-    """  # noqa: S608 (constants only)
-    for condition in ("TRUE", "changes() = 1")
-)
+    SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ?
+    """
 
-
-class SessionConflictError(SessionException):
-    """Somebody else stored a record with this id first. Theirs is kept; build the agent anew to go on from it."""
+# What `decode_message` takes.
+_SELECT_MESSAGES = """
+    SELECT message_id, message, redact_message, attachments, created_at, updated_at
+    FROM messages WHERE session_id = ?1 AND agent_id = ?2
+    """
 
 
 class SQLiteSessionRepository(SessionRepository):
@@ -91,16 +88,13 @@ class SQLiteSessionRepository(SessionRepository):
             SessionConflictError: If it exists already.
         """
         session_id = _checked("session_id", session.session_id)
-        created = self._database.execute(
-            """
-            INSERT INTO sessions (session_id, session_type, created_at, updated_at)
-            VALUES (?, ?, ?, ?)
-            ON CONFLICT DO NOTHING
-            """,
-            (session_id, session.session_type, session.created_at, session.updated_at),
-        )
-        if not created:
-            raise SessionConflictError(f"Session {session_id} already exists")
+        try:
+            self._database.execute(
+                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
+                (session_id, session.session_type, session.created_at, session.updated_at),
+            )
+        except SessionConflictError as error:
+            raise SessionConflictError(f"Session {session_id} already exists") from error
         logger.debug("session_id=<%s> | created session", session_id)
         return session
 
@@ -162,7 +156,7 @@ class SQLiteSessionRepository(SessionRepository):
             **kwargs: Ignored, for later versions of the contract.
 
         Raises:
-            SessionConflictError: If the agent exists already. Nothing is stored then.
+            SessionConflictError: If the agent exists already, or two messages have one id. Nothing is stored then.
             SessionException: If the session does not exist, or something to store has no JSON form.
         """
         agent_id = _checked("agent_id", session_agent.agent_id)
@@ -171,7 +165,6 @@ class SQLiteSessionRepository(SessionRepository):
                 session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
             )
             SELECT session_id, ?, ?, ?, ?, ?, ? FROM sessions WHERE session_id = ?
-            ON CONFLICT DO NOTHING
             """
         agent_parameters = (
             agent_id,
@@ -180,15 +173,15 @@ class SQLiteSessionRepository(SessionRepository):
             session_agent.updated_at,
             _checked("session_id", session_id),
         )
-        created, *_ = self._database.transaction(
-            [
-                (insert_agent, agent_parameters),
-                *((_INSERT_FIRST_MESSAGE, _message_parameters(session_id, agent_id, m)) for m in messages),
-            ]
-        )
+        first_messages = [(_INSERT_MESSAGE, _message_parameters(session_id, agent_id, m)) for m in messages]
+        try:
+            created, *_ = self._database.transaction([(insert_agent, agent_parameters), *first_messages])
+        except SessionConflictError as error:
+            raise SessionConflictError(
+                f"Agent {agent_id} already exists in session {session_id}, or two of its messages have one id"
+            ) from error
         if not created:
-            self._require_session(session_id)
-            raise SessionConflictError(f"Agent {agent_id} already exists in session {session_id}")
+            raise SessionException(f"Session {session_id} does not exist")
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Read an agent.
@@ -266,12 +259,16 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If the agent does not exist, or the message holds something that has no JSON form.
         """
         parameters = _message_parameters(session_id, agent_id, session_message)
-        if not self._database.execute(_INSERT_MESSAGE, parameters):
-            self._require_agent(session_id, agent_id)
+        try:
+            created = self._database.execute(_INSERT_MESSAGE, parameters)
+        except SessionConflictError as error:
             raise SessionConflictError(
                 f"Message {session_message.message_id} of agent {agent_id} in session {session_id} already exists: "
-                "another writer was first, and its message is kept. Build the agent anew to go on from what is stored."
-            )
+                "another writer was first, and its message is kept. To go on from it, build the agent anew, with a new "
+                "session manager."
+            ) from error
+        if not created:
+            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Read a message.
@@ -290,10 +287,7 @@ class SQLiteSessionRepository(SessionRepository):
             ValueError: If the message id is not an int from 0 to 2**63 - 1.
         """
         rows = self._database.query(
-            """
-            SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id = ?
-            """,
+            f"{_SELECT_MESSAGES} AND message_id = ?3",
             (
                 _checked("session_id", session_id),
                 _checked("agent_id", agent_id),
@@ -303,10 +297,11 @@ class SQLiteSessionRepository(SessionRepository):
         return decode_message(rows[0], session_id, agent_id) if rows else None
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace a message, usually to redact it. The time of its creation is kept.
+        """Replace a message: its content and its redaction. The time of its creation is kept.
 
         What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
-        another connection was reading, which is logged.
+        another connection was reading, which is logged. To leave nothing of a message, put the redacted content into
+        both `message` and `redact_message`, as `SQLiteSessionManager.redact_latest_message` does.
 
         Args:
             session_id: Id of the session.
@@ -358,19 +353,16 @@ class SQLiteSessionRepository(SessionRepository):
         key = (_checked("session_id", session_id), _checked("agent_id", agent_id))
         # The inner query walks the key's index alone; an OFFSET in the outer one would read each message it skips.
         rows = self._database.query(
-            """
-            SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages
-            WHERE session_id = ?1 AND agent_id = ?2 AND message_id >= (
+            f"""{_SELECT_MESSAGES} AND message_id >= (
                 SELECT message_id FROM messages WHERE session_id = ?1 AND agent_id = ?2
                 ORDER BY message_id LIMIT 1 OFFSET ?3
             )
             ORDER BY message_id LIMIT ?4
-            """,
+            """,  # noqa: S608 (constants only)
             (*key, _checked_number("offset", offset), -1 if limit is None else _checked_number("limit", limit)),
         )
-        if not rows:
-            self._require_agent(session_id, agent_id)
+        if not rows and not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
+            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
         return [decode_message(row, session_id, agent_id) for row in rows]
 
     def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
@@ -387,10 +379,7 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If the stored message is damaged.
         """
         rows = self._database.query(
-            """
-            SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id DESC LIMIT 1
-            """,
+            f"{_SELECT_MESSAGES} ORDER BY message_id DESC LIMIT 1",
             (_checked("session_id", session_id), _checked("agent_id", agent_id)),
         )
         return decode_message(rows[0], session_id, agent_id) if rows else None
@@ -408,17 +397,20 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If the session does not exist, or the state holds something that has no JSON form.
         """
         multi_agent_id = _checked("multi_agent_id", multi_agent.id)
-        created = self._database.execute(
-            """
-            INSERT INTO multi_agents (session_id, multi_agent_id, state)
-            SELECT session_id, ?, ? FROM sessions WHERE session_id = ?
-            ON CONFLICT DO NOTHING
-            """,
-            (multi_agent_id, encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id)),
-        )
+        try:
+            created = self._database.execute(
+                """
+                INSERT INTO multi_agents (session_id, multi_agent_id, state)
+                SELECT session_id, ?, ? FROM sessions WHERE session_id = ?
+                """,
+                (multi_agent_id, encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id)),
+            )
+        except SessionConflictError as error:
+            raise SessionConflictError(
+                f"MultiAgent state {multi_agent_id} already exists in session {session_id}"
+            ) from error
         if not created:
-            self._require_session(session_id)
-            raise SessionConflictError(f"MultiAgent state {multi_agent_id} already exists in session {session_id}")
+            raise SessionException(f"Session {session_id} does not exist")
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Read the state of a graph or swarm.
@@ -482,16 +474,6 @@ class SQLiteSessionRepository(SessionRepository):
                 "log until the next deletion or redaction, or until the last connection closes",
                 session_id,
             )
-
-    def _require_session(self, session_id: str) -> None:
-        if not self._database.query("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)):
-            raise SessionException(f"Session {session_id} does not exist")
-
-    def _require_agent(self, session_id: str, agent_id: str) -> None:
-        if not self._database.query(
-            "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", (session_id, agent_id)
-        ):
-            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
 
 
 def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:

@@ -11,8 +11,8 @@ from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from ._database import Synchronous
-from .repository import SessionConflictError, SQLiteSessionRepository
+from ._database import SessionConflictError, Synchronous
+from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -49,7 +49,8 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
             db_path: Path of the database file. Defaults to the environment variable `STRANDS_SQLITE_DB_PATH`, else
                 `sessions.db` in the working directory. ":memory:" is a private database that lives as long as this
                 object.
-            session_repository: Repository to use instead of opening `db_path`; it stays open when this is closed.
+            session_repository: Repository to use instead of opening one with the other options; it stays open when
+                this is closed.
             synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
                 fails; "FULL" survives that too, and waits for the disk at every write.
             busy_timeout: Seconds to wait for a lock before raising.
@@ -60,11 +61,12 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         """
         if session_repository is None:
             repository = SQLiteSessionRepository(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
-        elif db_path is None:
+        elif (db_path, synchronous, busy_timeout) == (None, "NORMAL", 5.0):
             repository = session_repository
         else:
-            raise ValueError("db_path and session_repository: give one of them")
+            raise ValueError("session_repository has been opened with options of its own: give none beside it")
         self._owns_repository = session_repository is None
+        self._overtaken_agent_ids: set[str] = set()
         if repository.read_session(session_id) is None:
             # The base class would create it too, but fails if another process does so at the same moment.
             with contextlib.suppress(SessionConflictError):
@@ -84,6 +86,7 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         Raises:
             SessionException: If the manager has an agent with this id already, or the database cannot be used.
         """
+        is_known = agent.agent_id in self._latest_agent_message
         if self.session_repository.read_agent(self.session_id, agent.agent_id) is None:
             # The base class would store the agent and then its first messages, one by one. Another process could
             # restore it in between, without them, or create it first, which would fail here.
@@ -94,7 +97,13 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
                 self.session_repository.create_agent(
                     self.session_id, SessionAgent.from_agent(agent), messages=first_messages
                 )
-        super().initialize(agent, **kwargs)
+        try:
+            super().initialize(agent, **kwargs)
+        except BaseException:
+            if not is_known:
+                # The base class refuses an agent that it has seen. One that could not be restored may try again.
+                self._latest_agent_message.pop(agent.agent_id, None)
+            raise
         if self._latest_agent_message[agent.agent_id] is None:
             # The base class numbers on from the last message that it restored. When the conversation manager has
             # removed them all, it would start at 0 again.
@@ -117,11 +126,32 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         latest_message = self._latest_agent_message.get(agent.agent_id)
         try:
             super().append_message(message, agent, **kwargs)
-        except BaseException:
+        except BaseException as error:
             # The base class counts before it stores. Counting back keeps a failed append from leaving a gap, and an
             # agent that was overtaken from slipping in behind the other's messages.
             self._latest_agent_message[agent.agent_id] = latest_message
+            if isinstance(error, SessionConflictError):
+                self._overtaken_agent_ids.add(agent.agent_id)
             raise
+
+    def sync_agent(self, agent: "LocalAgent", **kwargs: Any) -> None:
+        """Store an agent's state, if it has changed.
+
+        Args:
+            agent: Agent whose state to store.
+            **kwargs: Passed on to the base class.
+
+        Raises:
+            SessionConflictError: If somebody else has appended to this conversation since the agent was built. The
+                SDK syncs after a call that failed too, and would overwrite the state that belongs to their messages.
+            SessionException: If the database cannot be used or the state holds something that has no JSON form.
+        """
+        if agent.agent_id in self._overtaken_agent_ids:
+            raise SessionConflictError(
+                f"Agent {agent.agent_id} in session {self.session_id} was overtaken by another writer, whose messages "
+                "and state are kept. To go on from them, build the agent anew, with a new session manager."
+            )
+        super().sync_agent(agent, **kwargs)
 
     def redact_latest_message(self, redact_message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Replace the last stored message of an agent; the former text is not kept anywhere.
@@ -222,6 +252,10 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
     ) -> list[SessionMessage]:
         """See `SQLiteSessionRepository.list_messages`."""
         return self.session_repository.list_messages(session_id, agent_id, limit, offset, **kwargs)
+
+    def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
+        """See `SQLiteSessionRepository.read_latest_message`."""
+        return self.session_repository.read_latest_message(session_id, agent_id)
 
     def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
         """See `SQLiteSessionRepository.create_multi_agent`."""

@@ -1,0 +1,63 @@
+"""Which file a database is in, and that it is private to its owner."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from strands.types.exceptions import SessionException
+
+DB_PATH_VARIABLE = "STRANDS_SQLITE_DB_PATH"
+DEFAULT_DB_PATH = "sessions.db"
+IN_MEMORY = ":memory:"
+
+
+def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
+    """Return the path to use: the one given, else that of the environment, else the default.
+
+    Raises:
+        ValueError: If it cannot be a path.
+    """
+    path = os.fspath(db_path) if db_path is not None else os.environ.get(DB_PATH_VARIABLE) or DEFAULT_DB_PATH
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
+    return path
+
+
+def private_file(path: str) -> tuple[str, tuple[int, int]]:
+    """Find a file, or make it, for this user only. No other thread may do so at the same time.
+
+    Args:
+        path: Where it is.
+
+    Returns:
+        Its path with symbolic links resolved, and its id in the file system.
+
+    Raises:
+        SessionException: If it is no file or cannot be reached, or the path is another user's symbolic link.
+    """
+    try:
+        file = Path(path)
+        if file.is_symlink() and hasattr(os, "geteuid") and file.lstat().st_uid != os.geteuid():
+            raise SessionException(f"{path}: a symbolic link of another user, which may lead anywhere; refused")
+        file = file.resolve()
+        if not file.exists():
+            _make_private_directory(file.parent)
+            # A descriptor of a database must not be closed behind SQLite's back, because that drops its locks
+            # (https://sqlite.org/howtocorrupt.html). This file is new: nobody has a connection to it yet.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                file.chmod(0o600)  # The umask may have taken bits away. SQLite gives `-wal` and `-shm` the same.
+        if not file.is_file():
+            raise SessionException(f"{path}: not a file")
+        status = file.stat()
+    except (OSError, RuntimeError) as error:  # A loop of symbolic links is a RuntimeError before Python 3.13.
+        raise SessionException(f"{path}: cannot be opened: {error}") from error
+    return str(file), (status.st_dev, status.st_ino)
+
+
+def _make_private_directory(path: Path) -> None:
+    if not path.is_dir():
+        _make_private_directory(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            path.chmod(0o700)
