@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_bytes_are_stored_as_they_are(repository: SQLiteSessionRepository, raw: 
     assert len(text) < 200
 
 
+def test_odd_values_pass_through_the_database(repository: SQLiteSessionRepository) -> None:
+    message = text_message(0, "\ud800 lone, \x00 NUL, \U0010ffff")
+    message.message["content"].append({"json": {"big": 2**64, "nan": math.nan, "inf": -math.inf, "\udfff\0": "key"}})
+    repository.create_message("s", "a", message)
+    assert identical(vars(repository.read_message("s", "a", 0)), vars(message))
+
+
 def test_text_is_stored_as_people_read_it(repository: SQLiteSessionRepository, raw: sqlite3.Connection) -> None:
     repository.create_message("s", "a", text_message(0, "naïve 漢字 🎉"))
     assert "naïve 漢字 🎉" in raw.execute("SELECT message FROM messages").fetchone()[0]
@@ -92,6 +100,7 @@ def _cyclic() -> dict[str, Any]:
     ("value", "complaint"),
     [
         ({"when": Path("x")}, r"message\.content\[0\]\.json\.when: a value of type \w*Path cannot be stored as JSON"),
+        ({"when": datetime.now(timezone.utc)}, r"message\.content\[0\]\.json\.when: a value of type datetime cannot"),
         ({"tags": [1, {1}]}, r"message\.content\[0\]\.json\.tags\[1\]: a value of type set cannot"),
         ({"x": bytearray(b"x")}, r"message\.content\[0\]\.json\.x: a value of type bytearray cannot"),
         ({(1, 2): "x"}, r"message\.content\[0\]\.json\.\(1, 2\): a tuple cannot be the key of a JSON object"),

@@ -21,7 +21,6 @@ from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import make_agent, run_python, text_message, texts
 from strands_sqlite_session_manager import (
-    SessionConflictError,
     SQLiteSessionManager,
     SQLiteSessionRepository,
     _database,
@@ -325,36 +324,44 @@ class TestTransaction:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no interval timers")
+def test_interrupts_leave_nothing_locked(repository: SQLiteSessionRepository, db_path: Path) -> None:
+    """Ctrl-C, or a timeout by signal, wherever it strikes. In a process whose other locks may be left behind."""
+    run_python(
+        """
+import gc, signal, sys, threading, warnings
+from concurrent.futures import ThreadPoolExecutor
+from helpers import text_message
+from strands.types.session import Session, SessionType
+from strands_sqlite_session_manager import SQLiteSessionRepository, _database
+
 # A connection that is interrupted on its way out of the pool is closed by the garbage collector, with a warning.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_interrupts_leave_nothing_locked(repository: SQLiteSessionRepository) -> None:
-    """Ctrl-C, or a timeout by signal, wherever it strikes."""
+warnings.simplefilter("ignore", ResourceWarning)
 
-    class Interrupt(BaseException):
-        pass
+class Interrupt(BaseException):
+    pass
 
-    def interrupt(*_: object) -> None:
-        raise Interrupt
+def interrupt(*_):
+    raise Interrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    message_id = interrupts = 0
+repository = SQLiteSessionRepository(sys.argv[1])
+number = 0
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(1000):
     try:
-        while interrupts < 300:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0003)
-                while True:
-                    repository.create_session(Session(f"session-{message_id}", SessionType.AGENT))
-                    message_id += 1
-            except (Interrupt, SessionConflictError):
-                message_id += 1
-                interrupts += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    gc.collect()
-    assert _database._fork_gate._inside == []
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(repository.create_message, "s", "a", text_message(0)).result(30)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003)
+        while True:
+            number += 1
+            repository.create_session(Session(f"session-{number}", SessionType.AGENT))
+    except Interrupt:
+        pass
+gc.collect()
+assert _database._fork_gate._inside == []
+with ThreadPoolExecutor(1) as executor:
+    executor.submit(repository.create_message, "s", "a", text_message(0)).result(30)
+""",
+        db_path,
+    )
+    assert texts(repository.list_messages("s", "a")) == ["hello"]
 
 
 @needs_fork

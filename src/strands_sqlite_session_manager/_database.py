@@ -37,7 +37,7 @@ _Result = TypeVar("_Result")
 _ADVICE = (
     ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
-    ("readonly", "the file or its directory cannot be written to; check owner and permissions"),
+    ("readonly", "check owner and permissions of the file, of its -wal and -shm, and of the directory"),
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
     ("not a database", "the file is something else, or encrypted; choose a different path"),

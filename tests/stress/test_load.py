@@ -1,0 +1,334 @@
+"""Many writers: processes, threads, forks, tasks. Nothing fails, nothing is lost, and nobody waits for long."""
+
+import asyncio
+import multiprocessing
+import os
+import sqlite3
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import Session, SessionAgent, SessionType
+
+from helpers import make_agent, text_message, texts
+from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
+
+SECONDS = 20
+
+
+def fill(repository: SQLiteSessionRepository, session_id: str, until: float) -> tuple[int, float]:
+    """Append to a session of one's own until a time; return how often, and the longest wait."""
+    repository.create_session(Session(session_id, SessionType.AGENT))
+    repository.create_agent(session_id, SessionAgent("a", {}, {}))
+    count, longest = 0, 0.0
+    while (started := time.monotonic()) < until:
+        repository.create_message(session_id, "a", text_message(count, f"{session_id} {count} " + "x" * 1000))
+        longest = max(longest, time.monotonic() - started)
+        count += 1
+    return count, longest
+
+
+def fill_in_threads(path: str, synchronous: Any, name: str, threads: int, until: float) -> dict[str, tuple[int, float]]:
+    with SQLiteSessionRepository(path, synchronous=synchronous, busy_timeout=30) as repository:
+        session_ids = [f"{name}-{thread}" for thread in range(threads)]
+        with ThreadPoolExecutor(threads) as executor:
+            results = executor.map(lambda session_id: fill(repository, session_id, until), session_ids)
+            return dict(zip(session_ids, results, strict=True))
+
+
+def restore_until(path: str, until: float) -> int:
+    """Restore whatever sessions there are; each conversation must be whole and in order."""
+    reads = 0
+    with SQLiteSessionRepository(path) as repository:
+        while time.monotonic() < until:
+            for process in range(8):
+                session_id = f"process-{process}-0"
+                if repository.read_agent(session_id, "a") is None:
+                    continue
+                messages = repository.list_messages(session_id, "a")[-200:]
+                numbers = [message.message_id for message in messages]
+                assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+                reads += 1
+    return reads
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+def test_many_processes(db_path: Path, processes: Any, report: Any, synchronous: str) -> None:
+    with SQLiteSessionRepository(db_path):
+        pass
+    with ProcessPoolExecutor(10, mp_context=processes) as executor:
+        until = time.monotonic() + SECONDS
+        writers = [
+            executor.submit(fill_in_threads, str(db_path), synchronous, f"process-{number}", 4, until)
+            for number in range(8)
+        ]
+        readers = [executor.submit(restore_until, str(db_path), until) for _ in range(2)]
+        written = {session_id: result for writer in writers for session_id, result in writer.result().items()}
+        reads = sum(reader.result() for reader in readers)
+    assert len(written) == 32
+    with closing(sqlite3.connect(db_path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        stored = dict(connection.execute("SELECT session_id, count(*) FROM messages GROUP BY session_id"))
+    assert stored == {session_id: count for session_id, (count, _) in written.items() if count}
+    with SQLiteSessionRepository(db_path) as repository:
+        for session_id, (count, _) in written.items():
+            assert [text.split()[:2] for text in texts(repository.list_messages(session_id, "a"))] == [
+                [session_id, str(number)] for number in range(count)
+            ]
+    longest = max(wait for _, wait in written.values())
+    report(appends=sum(stored.values()), reads=reads, longest_wait=f"{longest * 1000:.0f} ms")
+
+
+@pytest.mark.parametrize(("synchronous", "limit"), [("NORMAL", 0.25), ("FULL", 0.5)])
+def test_fairness_among_threads(db_path: Path, report: Any, synchronous: Any, limit: float) -> None:
+    threads, appends = 64, 100
+    waits: list[float] = []
+    with SQLiteSessionRepository(db_path, synchronous=synchronous, busy_timeout=30) as repository:
+        repository.create_session(Session("s", SessionType.AGENT))
+        start = threading.Barrier(threads)
+
+        def work(number: int) -> None:
+            repository.create_agent("s", SessionAgent(f"a{number}", {}, {}))
+            start.wait()
+            for message_id in range(appends):
+                message = text_message(message_id, "x" * 1000)
+                started = time.monotonic()
+                repository.create_message("s", f"a{number}", message)
+                waits.append(time.monotonic() - started)
+
+        with ThreadPoolExecutor(threads) as executor:
+            list(executor.map(work, range(threads)))
+    assert len(waits) == threads * appends
+    waits.sort()
+    report(
+        median=f"{waits[len(waits) // 2] * 1000:.1f} ms",
+        longest=f"{waits[-1] * 1000:.0f} ms",
+        appends_per_second=round(len(waits) * threads / sum(waits)),
+    )
+    assert waits[-1] < limit
+
+
+def storm(path: str, name: str, threads: int, barrier: Any) -> list[str]:
+    """Open the file from several threads at once, each through to a first committed message."""
+
+    def work(number: int) -> str:
+        barrier.wait(60)
+        agent = make_agent(SQLiteSessionManager(f"{name}-{number}", path), "ok")
+        agent("hello")
+        return agent.session_id
+
+    with ThreadPoolExecutor(threads) as executor:
+        return list(executor.map(work, range(threads)))
+
+
+def test_opening_storm(tmp_path: Path, processes: Any, report: Any) -> None:
+    count, threads, rounds = 16, 10, 10
+    slowest = 0.0
+    with processes.Manager() as shared, ProcessPoolExecutor(count, mp_context=processes) as executor:
+        for number in range(rounds):
+            path = tmp_path / f"{number}.db"
+            barrier = shared.Barrier(count * threads)
+            started = time.monotonic()
+            storms = [executor.submit(storm, str(path), f"p{process}", threads, barrier) for process in range(count)]
+            assert sum(len(done.result()) for done in storms) == count * threads
+            slowest = max(slowest, time.monotonic() - started)
+            with closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("SELECT count(*) FROM messages").fetchone() == (2 * count * threads,)
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    report(rounds=rounds, openers=count * threads, slowest_round=f"{slowest:.1f} s")
+
+
+def test_one_session_many_writers(db_path: Path, report: Any) -> None:
+    writers, message_count = 16, 200
+    managers = [SQLiteSessionManager("s", db_path) for _ in range(writers)]
+    managers[0].create_agent("s", SessionAgent("a", {}, {}))
+    outcomes: Counter[str] = Counter()
+    winners: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        for message_id in range(message_count):
+            try:
+                managers[number].create_message("s", "a", text_message(message_id, f"writer {number}"))
+            except SessionConflictError:
+                outcomes["refused"] += 1
+            else:
+                outcomes["stored"] += 1
+                assert winners.setdefault(message_id, f"writer {number}") == f"writer {number}"
+
+    with ThreadPoolExecutor(writers) as executor:
+        list(executor.map(work, range(writers)))
+    assert outcomes == {"stored": message_count, "refused": (writers - 1) * message_count}
+    assert texts(managers[0].list_messages("s", "a")) == [winners[number] for number in range(message_count)]
+    report(**outcomes)
+
+
+def resident_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors and memory are read from /proc")
+def test_threads_that_come_and_go(db_path: Path, report: Any, opened: list[sqlite3.Connection]) -> None:
+    at_once, rounds = 10, 500
+    figures = []
+    with SQLiteSessionRepository(db_path) as repository:
+        repository.create_session(Session("s", SessionType.AGENT))
+        for number in range(at_once):
+            repository.create_agent("s", SessionAgent(f"a{number}", {}, {}))
+        tracemalloc.start()
+        for turn in range(rounds):
+            threads = [
+                threading.Thread(target=repository.create_message, args=("s", f"a{number}", text_message(turn)))
+                for number in range(at_once)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if turn % 100 == 99:
+                descriptors = len(list(Path("/proc/self/fd").iterdir()))
+                figures.append((descriptors, tracemalloc.get_traced_memory()[0] // 1024, resident_kib()))
+        tracemalloc.stop()
+        assert len(repository.list_messages("s", "a0")) == rounds
+    report(threads=at_once * rounds, connections=len(opened), descriptors_and_traced_and_resident_kib=figures)
+    assert len(opened) < 2 * at_once
+    assert len({descriptors for descriptors, _, _ in figures[1:]}) == 1
+    assert figures[-1][1] < figures[1][1] + 200
+    assert figures[-1][2] < figures[1][2] + 5_000
+
+
+def append_in_child(path: str, name: str, count: int) -> int:
+    with SQLiteSessionRepository(path) as repository:
+        repository.create_agent("s", SessionAgent(name, {}, {}))
+        for message_id in range(count):
+            repository.create_message("s", name, text_message(message_id, name))
+        return len(repository.list_messages("s", name))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forks_while_threads_write(db_path: Path, report: Any) -> None:
+    children, threads, per_child = 20, 4, 50
+    repository = SQLiteSessionRepository(db_path, busy_timeout=30)
+    repository.create_session(Session("s", SessionType.AGENT))
+    stop = threading.Event()
+
+    def write(number: int) -> int:
+        name = f"thread-{number}"
+        repository.create_agent("s", SessionAgent(name, {}, {}))
+        count = 0
+        while not stop.is_set():
+            repository.create_message("s", name, text_message(count, name))
+            count += 1
+        return count
+
+    def child(number: int) -> None:
+        name = f"child-{number}"
+        repository.create_agent("s", SessionAgent(name, {}, {}))
+        for message_id in range(per_child):
+            repository.create_message("s", name, text_message(message_id, name))
+        os._exit(0 if len(repository.list_messages("s", name)) == per_child else 1)
+
+    with ThreadPoolExecutor(threads) as executor:
+        written = [executor.submit(write, number) for number in range(threads)]
+        running = [multiprocessing.get_context("fork").Process(target=child, args=(n,)) for n in range(children)]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join(60)
+        stop.set()
+        counts = [future.result() for future in written]
+    assert [process.exitcode for process in running] == [0] * children
+    for number, count in enumerate(counts):
+        assert texts(repository.list_messages("s", f"thread-{number}")) == [f"thread-{number}"] * count
+    for number in range(children):
+        assert len(repository.list_messages("s", f"child-{number}")) == per_child
+    repository.close()
+    with closing(sqlite3.connect(db_path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    report(children=children, appends_in_children=children * per_child, appends_in_parent=sum(counts))
+
+
+@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_process_pools(db_path: Path, report: Any, method: str) -> None:
+    with SQLiteSessionRepository(db_path) as repository:
+        repository.create_session(Session("s", SessionType.AGENT))
+        names = [f"task-{number}" for number in range(8)]
+        with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context(method)) as executor:
+            counts = list(executor.map(append_in_child, [str(db_path)] * 8, names, [100] * 8))
+        assert counts == [100] * 8
+        append_in_child(str(db_path), "parent", 100)
+        assert all(texts(repository.list_messages("s", name)) == [name] * 100 for name in [*names, "parent"])
+    report(tasks=len(names))
+
+
+def test_asyncio(db_path: Path, report: Any) -> None:
+    agents = 200
+
+    async def main() -> tuple[float, float]:
+        with SQLiteSessionManager("s", db_path) as manager:
+            team = [make_agent(manager, "one", "two", agent_id=f"a{number}") for number in range(agents)]
+            storage = Stopwatch(manager)
+
+            async def talk(agent: Any) -> None:
+                for prompt in ("first", "second"):
+                    async for _ in agent.stream_async(prompt):
+                        pass
+
+            started = time.monotonic()
+            await asyncio.gather(*map(talk, team))
+            for number in range(agents):
+                assert texts(manager.list_messages("s", f"a{number}")) == ["first", "one", "second", "two"]
+            return storage.longest, time.monotonic() - started
+
+    stall, seconds = asyncio.run(main())
+    report(agents=agents, longest_stall=f"{stall * 1000:.1f} ms", seconds=f"{seconds:.1f}")
+    assert stall < 0.05
+
+
+class Stopwatch:
+    """Times each call that a manager makes to its repository's writing and reading methods."""
+
+    def __init__(self, manager: SQLiteSessionManager) -> None:
+        self.longest = 0.0
+        for name in ("create_message", "update_agent", "update_message"):
+            setattr(manager.session_repository, name, self._timed(getattr(manager.session_repository, name)))
+
+    def _timed(self, call: Any) -> Any:
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                self.longest = max(self.longest, time.perf_counter() - started)
+
+        return timed
+
+
+def test_a_message_of_100_mb(db_path: Path, report: Any) -> None:
+    with SQLiteSessionRepository(db_path) as repository:
+        repository.create_session(Session("s", SessionType.AGENT))
+        repository.create_agent("s", SessionAgent("a", {}, {}))
+        for message_id, content in enumerate(
+            ({"text": "é" * 50_000_000}, {"image": {"format": "png", "source": {"bytes": os.urandom(100_000_000)}}})
+        ):
+            message = text_message(message_id)
+            message.message["content"] = [content]
+            started = time.monotonic()
+            repository.create_message("s", "a", message)
+            written = time.monotonic()
+            assert repository.read_message("s", "a", message_id) == message
+            report(
+                kind=next(iter(content)),
+                write=f"{(written - started) * 1000:.0f} ms",
+                read=f"{(time.monotonic() - written) * 1000:.0f} ms",
+            )
+        repository.create_message("s", "a", text_message(2, "and on"))
+        assert texts(repository.list_messages("s", "a", offset=2)) == ["and on"]
