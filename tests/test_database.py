@@ -265,9 +265,9 @@ class TestSharing:
         before = SQLiteSessionManager("before", db_path)
         with SQLiteSessionManager("restored", tmp_path / "backup.db"):
             pass
-        for suffix in ("-wal", "-shm"):
-            Path(f"{db_path}{suffix}").unlink(missing_ok=True)
         try:
+            for suffix in ("-wal", "-shm"):
+                Path(f"{db_path}{suffix}").unlink(missing_ok=True)
             (tmp_path / "backup.db").replace(db_path)
         except PermissionError:
             pytest.skip("Windows does not replace open files")

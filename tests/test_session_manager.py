@@ -6,6 +6,8 @@ import inspect
 import json
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -250,8 +252,11 @@ class TestRedaction:
     SECRET = "4111-1111-1111-1111"
 
     def _on_disk(self, db_path: Path) -> bool:
-        files = [db_path, *(Path(f"{db_path}{suffix}") for suffix in ("-wal", "-journal"))]
-        return any(self.SECRET.encode() in file.read_bytes() for file in files if file.exists())
+        """Look in another process: closing the file in this one would drop SQLite's locks."""
+        files = [file for file in db_path.parent.iterdir() if not file.name.endswith("-shm")]
+        code = "import sys; print(any(sys.argv[1].encode() in open(file, 'rb').read() for file in sys.argv[2:]))"
+        done = subprocess.run([sys.executable, "-c", code, self.SECRET, *files], capture_output=True, check=True)
+        return done.stdout.strip() == b"True"
 
     def test_of_a_guardrail_is_stored_and_leaves_nothing_behind(
         self, manager: SQLiteSessionManager, db_path: Path
@@ -505,6 +510,16 @@ class TestFailedAppends:
             stored = manager.list_messages("s", "default")
             assert texts(stored) == ["a", "b", "c", "d"]
             assert [message.message_id for message in stored] == [0, 1, 2, 3]
+
+    def test_of_an_agent_that_was_not_restored_do_not_count_as_its_restoring(
+        self, manager: SQLiteSessionManager
+    ) -> None:
+        stranger = make_agent(None)
+        with pytest.raises(KeyError):
+            manager.append_message(text_message(0).message, stranger)
+        manager.initialize(stranger)
+        manager.append_message(text_message(0).message, stranger)
+        assert texts(manager.list_messages("s", "default")) == ["hello"]
 
     def test_for_a_value_that_json_cannot_hold_name_it(self, manager: SQLiteSessionManager) -> None:
         agent = make_agent(manager, "ok")

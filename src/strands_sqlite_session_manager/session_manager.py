@@ -129,7 +129,8 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         except BaseException as error:
             # The base class counts before it stores. Counting back keeps a failed append from leaving a gap, and an
             # agent that was overtaken from slipping in behind the other's messages.
-            self._latest_agent_message[agent.agent_id] = latest_message
+            if agent.agent_id in self._latest_agent_message:
+                self._latest_agent_message[agent.agent_id] = latest_message
             if isinstance(error, SessionConflictError):
                 self._overtaken_agent_ids.add(agent.agent_id)
             raise
