@@ -446,7 +446,8 @@ class TestFork:
         held, release = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with repository._database._pool._write_lock, _database._lock:
+            repository._database._pool._write_lock.acquire(1)
+            with _database._lock:
                 held.set()
                 release.wait(60)
 
@@ -577,9 +578,10 @@ class TestTrouble:
             held, release = threading.Event(), threading.Event()
 
             def hold() -> None:
-                with repository._database._pool._write_lock:
-                    held.set()
-                    release.wait(30)
+                repository._database._pool._write_lock.acquire(1)
+                held.set()
+                release.wait(30)
+                repository._database._pool._write_lock.release()
 
             with ThreadPoolExecutor(1) as executor:
                 executor.submit(hold)
