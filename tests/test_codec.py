@@ -37,6 +37,7 @@ def identical(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@settings(max_examples=60)
 @given(objects)
 @example({"__encoded__": ["bytes", "aGk="]})
 @example({"__encoded__": 1, "x": [{"__encoded__": {"__encoded__": b""}}]})

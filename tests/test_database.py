@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import stat
+import sys
 import threading
 import time
 import traceback
@@ -328,7 +329,7 @@ def test_interrupts_leave_nothing_locked(repository: SQLiteSessionRepository, db
     """Ctrl-C, or a timeout by signal, wherever it strikes. In a process whose other locks may be left behind."""
     run_python(
         """
-import gc, signal, sys, threading, warnings
+import random, signal, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from helpers import text_message
 from strands.types.session import Session, SessionType
@@ -344,18 +345,25 @@ def interrupt(*_):
     raise Interrupt
 
 repository = SQLiteSessionRepository(sys.argv[1])
+scratch = SQLiteSessionRepository(":memory:")  # quick, so that more of the time is spent in Python
 number = 0
 signal.signal(signal.SIGALRM, interrupt)
-for _ in range(1000):
+for _ in range(2000):
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0003)
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(20e-6, 1e-3))
         while True:
             number += 1
-            repository.create_session(Session(f"session-{number}", SessionType.AGENT))
+            store = repository if number % 5 == 0 else scratch
+            store.create_session(Session(f"session-{number}", SessionType.AGENT))
+            store.read_session(f"session-{number}")
     except Interrupt:
         pass
-gc.collect()
-assert _database._fork_gate._inside == []
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert not _database._fork_gate._inside
+    for store in (repository, scratch):
+        lock = store._database._pool._write_lock
+        assert "count=0" in repr(lock._lock), lock._lock
+        assert "count=0" in repr(lock._next), lock._next
 with ThreadPoolExecutor(1) as executor:
     executor.submit(repository.create_message, "s", "a", text_message(0)).result(30)
 """,
@@ -433,6 +441,56 @@ class TestFork:
                 future.result(30)
         assert order == ["call", "fork"]
         assert texts(repository.list_messages("s", "a")) == ["child"]
+
+    def test_a_call_within_a_call_does_not_wait_for_a_fork_that_waits_for_it(
+        self, repository: SQLiteSessionRepository
+    ) -> None:
+        """As when the garbage collector, inside a call, closes the connections of another pool."""
+        running = threading.Event()
+        others = [SQLiteSessionRepository(":memory:")]
+
+        def drop_the_other(connection: sqlite3.Connection) -> None:
+            running.set()
+            while _database._fork_gate._forking_thread is None:
+                pass
+            others.clear()
+
+        with ThreadPoolExecutor(1) as executor:
+            call = executor.submit(repository._database._pool.run, drop_the_other)
+            running.wait(30)
+            self._in_child(lambda: None)
+            call.result(30)
+
+    def test_a_signal_does_not_cut_the_waiting_short(
+        self, repository: SQLiteSessionRepository, capfd: pytest.CaptureFixture
+    ) -> None:
+        """The interpreter ignores what is raised before a fork, and forks."""
+        running, release, order = threading.Event(), threading.Event(), []
+
+        def slow(connection: sqlite3.Connection) -> None:
+            running.set()
+            release.wait(30)
+            order.append("call")
+
+        def interrupt(*_: object) -> None:
+            threading.Timer(0.05, release.set).start()
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        unraisable, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        try:
+            with ThreadPoolExecutor(1) as executor:
+                call = executor.submit(repository._database._pool.run, slow)
+                running.wait(30)
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                self._in_child(lambda: None)
+                order.append("fork")
+                call.result(30)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            sys.unraisablehook = unraisable
+        assert order == ["call", "fork"]
+        self._in_child(lambda: repository.create_message("s", "a", text_message(0)))
 
     def test_a_fork_in_the_middle_of_a_call_of_the_same_thread_does_not_wait_for_itself(
         self, repository: SQLiteSessionRepository
@@ -617,6 +675,15 @@ class TestTrouble:
         with pytest.raises(SessionException, match=r"file/sessions\.db: cannot be opened") as caught:
             SQLiteSessionManager("s", tmp_path / "file" / "sessions.db")
         assert isinstance(caught.value.__cause__, OSError)
+
+    def test_a_committed_deletion_does_not_fail_for_the_log(self, db_path: Path, raw: sqlite3.Connection) -> None:
+        with SQLiteSessionRepository(db_path, busy_timeout=0.1) as repository:
+            repository.create_session(Session("s", SessionType.AGENT))
+            raw.execute("BEGIN")
+            raw.execute("SELECT * FROM sessions").fetchall()
+            repository.delete_session("s")
+            raw.execute("COMMIT")
+            assert repository.read_session("s") is None
 
     def test_a_damaged_page_is_reported(self, repository: SQLiteSessionRepository, db_path: Path) -> None:
         repository.create_message("s", "a", text_message(0))

@@ -85,6 +85,44 @@ print(json.dumps(texts(agent.model.requests[0])))
         with pytest.raises(SessionException, match="must be unique"):
             make_agent(manager)
 
+    @pytest.mark.parametrize(
+        ("update", "complaint"),
+        [
+            (
+                "UPDATE agents SET conversation_manager_state = "
+                "json_remove(conversation_manager_state, '$.removed_message_count')",
+                "removed_message_count",
+            ),
+            (
+                "UPDATE agents SET internal_state = json_remove(internal_state, '$.interrupt_state.activated')",
+                "activated",
+            ),
+            ("UPDATE messages SET message = json_set(message, '$.content[0]', 1) WHERE message_id = 0", "damaged"),
+            ("UPDATE messages SET message = json_set(message, '$.content', 1) WHERE message_id = 0", "damaged"),
+            ("UPDATE messages SET message = json_remove(message, '$.role') WHERE message_id = 0", "damaged"),
+        ],
+    )
+    def test_what_was_damaged_by_hand_is_named(
+        self, manager: SQLiteSessionManager, raw: sqlite3.Connection, update: str, complaint: str
+    ) -> None:
+        make_agent(manager, "b")("a")
+        raw.execute(update)
+        with pytest.raises(SessionException, match=rf"(agents|messages) \('s', 'default'.*{complaint}"):
+            make_agent(reopen(manager))
+
+    def test_keys_of_a_newer_sdk_are_ignored(self, manager: SQLiteSessionManager, raw: sqlite3.Connection) -> None:
+        make_agent(manager, "b", state={"x": 1})("a")
+        for column, table in (
+            ("message", "messages"),
+            ("state", "agents"),
+            ("conversation_manager_state", "agents"),
+            ("internal_state", "agents"),
+        ):
+            raw.execute(f"UPDATE {table} SET {column} = json_set({column}, '$.novelty', json('[1]'))")
+        agent = make_agent(reopen(manager))
+        assert texts(agent.messages) == ["a", "b"]
+        assert agent.state.get() == {"x": 1, "novelty": [1]}
+
     def test_first_messages_are_stored_once(self, manager: SQLiteSessionManager) -> None:
         first = [{"role": "user", "content": [{"text": "hi"}]}, {"role": "assistant", "content": [{"text": "hello"}]}]
         make_agent(manager, "fine", messages=first)("How are you?")

@@ -8,7 +8,8 @@ object with the single key `__encoded__`, holding a list of a kind and its argum
 * `["float", "nan" | "inf" | "-inf"]`: a number that strict JSON lacks
 * `["dict", [[key, value], ...]]`: an object that itself has a key `__encoded__`
 
-As in Strands' own managers, tuples come back as lists, and keys of objects as strings.
+As in Strands' own managers, tuples come back as lists, and keys of objects as strings; of keys that become the same
+string, one is kept.
 """
 
 import base64
@@ -30,8 +31,9 @@ _to_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, **_FORMAT)
 _to_ascii_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, **_FORMAT).encode
 _decoder = json.JSONDecoder()
 
-_UNENCODABLE = (TypeError, ValueError, RecursionError)
-_UNDECODABLE = (TypeError, ValueError, RecursionError, LookupError)
+# RuntimeError: too deep a nesting, or a dictionary that another thread changes meanwhile.
+_UNENCODABLE = (TypeError, ValueError, RuntimeError)
+_UNDECODABLE = (TypeError, ValueError, RuntimeError, LookupError)
 
 
 def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None = None) -> str:
@@ -180,8 +182,8 @@ def encode_message(session_message: SessionMessage) -> tuple[str, str | None, by
 
 def _encode_content(message: Message, name: str, attachments: list[bytes]) -> str:
     text = encode(message, name, attachments)
-    if "role" not in message or "content" not in message:
-        raise SessionException(f"{name}: a message needs a role and content")
+    if "role" not in message or not isinstance(message.get("content"), (list, tuple)):
+        raise SessionException(f"{name}: a message needs a role and a list as content")
     return text
 
 
@@ -210,6 +212,6 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
 def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:
     message = decode(text, "messages", key, attachments)
     # Strands reads both without asking (`RepositorySessionManager._fix_broken_tool_use`).
-    if "role" not in message or "content" not in message:
-        raise SessionException(f"messages {key}: damaged JSON in the database: a message needs a role and content")
+    if "role" not in message or not isinstance(message.get("content"), list):
+        raise SessionException(f"messages {key}: damaged JSON in the database: no role, or no list as content")
     return cast(Message, message)

@@ -1,13 +1,12 @@
 """Connections to a session database: opening, sharing, transactions and errors.
 
 Every holder of a `Database` on the same file and settings shares one pool of connections. A connection belongs to a
-call only while the call runs and then goes back, so there are as many connections as calls that ever ran at once,
-however many managers and threads come and go. (One connection a thread, the usual way, would open and close one for
-every `agent("…")`, because Strands runs each in a fresh thread.)
+call only while the call runs and then goes back, so there are as many connections as calls that run at once, and a few
+idle ones, however many managers and threads come and go. (One connection a thread, the usual way, would open and close
+one for every `agent("…")`, because Strands runs each in a fresh thread.)
 """
 
 import contextlib
-import itertools
 import os
 import sqlite3
 import threading
@@ -95,16 +94,22 @@ class Database:
         """Copy the write-ahead log into the file and empty it, so that nothing overwritten is left in either.
 
         Returns:
-            False if readers on other connections kept it from being emptied within the busy timeout.
+            False if others who use the file kept it from being emptied within the busy timeout.
         """
         pool = self._live_pool()
         deadline = time.monotonic() + pool.busy_timeout
-        while not pool.run_exclusively(_truncate_log):
+        while not self._log_is_truncated(pool):
             # Waiting out here and not in SQLite, which would keep all writers waiting too.
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.005)
         return True
+
+    def _log_is_truncated(self, pool: "_Pool") -> bool:
+        try:
+            return pool.run_exclusively(_truncate_log)
+        except SessionException:
+            return False  # What was to be erased is committed all the same, so this is no failure of the call.
 
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
@@ -164,21 +169,23 @@ class _Pool:
         else:
             # SQLite must not create the file: a file deleted under a running process is an error, not a new database.
             self._uri = f"{Path(path).as_uri()}?mode=rw"
+        token, leave = object(), _fork_gate.leave
         try:
-            _fork_gate.enter()
+            _fork_gate.enter(token)
             _all_pools.add(self)
             if path == IN_MEMORY:
                 # The database lives as long as a connection to it does, and one that fails is closed.
                 self._anchors.append(self._open())
         finally:
-            _fork_gate.leave()
+            leave(token, None)
         weakref.finalize(self, _close_all, self._idle, self._anchors)
 
     def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation on a connection of its own."""
         connection = None
+        token, leave = object(), _fork_gate.leave
         try:
-            _fork_gate.enter()
+            _fork_gate.enter(token)
             try:
                 connection = self._idle.pop()
             except IndexError:
@@ -199,16 +206,20 @@ class _Pool:
                 raise _explained(error, self.path) from error
             raise
         finally:
-            _fork_gate.leave()
+            leave(token, None)
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Run an operation that writes, while no other thread of this process does."""
+        """Run an operation that writes, while no other thread that shares this pool does."""
+        release = self._write_lock.release
         try:
             if not self._write_lock.acquire(self.busy_timeout):
                 raise _explained(sqlite3.OperationalError("database is locked"), self.path)
             return self.run(operation, *arguments)
         finally:
-            self._write_lock.release()
+            try:  # noqa: SIM105 (see `WriteLock.acquire`)
+                release()
+            except RuntimeError:
+                pass
 
     def before_fork(self) -> None:
         """Close the connections to a file; after the fork, parent and child each open their own."""
@@ -306,13 +317,17 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool
         return pool
 
 
-def _close_all(*connections: list[sqlite3.Connection]) -> None:
+def _close_all(*lists: list[sqlite3.Connection]) -> None:
+    token, leave = object(), _fork_gate.leave
     try:
-        _fork_gate.enter()
-        for connection in itertools.chain(*connections):
-            connection.close()
+        _fork_gate.enter(token)
+        for connections in lists:
+            # Taken out one by one, because a thread that outlives the interpreter's exit may still take one.
+            with contextlib.suppress(IndexError):
+                while True:
+                    connections.pop().close()
     finally:
-        _fork_gate.leave()
+        leave(token, None)
 
 
 def _explained(error: sqlite3.Error, path: str) -> SessionException:

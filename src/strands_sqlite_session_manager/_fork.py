@@ -26,49 +26,71 @@ class ForkGate:
         """
         self._before_fork = before_fork
         self._after_fork_in_child = after_fork_in_child
-        # `append` and `remove` of a list are atomic, so no lock is needed around them.
-        self._inside: list[int] = []
+        # By a token for each call, so that a call within a call leaves for itself alone. A dict's own methods are
+        # atomic, so no lock is needed around them.
+        self._inside: dict[object, int] = {}
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child)
 
     def _reset(self) -> None:
         self._forking_thread: int | None = None
-        self._one_fork_at_a_time = threading.Lock()
+        self._one_fork_at_a_time = threading.RLock()
         self._opened = threading.Event()
 
-    def enter(self) -> None:
-        """Wait while another thread forks, then be inside. Call it in the `try` whose `finally` calls `leave`."""
+    def enter(self, token: object) -> None:
+        """Wait while another thread forks, then be inside.
+
+        Call it in the `try` whose `finally` calls `leave`, which has been fetched before: a signal can strike wherever
+        a Python function starts, so nothing but a call of C may stand between an exception and the leaving.
+
+        Args:
+            token: Anything unique to the call.
+        """
         thread = threading.get_ident()
-        self._inside.append(thread)
+        self._inside[token] = thread
         # Looked at only now: whoever forks sets it first, and then looks who is inside.
         while self._forking_thread not in (None, thread):
-            self._inside.remove(thread)
+            if list(self._inside.values()).count(thread) > 1:
+                return  # A call within a call, by a finalizer or signal handler. The fork waits for the outer one.
+            del self._inside[token]
             self._opened.wait()
-            self._inside.append(thread)
+            self._inside[token] = thread
 
-    def leave(self) -> None:
-        """Be outside."""
-        with contextlib.suppress(ValueError):  # A signal may have interrupted `enter` at its start.
-            self._inside.remove(threading.get_ident())
+    @property
+    def leave(self) -> Callable[[object, None], object]:
+        """Be outside: to be called with the token and None."""
+        return self._inside.pop
 
     def _close(self) -> None:
-        self._one_fork_at_a_time.acquire()
-        self._opened.clear()
-        self._forking_thread = thread = threading.get_ident()
-        # A signal handler may fork while its own thread is inside, which cannot be waited for.
-        while any(inside != thread for inside in self._inside):
-            time.sleep(0.0002)
-        self._before_fork()
+        # The interpreter ignores what is raised here and forks anyway, so a signal must not cut the waiting short.
+        interruption = None
+        while True:
+            try:
+                self._one_fork_at_a_time.acquire()
+                self._opened.clear()
+                self._forking_thread = thread = threading.get_ident()
+                # A signal handler may fork while its own thread is inside, which cannot be waited for.
+                while any(inside != thread for inside in list(self._inside.values())):
+                    time.sleep(0.0002)
+                self._before_fork()
+                break
+            except BaseException as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
 
     def _open(self) -> None:
         self._forking_thread = None
         self._opened.set()
-        self._one_fork_at_a_time.release()
+        with contextlib.suppress(RuntimeError):
+            while True:  # An interruption may have made it more than one.
+                self._one_fork_at_a_time.release()
 
     def _open_in_child(self) -> None:
-        # The child has this thread only.
         thread = threading.get_ident()
-        self._inside = [inside for inside in self._inside if inside == thread]
+        for token, inside in list(self._inside.items()):
+            if inside != thread:  # The child does not have it.
+                del self._inside[token]
         self._reset()
         self._after_fork_in_child()

@@ -31,6 +31,7 @@ def _session_trigger(name: str, event: str, activity: str) -> str:
 
     It never moves back, so that a session copied in with its old messages keeps its place in time.
     """
+    # Constants only here too.
     return f"""
     CREATE TRIGGER {name} AFTER {event}
     BEGIN

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
 
 # Seconds after which a writer that waits goes before those that come later.
 PATIENCE = 0.02
@@ -19,13 +19,18 @@ class WriteLock:
 
     def __init__(self) -> None:
         """Make a lock that nobody holds."""
-        # Reentrant ones, because they can be released only by the thread that holds them: see `release`.
+        # Reentrant ones, because they refuse to be released by a thread that does not hold them.
         self._lock = threading.RLock()
         # Held by the one impatient writer that is next, while others wait here instead of competing with it.
         self._next = threading.RLock()
+        # Raises RuntimeError if this thread does not hold it.
+        self.release: Callable[[], None] = self._lock.release
 
     def acquire(self, timeout: float) -> bool:
-        """Take the lock. Call it in the `try` whose `finally` calls `release`.
+        """Take the lock.
+
+        Call it in the `try` whose `finally` calls `release`, which has been fetched before. A signal can strike
+        between the taking and the `try` otherwise, and wherever a Python function starts.
 
         Args:
             timeout: Seconds to wait at the most.
@@ -34,11 +39,15 @@ class WriteLock:
             Whether it was taken.
         """
         deadline = time.monotonic() + timeout
+        release_next = self._next.release
         try:
             if not self._next.acquire(timeout=timeout):
                 return False
         finally:
-            _release(self._next)
+            try:  # noqa: SIM105 (suppress() is Python)
+                release_next()
+            except RuntimeError:
+                pass
         if self._lock.acquire(timeout=min(timeout, PATIENCE)):
             return True
         try:
@@ -46,16 +55,7 @@ class WriteLock:
                 timeout=max(0, deadline - time.monotonic())
             )
         finally:
-            _release(self._next)
-
-    def release(self) -> None:
-        """Give the lock back, if this thread holds it."""
-        _release(self._lock)
-
-
-def _release(lock: Any) -> None:
-    # A signal may have interrupted the thread just before it took the lock, or just after: nobody can tell.
-    try:  # noqa: SIM105 (suppress() costs more than the lock)
-        lock.release()
-    except RuntimeError:
-        pass
+            try:  # noqa: SIM105 (suppress() is Python)
+                release_next()
+            except RuntimeError:
+                pass

@@ -122,7 +122,7 @@ class SQLiteSessionRepository(SessionRepository):
         """Delete a session with its agents, messages and multi-agent states.
 
         What is deleted is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
-        another connection was reading, which is logged.
+        somebody else was using the file just then, which is logged.
 
         Args:
             session_id: Id of the session.
@@ -300,8 +300,8 @@ class SQLiteSessionRepository(SessionRepository):
         """Replace a message: its content and its redaction. The time of its creation is kept.
 
         What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
-        another connection was reading, which is logged. To leave nothing of a message, put the redacted content into
-        both `message` and `redact_message`, as `SQLiteSessionManager.redact_latest_message` does.
+        somebody else was using the file just then, which is logged. To leave nothing of a message, put the redacted
+        content into both `message` and `redact_message`, as `SQLiteSessionManager.redact_latest_message` does.
 
         Args:
             session_id: Id of the session.
@@ -470,8 +470,8 @@ class SQLiteSessionRepository(SessionRepository):
         # `secure_delete` has overwritten it in the newest version of its pages; the log holds older versions too.
         if not self._database.truncate_log():
             logger.warning(
-                "session_id=<%s> | another connection is reading, so deleted or redacted text stays in the write-ahead "
-                "log until the next deletion or redaction, or until the last connection closes",
+                "session_id=<%s> | somebody else is using the file, so deleted or redacted text stays in the "
+                "write-ahead log until the next deletion or redaction, or until the last connection closes",
                 session_id,
             )
 

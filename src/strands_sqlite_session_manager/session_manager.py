@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
+from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._database import SessionConflictError, Synchronous
@@ -84,7 +85,9 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
             **kwargs: Passed on to the base class.
 
         Raises:
-            SessionException: If the manager has an agent with this id already, or the database cannot be used.
+            SessionException: If the manager has an agent with this id already, what is stored of it is damaged, or the
+                database cannot be used.
+            ValueError: If the agent's conversation manager is of another class than the stored one.
         """
         is_known = agent.agent_id in self._latest_agent_message
         if self.session_repository.read_agent(self.session_id, agent.agent_id) is None:
@@ -99,10 +102,13 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
                 )
         try:
             super().initialize(agent, **kwargs)
-        except BaseException:
+        except BaseException as error:
             if not is_known:
                 # The base class refuses an agent that it has seen. One that could not be restored may try again.
                 self._latest_agent_message.pop(agent.agent_id, None)
+            if isinstance(error, (KeyError, TypeError, AttributeError)):
+                key = (self.session_id, agent.agent_id)
+                raise SessionException(f"agents {key}: damaged state or message in the database: {error!r}") from error
             raise
         if self._latest_agent_message[agent.agent_id] is None:
             # The base class numbers on from the last message that it restored. When the conversation manager has

@@ -81,6 +81,7 @@ def test_many_processes(db_path: Path, processes: Any, report: Any, synchronous:
             assert [text.split()[:2] for text in texts(repository.list_messages(session_id, "a"))] == [
                 [session_id, str(number)] for number in range(count)
             ]
+    assert reads > 0
     longest = max(wait for _, wait in written.values())
     report(appends=sum(stored.values()), reads=reads, longest_wait=f"{longest * 1000:.0f} ms")
 
@@ -151,8 +152,11 @@ def test_one_session_many_writers(db_path: Path, report: Any) -> None:
     outcomes: Counter[str] = Counter()
     winners: dict[int, str] = {}
 
+    together = threading.Barrier(writers)
+
     def work(number: int) -> None:
         for message_id in range(message_count):
+            together.wait(60)
             try:
                 managers[number].create_message("s", "a", text_message(message_id, f"writer {number}"))
             except SessionConflictError:
@@ -165,6 +169,7 @@ def test_one_session_many_writers(db_path: Path, report: Any) -> None:
         list(executor.map(work, range(writers)))
     assert outcomes == {"stored": message_count, "refused": (writers - 1) * message_count}
     assert texts(managers[0].list_messages("s", "a")) == [winners[number] for number in range(message_count)]
+    assert len(set(winners.values())) > 1
     report(**outcomes)
 
 
@@ -237,7 +242,8 @@ def test_forks_while_threads_write(db_path: Path, report: Any) -> None:
 
     with ThreadPoolExecutor(threads) as executor:
         written = [executor.submit(write, number) for number in range(threads)]
-        running = [multiprocessing.get_context("fork").Process(target=child, args=(n,)) for n in range(children)]
+        context = multiprocessing.get_context("fork")
+        running = [context.Process(target=child, args=(number,), daemon=True) for number in range(children)]
         for process in running:
             process.start()
         for process in running:
@@ -274,8 +280,8 @@ def test_asyncio(db_path: Path, report: Any) -> None:
 
     async def main() -> tuple[float, float]:
         with SQLiteSessionManager("s", db_path) as manager:
-            team = [make_agent(manager, "one", "two", agent_id=f"a{number}") for number in range(agents)]
             storage = Stopwatch(manager)
+            team = [make_agent(manager, "one", "two", agent_id=f"a{number}") for number in range(agents)]
 
             async def talk(agent: Any) -> None:
                 for prompt in ("first", "second"):
@@ -286,6 +292,7 @@ def test_asyncio(db_path: Path, report: Any) -> None:
             await asyncio.gather(*map(talk, team))
             for number in range(agents):
                 assert texts(manager.list_messages("s", f"a{number}")) == ["first", "one", "second", "two"]
+            assert storage.calls >= 10 * agents
             return storage.longest, time.monotonic() - started
 
     stall, seconds = asyncio.run(main())
@@ -294,18 +301,19 @@ def test_asyncio(db_path: Path, report: Any) -> None:
 
 
 class Stopwatch:
-    """Times each call that a manager makes to its repository's writing and reading methods."""
+    """Times the calls that a manager makes to its repository."""
 
     def __init__(self, manager: SQLiteSessionManager) -> None:
-        self.longest = 0.0
-        for name in ("create_message", "update_agent", "update_message"):
+        self.longest, self.calls = 0.0, 0
+        for name in ("create_message", "update_agent", "create_agent", "read_agent", "list_messages"):
             setattr(manager.session_repository, name, self._timed(getattr(manager.session_repository, name)))
 
     def _timed(self, call: Any) -> Any:
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
+            self.calls += 1
             try:
-                return call(*arguments)
+                return call(*arguments, **options)
             finally:
                 self.longest = max(self.longest, time.perf_counter() - started)
 
