@@ -348,7 +348,7 @@ repository = SQLiteSessionRepository(sys.argv[1])
 scratch = SQLiteSessionRepository(":memory:")  # quick, so that more of the time is spent in Python
 number = 0
 signal.signal(signal.SIGALRM, interrupt)
-for _ in range(2000):
+for _ in range(1000):
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(20e-6, 1e-3))
         while True:

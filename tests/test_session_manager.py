@@ -418,7 +418,7 @@ def text_messages(*contents: str) -> list[Any]:
 class TestRaces:
     def test_processes_open_one_new_session_and_agent_at_once(self, db_path: Path) -> None:
         """No constructor fails, and of those that append the same message exactly one succeeds."""
-        processes, rounds = 4, 10
+        processes, rounds = 4, 6
         context = multiprocessing.get_context("spawn")
         barrier, results = context.Barrier(processes), context.Queue()
         workers = [

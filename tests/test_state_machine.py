@@ -152,4 +152,4 @@ class RepositoryMachine(RuleBasedStateMachine):
 
 
 TestRepositoryMachine = RepositoryMachine.TestCase
-TestRepositoryMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestRepositoryMachine.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
