@@ -2,9 +2,11 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+import traceback
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,22 @@ def run_python(code: str, *arguments: object, timeout: float = 50) -> str:
     assert done.returncode == 0, done.stderr
     assert "ResourceWarning" not in done.stderr, done.stderr
     return done.stdout
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Run something in a forked child, which must not fail or hang."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def resident_kib() -> int:
+    """The memory of this process, as Linux counts it."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])

@@ -9,7 +9,6 @@ import stat
 import sys
 import threading
 import time
-import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,7 +19,7 @@ import pytest
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
-from helpers import make_agent, run_python, text_message, texts
+from helpers import in_child, make_agent, run_python, text_message, texts
 from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
@@ -375,18 +374,6 @@ with ThreadPoolExecutor(1) as executor:
 @needs_fork
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestFork:
-    def _in_child(self, work: Any) -> None:
-        child = os.fork()
-        if child == 0:
-            signal.alarm(30)  # ends a child that hangs
-            try:
-                work()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-
     def test_parent_and_child_write_and_read_on_connections_of_their_own(
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -396,7 +383,7 @@ class TestFork:
             repository.create_message("s", "a", text_message(1, "child"))
             assert texts(repository.list_messages("s", "a")) == ["before the fork", "child"]
 
-        self._in_child(work)
+        in_child(work)
         repository.create_message("s", "a", text_message(2, "parent"))
         assert texts(repository.list_messages("s", "a")) == ["before the fork", "child", "parent"]
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -409,7 +396,7 @@ class TestFork:
         def work() -> None:
             assert open_descriptors(db_path) == 0
 
-        self._in_child(work)
+        in_child(work)
 
     def test_a_fork_waits_for_calls_that_run_and_calls_wait_for_the_fork(
         self, repository: SQLiteSessionRepository
@@ -424,7 +411,7 @@ class TestFork:
             order.append("call")
 
         def fork() -> None:
-            self._in_child(lambda: repository.create_message("s", "a", text_message(0, "child")))
+            in_child(lambda: repository.create_message("s", "a", text_message(0, "child")))
             order.append("fork")
 
         with ThreadPoolExecutor(3) as executor:
@@ -458,7 +445,7 @@ class TestFork:
         with ThreadPoolExecutor(1) as executor:
             call = executor.submit(repository._database._pool.run, drop_the_other)
             running.wait(30)
-            self._in_child(lambda: None)
+            in_child(lambda: None)
             call.result(30)
 
     def test_a_signal_does_not_cut_the_waiting_short(
@@ -483,20 +470,20 @@ class TestFork:
                 call = executor.submit(repository._database._pool.run, slow)
                 running.wait(30)
                 signal.setitimer(signal.ITIMER_REAL, 0.05)
-                self._in_child(lambda: None)
+                in_child(lambda: None)
                 order.append("fork")
                 call.result(30)
         finally:
             signal.signal(signal.SIGALRM, before)
             sys.unraisablehook = unraisable
         assert order == ["call", "fork"]
-        self._in_child(lambda: repository.create_message("s", "a", text_message(0)))
+        in_child(lambda: repository.create_message("s", "a", text_message(0)))
 
     def test_a_fork_in_the_middle_of_a_call_of_the_same_thread_does_not_wait_for_itself(
         self, repository: SQLiteSessionRepository
     ) -> None:
         """As a signal handler may."""
-        repository._database._pool.run(lambda connection: self._in_child(lambda: None))
+        repository._database._pool.run(lambda connection: in_child(lambda: None))
         assert repository.read_session("s") is not None
 
     def test_a_child_is_not_held_up_by_a_thread_of_the_parent(self, repository: SQLiteSessionRepository) -> None:
@@ -516,7 +503,7 @@ class TestFork:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(hold)
             held.wait(30)
-            self._in_child(work)
+            in_child(work)
             release.set()
         assert len(repository.list_messages("s", "a")) == 1
 
@@ -551,7 +538,7 @@ class TestFork:
                 assert texts(manager.list_messages("s", "default")) == ["hello", "hi"]
                 manager.delete_session("s")
 
-            self._in_child(work)
+            in_child(work)
             assert texts(manager.list_messages("s", "default")) == ["hello", "hi"]
 
     def test_a_child_that_exits_normally_leaves_the_parents_connections_alone(self, db_path: Path) -> None:

@@ -1,11 +1,9 @@
 """Files that cannot be used for a while: a clear error, nothing changed, and the same objects work again afterwards."""
 
 import os
-import signal
 import sqlite3
 import subprocess
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent
 
-from helpers import text_message, texts
+from helpers import in_child, text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 pytestmark = [
@@ -31,17 +29,12 @@ def as_ordinary_user(work: Callable[[], None]) -> None:
     if os.geteuid() != 0:
         work()
         return
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        try:
-            os.setuid(NOBODY)
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def give_up_privileges_and_work() -> None:
+        os.setuid(NOBODY)
+        work()
+
+    in_child(give_up_privileges_and_work)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from strands.types.session import Session, SessionAgent, SessionType
 
-from helpers import make_agent, text_message, texts
+from helpers import make_agent, resident_kib, text_message, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
 
 SECONDS = 20
@@ -172,11 +172,6 @@ def test_one_session_many_writers(db_path: Path, report: Any) -> None:
     assert texts(managers[0].list_messages("s", "a")) == [winners[number] for number in range(message_count)]
     assert len(set(winners.values())) > 1
     report(**outcomes)
-
-
-def resident_kib() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors and memory are read from /proc")

@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 from strands.types.session import Session, SessionAgent, SessionType
 
-from helpers import text_message
+from helpers import resident_kib, text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 APPENDS, SESSIONS, AT_A_TIME, DELETED_AT = 1_000_000, 1_000, 20, 300
 MIB = 1024 * 1024
-
-
-def resident_mib() -> float:
-    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -58,7 +54,7 @@ def test_a_million_appends(db_path: Path, report: Any) -> None:
                 if number % 100 == 0:
                     largest_log = max(largest_log, log_path.stat().st_size)
                 if number % (APPENDS // 5) == APPENDS // 5 - 1:
-                    memory.append(round(resident_mib()))
+                    memory.append(round(resident_kib() / 1024))
         finally:
             done.set()
             reader.join()
