@@ -150,6 +150,34 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     assert len(repository.list_messages("s", "a")) == 50
 
 
+def test_a_page_of_noise(tmp_path: Path) -> None:
+    """In the messages only: what does not lie on the page stays readable, and nothing tries to mend the file."""
+    path = tmp_path / "sessions.db"
+    repository = filled(path)
+    for message_id in range(1, 50):
+        repository.create_message("s", "a", text_message(message_id, "x" * 1000))
+    reconnect(repository)
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    whole = path.read_bytes()
+    damaged = whole[: (page - 1) * size] + b"\xa5" * size + whole[page * size :]
+    path.write_bytes(damaged)
+    for use in (
+        lambda: repository.list_messages("s", "a"),
+        lambda: repository.create_message("s", "a", text_message(50)),
+        lambda: repository.delete_session("s"),
+    ):
+        with pytest.raises(SessionException, match=r"sessions\.db: database disk image is malformed \(.*backup"):
+            use()
+    assert repository.read_agent("s", "a") is not None
+    reconnect(repository)
+    assert path.read_bytes() == damaged
+    path.write_bytes(whole)
+    assert len(repository.list_messages("s", "a")) == 50
+    repository.create_message("s", "a", text_message(50))
+
+
 def test_an_exclusive_lock(tmp_path: Path) -> None:
     """As another program may hold it for maintenance: readers cannot get in either."""
     path = tmp_path / "sessions.db"

@@ -107,7 +107,7 @@ class Database:
 
     def _log_is_truncated(self, pool: "_Pool") -> bool:
         try:
-            return pool.run_exclusively(_truncate_log)
+            return pool.run_exclusively(_truncate_log, pool.busy_timeout)
         except SessionException:
             return False  # What was to be erased is committed all the same, so this is no failure of the call.
 
@@ -140,11 +140,10 @@ def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Par
     return changes
 
 
-def _truncate_log(connection: sqlite3.Connection) -> bool:
-    (busy_timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+def _truncate_log(connection: sqlite3.Connection, busy_timeout: float) -> bool:
     connection.execute("PRAGMA busy_timeout = 0")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
+    connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
     return not busy
 
 

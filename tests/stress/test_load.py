@@ -174,6 +174,37 @@ def test_one_session_many_writers(db_path: Path, report: Any) -> None:
     report(**outcomes)
 
 
+def test_one_agent_in_many_places(db_path: Path, report: Any) -> None:
+    """The same through `append_message`, as agents do it; who was overtaken goes on after building the agent anew."""
+    writers, rounds = 16, 25
+    outcomes: Counter[str] = Counter()
+    winners: list[str] = []
+    together = threading.Barrier(writers)
+
+    def work(number: int) -> None:
+        for turn in range(rounds):
+            with SQLiteSessionManager("s", db_path) as manager:
+                agent = make_agent(manager, agent_id="a")
+                assert texts(agent.messages) == winners[:turn]
+                together.wait(60)
+                text = f"turn {turn} of writer {number}"
+                try:
+                    manager.append_message({"role": "user", "content": [{"text": text}]}, agent)
+                except SessionConflictError:
+                    outcomes["refused"] += 1
+                else:
+                    outcomes["stored"] += 1
+                    winners.append(text)
+                together.wait(60)
+
+    with ThreadPoolExecutor(writers) as executor:
+        list(executor.map(work, range(writers)))
+    assert outcomes == {"stored": rounds, "refused": (writers - 1) * rounds}
+    with SQLiteSessionManager("s", db_path) as manager:
+        assert texts(manager.list_messages("s", "a")) == winners
+    report(**outcomes)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors and memory are read from /proc")
 def test_threads_that_come_and_go(db_path: Path, report: Any, opened: list[sqlite3.Connection]) -> None:
     at_once, rounds = 10, 500
