@@ -199,14 +199,18 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
         SessionException: If the row is damaged. It names the table and the key.
     """
     message_id, text, redact_text, attachments, created_at, updated_at = row
+    if redact_text is None and _MARK_IN_JSON not in text:
+        # Nearly all rows. `raw_decode` leaves out the two searches for blanks around the text.
+        try:
+            message, end = _decoder.raw_decode(text)
+            if end == len(text) and "role" in message and type(message["content"]) is list:
+                return SessionMessage(message, message_id, None, created_at, updated_at)
+        except _UNDECODABLE:
+            pass  # What is wrong is told below.
     key = (session_id, agent_id, message_id)
-    return SessionMessage(
-        message=_decode_content(text, key, attachments),
-        message_id=message_id,
-        redact_message=None if redact_text is None else _decode_content(redact_text, key, attachments),
-        created_at=created_at,
-        updated_at=updated_at,
-    )
+    message = _decode_content(text, key, attachments)
+    redact_message = None if redact_text is None else _decode_content(redact_text, key, attachments)
+    return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 
 
 def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:

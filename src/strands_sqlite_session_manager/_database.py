@@ -52,6 +52,10 @@ class SessionConflictError(SessionException):
     """
 
 
+class MissingParentError(SessionException):
+    """The session or agent that a new record belongs to does not exist."""
+
+
 class Database:
     """A database as its holders see it: a few calls, each atomic, from any thread and after any fork.
 
@@ -332,5 +336,7 @@ def _close_all(*lists: list[sqlite3.Connection]) -> None:
 def _explained(error: sqlite3.Error, path: str) -> SessionException:
     if "UNIQUE constraint failed" in str(error):
         return SessionConflictError(f"{path}: {error}")
+    if "FOREIGN KEY constraint failed" in str(error):
+        return MissingParentError(f"{path}: {error}")
     advice = next((advice for fragment, advice in _ADVICE if fragment in str(error)), None)
     return SessionException(f"{path}: {error}" + (f" ({advice})" if advice else ""))

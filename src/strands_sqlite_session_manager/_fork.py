@@ -29,6 +29,8 @@ class ForkGate:
         # By a token for each call, so that a call within a call leaves for itself alone. A dict's own methods are
         # atomic, so no lock is needed around them.
         self._inside: dict[object, int] = {}
+        # To be called with the token and None, to be outside.
+        self.leave: Callable[[object, None], object] = self._inside.pop
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child)
@@ -47,20 +49,14 @@ class ForkGate:
         Args:
             token: Anything unique to the call.
         """
-        thread = threading.get_ident()
-        self._inside[token] = thread
+        self._inside[token] = thread = threading.get_ident()
         # Looked at only now: whoever forks sets it first, and then looks who is inside.
-        while self._forking_thread not in (None, thread):
+        while self._forking_thread is not None and self._forking_thread != thread:
             if list(self._inside.values()).count(thread) > 1:
                 return  # A call within a call, by a finalizer or signal handler. The fork waits for the outer one.
             del self._inside[token]
             self._opened.wait()
             self._inside[token] = thread
-
-    @property
-    def leave(self) -> Callable[[object, None], object]:
-        """Be outside: to be called with the token and None."""
-        return self._inside.pop
 
     def _close(self) -> None:
         # The interpreter ignores what is raised here and forks anyway, so a signal must not cut the waiting short.

@@ -88,6 +88,8 @@ _VERSION_1 = (
         PRIMARY KEY (session_id, multi_agent_id)
     ) STRICT
     """,
+    # For lists of sessions by their last activity.
+    "CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id)",
     _updated_at_trigger("sessions", "session_type, metadata"),
     _updated_at_trigger("agents", "state, conversation_manager_state, internal_state"),
     _updated_at_trigger("messages", "message, redact_message, attachments"),

@@ -23,6 +23,7 @@ class WriteLock:
         self._lock = threading.RLock()
         # Held by the one impatient writer that is next, while others wait here instead of competing with it.
         self._next = threading.RLock()
+        self._is_next_waiting = False
         # Raises RuntimeError if this thread does not hold it.
         self.release: Callable[[], None] = self._lock.release
 
@@ -38,23 +39,29 @@ class WriteLock:
         Returns:
             Whether it was taken.
         """
+        if not self._is_next_waiting and self._lock.acquire(blocking=False):
+            return True
         deadline = time.monotonic() + timeout
         release_next = self._next.release
-        try:
-            if not self._next.acquire(timeout=timeout):
-                return False
-        finally:
-            try:  # noqa: SIM105 (suppress() is Python)
-                release_next()
-            except RuntimeError:
-                pass
-        if self._lock.acquire(timeout=min(timeout, PATIENCE)):
+        if self._is_next_waiting:
+            try:
+                if not self._next.acquire(timeout=timeout):
+                    return False
+            finally:
+                try:  # noqa: SIM105 (suppress() is Python)
+                    release_next()
+                except RuntimeError:
+                    pass
+        if self._lock.acquire(timeout=min(max(0, deadline - time.monotonic()), PATIENCE)):
             return True
         try:
-            return self._next.acquire(timeout=max(0, deadline - time.monotonic())) and self._lock.acquire(
-                timeout=max(0, deadline - time.monotonic())
-            )
+            if not self._next.acquire(timeout=max(0, deadline - time.monotonic())):
+                return False
+            self._is_next_waiting = True
+            return self._lock.acquire(timeout=max(0, deadline - time.monotonic()))
         finally:
+            # Not true while another waits as next; then a few more slip in before it.
+            self._is_next_waiting = False
             try:  # noqa: SIM105 (suppress() is Python)
                 release_next()
             except RuntimeError:

@@ -11,7 +11,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._codec import decode, decode_message, encode, encode_message
-from ._database import Database, SessionConflictError, Synchronous
+from ._database import Database, MissingParentError, SessionConflictError, Synchronous
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -24,8 +24,7 @@ _SESSION_TYPES = {session_type.value: session_type for session_type in SessionTy
 _INSERT_MESSAGE = """
     INSERT INTO messages (
         session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
-    )
-    SELECT session_id, agent_id, ?, ?, ?, ?, ?, ? FROM agents WHERE session_id = ? AND agent_id = ?
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     """
 
 # What `decode_message` takes.
@@ -163,25 +162,24 @@ class SQLiteSessionRepository(SessionRepository):
         insert_agent = """
             INSERT INTO agents (
                 session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
-            )
-            SELECT session_id, ?, ?, ?, ?, ?, ? FROM sessions WHERE session_id = ?
+            ) VALUES (?, ?, ?, ?, ?, ?, ?)
             """
         agent_parameters = (
+            _checked("session_id", session_id),
             agent_id,
             *_agent_states(session_agent),
             session_agent.created_at,
             session_agent.updated_at,
-            _checked("session_id", session_id),
         )
         first_messages = [(_INSERT_MESSAGE, _message_parameters(session_id, agent_id, m)) for m in messages]
         try:
-            created, *_ = self._database.transaction([(insert_agent, agent_parameters), *first_messages])
+            self._database.transaction([(insert_agent, agent_parameters), *first_messages])
+        except MissingParentError as error:
+            raise SessionException(f"Session {session_id} does not exist") from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"Agent {agent_id} already exists in session {session_id}, or two of its messages have one id"
             ) from error
-        if not created:
-            raise SessionException(f"Session {session_id} does not exist")
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Read an agent.
@@ -260,15 +258,15 @@ class SQLiteSessionRepository(SessionRepository):
         """
         parameters = _message_parameters(session_id, agent_id, session_message)
         try:
-            created = self._database.execute(_INSERT_MESSAGE, parameters)
+            self._database.execute(_INSERT_MESSAGE, parameters)
+        except MissingParentError as error:
+            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist") from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"Message {session_message.message_id} of agent {agent_id} in session {session_id} already exists: "
                 "another writer was first, and its message is kept. To go on from it, build the agent anew, with a new "
                 "session manager."
             ) from error
-        if not created:
-            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Read a message.
@@ -398,19 +396,16 @@ class SQLiteSessionRepository(SessionRepository):
         """
         multi_agent_id = _checked("multi_agent_id", multi_agent.id)
         try:
-            created = self._database.execute(
-                """
-                INSERT INTO multi_agents (session_id, multi_agent_id, state)
-                SELECT session_id, ?, ? FROM sessions WHERE session_id = ?
-                """,
-                (multi_agent_id, encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id)),
+            self._database.execute(
+                "INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES (?, ?, ?)",
+                (_checked("session_id", session_id), multi_agent_id, encode(multi_agent.serialize_state(), "state")),
             )
+        except MissingParentError as error:
+            raise SessionException(f"Session {session_id} does not exist") from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"MultiAgent state {multi_agent_id} already exists in session {session_id}"
             ) from error
-        if not created:
-            raise SessionException(f"Session {session_id} does not exist")
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Read the state of a graph or swarm.
@@ -488,12 +483,12 @@ def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:
 def _message_parameters(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
     """Return the parameters of `_INSERT_MESSAGE`."""
     return (
+        _checked("session_id", session_id),
+        _checked("agent_id", agent_id),
         _checked_number("message_id", session_message.message_id),
         *encode_message(session_message),
         session_message.created_at,
         session_message.updated_at,
-        _checked("session_id", session_id),
-        _checked("agent_id", agent_id),
     )
 
 

@@ -1,0 +1,169 @@
+"""What is compared: repositories of sessions, and the bare `sqlite3` that none of them can do without."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from strands.session.file_session_manager import FileSessionManager
+from strands.session.session_repository import SessionRepository
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from strands_sqlite_session_manager import SQLiteSessionRepository
+
+_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
+
+
+class Floor:
+    """The same bytes in tables with the same columns and keys: one open connection, one statement, cached JSON coders.
+
+    It lacks all that costs time beside: foreign keys, triggers, checks of ids and of damaged rows, bytes in messages,
+    sharing a file among threads and forks, errors that name the file.
+    """
+
+    def __init__(self, path: Path, synchronous: str = "NORMAL"):
+        self._connection = connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(
+            """
+            CREATE TABLE IF NOT EXISTS agents (
+                session_id TEXT NOT NULL, agent_id TEXT NOT NULL, state TEXT NOT NULL,
+                conversation_manager_state TEXT NOT NULL, internal_state TEXT NOT NULL,
+                created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+                PRIMARY KEY (session_id, agent_id)
+            )
+            """
+        )
+        connection.execute(
+            """
+            CREATE TABLE IF NOT EXISTS messages (
+                session_id TEXT NOT NULL, agent_id TEXT NOT NULL, message_id INTEGER NOT NULL,
+                message TEXT NOT NULL, redact_message TEXT, attachments BLOB,
+                created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+                PRIMARY KEY (session_id, agent_id, message_id)
+            )
+            """
+        )
+
+    def create_session(self, session: Session) -> None:
+        """Do nothing: nothing refers to sessions here."""
+
+    def create_agent(self, session_id: str, agent: SessionAgent) -> None:
+        self._connection.execute(
+            "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (session_id, agent.agent_id, *_states(agent), agent.created_at, agent.updated_at),
+        )
+
+    def update_agent(self, session_id: str, agent: SessionAgent) -> None:
+        self._connection.execute(
+            """
+            UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?, updated_at = ?
+            WHERE session_id = ? AND agent_id = ?
+            """,
+            (*_states(agent), agent.updated_at, session_id, agent.agent_id),
+        )
+
+    def create_message(self, session_id: str, agent_id: str, message: SessionMessage) -> None:
+        self._connection.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                session_id,
+                agent_id,
+                message.message_id,
+                _to_json(message.message),
+                None if message.redact_message is None else _to_json(message.redact_message),
+                None,
+                message.created_at,
+                message.updated_at,
+            ),
+        )
+
+    def list_messages(self, session_id: str, agent_id: str) -> list[SessionMessage]:
+        rows = self._connection.execute(
+            """
+            SELECT message_id, message, redact_message, created_at, updated_at
+            FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id
+            """,
+            (session_id, agent_id),
+        )
+        return [
+            SessionMessage(
+                _from_json(message),
+                message_id,
+                None if redact_message is None else _from_json(redact_message),
+                created_at,
+                updated_at,
+            )
+            for message_id, message, redact_message, created_at, updated_at in rows
+        ]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _states(agent: SessionAgent) -> tuple[str, str, str]:
+    return (
+        _to_json(agent.state),
+        _to_json(agent.conversation_manager_state),
+        _to_json(agent._internal_state),
+    )
+
+
+class Nothing(SessionRepository):
+    """Stores nothing: what a turn of an agent takes without any storage."""
+
+    def create_session(self, session: Session, **kwargs: Any) -> Session:
+        return session
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        return None
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        pass
+
+    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        return None
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        pass
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        pass
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        return None
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        pass
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        return []
+
+
+FLOOR = "bare sqlite3"
+OURS = "this package"
+FILES = "FileSessionManager"
+SQLALCHEMY = "strands-session-sql"
+
+
+def make_repository(contender: str, directory: Path, synchronous: Any = "NORMAL") -> Any:
+    """Return a repository in a directory of its own, with the session `s` and its agent `a`."""
+    repository: Any
+    if contender == FLOOR:
+        repository = Floor(directory / "floor.db", synchronous)
+    elif contender == OURS:
+        repository = SQLiteSessionRepository(directory / "sessions.db", synchronous=synchronous)
+    elif contender == FILES:
+        repository = FileSessionManager("s", storage_dir=str(directory))
+    else:
+        from strands_session_sql import SQLSessionManager
+
+        repository = SQLSessionManager("s", url=f"sqlite:///{directory / 'sqlalchemy.db'}")
+    if contender in (FLOOR, OURS):  # The others are managers, which make their session themselves.
+        repository.create_session(Session("s", SessionType.AGENT))
+    repository.create_agent("s", SessionAgent("a", {}, {}))
+    return repository

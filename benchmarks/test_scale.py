@@ -1,0 +1,89 @@
+"""Many threads, many sessions, many messages."""
+
+import random
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contenders import OURS, make_repository
+from strands.types.session import SessionAgent, SessionMessage
+
+from strands_sqlite_session_manager import SQLiteSessionRepository
+
+CONTENT: Any = {"role": "user", "content": [{"text": "A sentence of about forty characters. " * 5}]}
+ONE_THREAD = "one thread"
+EMPTY_FILE = "an empty file"
+
+
+@pytest.mark.work("append, of 8 threads", (ONE_THREAD, OURS))
+@pytest.mark.goal(1 / 0.9, times=ONE_THREAD)
+def test_threads(record: Callable[[float], None], contender: str, short: bool, tmp_path: Path) -> None:
+    threads = 1 if contender == ONE_THREAD else 8
+    appends = (1_600 if short else 16_000) // threads
+    repository = make_repository(OURS, tmp_path)
+
+    def work(thread: int) -> None:
+        for number in range(appends):
+            repository.create_message("s", f"a{thread}", SessionMessage(CONTENT, number))
+
+    for thread in range(threads):
+        repository.create_agent("s", SessionAgent(f"a{thread}", {}, {}))
+    with ThreadPoolExecutor(threads) as executor:
+        started = time.perf_counter()
+        list(executor.map(work, range(threads)))
+        record((time.perf_counter() - started) / appends / threads)
+
+
+@pytest.mark.work("memory while restoring 10,000 messages, of their size", (OURS,), unit="×")
+@pytest.mark.goal(1.5)
+def test_memory(record: Callable[[float], None], tmp_path: Path) -> None:
+    repository = make_repository(OURS, tmp_path)
+    for number in range(10_000):
+        repository.create_message("s", "a", SessionMessage(CONTENT, number))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        messages = repository.list_messages("s", "a")
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(messages) == 10_000
+    record((peak - before) / (after - before))
+
+
+@pytest.fixture
+def picked(contender: str, tmp_path: Path, many_sessions: SQLiteSessionRepository, short: bool) -> Iterator[Any]:
+    """A repository, and a function that picks a session of it."""
+    if contender == OURS:
+        sessions = 5_000 if short else 50_000
+        yield many_sessions, lambda: f"session-{random.randrange(sessions)}"
+        return
+    repository = make_repository(OURS, tmp_path)
+    for number in range(20):
+        repository.create_message("s", "a", SessionMessage(CONTENT, number))
+    yield repository, lambda: "s"
+    repository.close()
+
+
+@pytest.mark.work("append beside 1,000,000 messages in 50,000 sessions", (EMPTY_FILE, OURS))
+@pytest.mark.goal(1.3, times=EMPTY_FILE)
+def test_append_beside_many(measure: Callable[..., Any], picked: Any) -> None:
+    repository, pick = picked
+    numbers = iter(range(time.monotonic_ns(), 2**63))
+
+    def arguments() -> tuple[str, str, SessionMessage]:
+        return pick(), "a", SessionMessage(CONTENT, next(numbers))
+
+    measure(repository.create_message, arguments=arguments, rounds=1000)
+
+
+@pytest.mark.work("restore 20 messages beside 1,000,000", (EMPTY_FILE, OURS))
+@pytest.mark.goal(1.3, times=EMPTY_FILE)
+def test_restore_beside_many(measure: Callable[..., Any], picked: Any) -> None:
+    repository, pick = picked
+    measure(partial(repository.list_messages, limit=20), arguments=lambda: (pick(), "a"), rounds=1000)
