@@ -23,7 +23,7 @@ class Floor:
     """
 
     def __init__(self, path: Path, synchronous: str = "NORMAL"):
-        self._connection = connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(
@@ -142,6 +142,16 @@ class Nothing(SessionRepository):
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
     ) -> list[SessionMessage]:
         return []
+
+
+class BareRepository(Nothing):
+    """Stores what an agent needs in a turn as `Floor` does."""
+
+    def __init__(self, directory: Path):
+        floor = Floor(directory / "floor.db")
+        self.create_agent = floor.create_agent
+        self.update_agent = floor.update_agent
+        self.create_message = floor.create_message
 
 
 FLOOR = "bare sqlite3"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contenders import OURS, Nothing
 from strands import Agent
 from strands.models import Model
 from strands.session.repository_session_manager import RepositorySessionManager
 
+from contenders import FLOOR, OURS, BareRepository, Nothing
 from strands_sqlite_session_manager import SQLiteSessionManager
 
 NO_STORAGE = "no storage"
@@ -114,13 +114,13 @@ def run(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.work("a turn of an agent", (NO_STORAGE, OURS))
-@pytest.mark.goal(80e-6, more_than=NO_STORAGE)
+@pytest.mark.work("a turn of an agent", (NO_STORAGE, FLOOR, OURS))
+@pytest.mark.goal(1.3, times=NO_STORAGE)
 def test_a_turn(measure: Callable[..., Any], contender: str, tmp_path: Path) -> None:
     manager: Any
-    if contender == NO_STORAGE:
-        manager = RepositorySessionManager("s", Nothing())
-    else:
+    if contender == OURS:
         manager = SQLiteSessionManager("s", tmp_path / "sessions.db")
+    else:
+        manager = RepositorySessionManager("s", Nothing() if contender == NO_STORAGE else BareRepository(tmp_path))
     agent = Agent(model=OneAnswer(), callback_handler=None, session_manager=manager)
-    measure(lambda: agent("A question."), rounds=100)
+    measure(lambda: agent("A question."), rounds=300)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contenders import FILES, FLOOR, OURS, SQLALCHEMY, make_repository
 from strands.types.session import SessionAgent, SessionMessage
 
+from contenders import FILES, FLOOR, OURS, SQLALCHEMY, make_repository
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 ALL = (FLOOR, OURS, FILES, SQLALCHEMY)

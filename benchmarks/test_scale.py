@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contenders import OURS, make_repository
 from strands.types.session import SessionAgent, SessionMessage
 
+from contenders import OURS, make_repository
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 CONTENT: Any = {"role": "user", "content": [{"text": "A sentence of about forty characters. " * 5}]}

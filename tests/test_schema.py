@@ -215,7 +215,7 @@ class TestQueryPlans:
 
     def test_read_session(self, repository: SQLiteSessionRepository, plan: list[list[str]]) -> None:
         repository.read_session("s")
-        assert plan == [["SEARCH sessions USING INDEX sqlite_autoindex_sessions_1 (session_id=?)"]]
+        assert plan == [["SEARCH sessions USING PRIMARY KEY (session_id=?)"]]
 
     def test_read_agent(self, repository: SQLiteSessionRepository, plan: list[list[str]]) -> None:
         repository.read_agent("s", "a")
