@@ -190,11 +190,11 @@ def _draw(works: list[Work], picture: Path) -> None:
 
 @pytest.fixture(scope="session")
 def many_sessions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A million messages of an agent `a` in 50,000 sessions, of which a hundred are active at any time."""
-    sessions = 5_000 if request.config.option.short else 50_000
+    """100,000 sessions with an agent `a`; the first half have 20 messages each, 100 of them active at any time."""
+    sessions = 10_000 if request.config.option.short else 100_000
     keys = (
         (f"session-{first + session}", message_id)
-        for first in range(0, sessions, 100)
+        for first in range(0, sessions // 2, 100)
         for message_id in range(20)
         for session in range(100)
     )
@@ -218,9 +218,14 @@ def filled(directory: Path, sessions: int, keys: Iterable[tuple[str, int]]) -> I
             names = [(f"session-{session}",) for session in range(sessions)]
             connection.executemany("INSERT INTO sessions (session_id) VALUES (?)", names)
             connection.executemany("INSERT INTO agents (session_id, agent_id) VALUES (?, 'a')", names)
-            message = json.dumps({"role": "user", "content": [{"text": "A sentence of about forty characters. " * 5}]})
+            content = [{"text": "A sentence of about forty characters. " * 5}]
+            usage = {"usage": {"inputTokens": 812, "outputTokens": 64, "totalTokens": 876}}
+            texts = (
+                json.dumps({"role": "user", "content": content}),
+                json.dumps({"role": "assistant", "content": content, "metadata": usage}),
+            )
             connection.executemany(
                 "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES (?, 'a', ?, ?)",
-                ((session_id, message_id, message) for session_id, message_id in keys),
+                ((session_id, message_id, texts[message_id % 2]) for session_id, message_id in keys),
             )
         yield repository

@@ -16,7 +16,14 @@ from strands.types.session import Session, SessionType
 
 from _model import make_model
 from _workspace import ask, check, check_words, expect, section, text_of, workspace
-from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import (
+    SessionCatalog,
+    SessionConflictError,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    maintenance,
+)
+from strands_sqlite_session_manager.transfer import copy_session
 
 
 def new_agent(manager: SQLiteSessionManager, agent_id: str = "assistant") -> Agent:
@@ -101,28 +108,6 @@ def databases_by_purpose(directory: Path) -> None:
         check(scratch.read_agent("ticket-7", "assistant") is None, "nor does the one in memory")
 
 
-def move_session(session_id: str, source_path: Path, target_path: Path) -> None:
-    """Move a session with its agents and messages, times included, to another database.
-
-    The source is deleted only when everything has arrived. A copy that fails halfway leaves an incomplete session in
-    the target, to be deleted before the next try. The states of graphs and swarms are not moved: the repository takes
-    those from a living graph or swarm only.
-    """
-    with closing(sqlite3.connect(source_path)) as connection:
-        rows = connection.execute("SELECT agent_id FROM agents WHERE session_id = ?", (session_id,)).fetchall()
-    with SQLiteSessionRepository(source_path) as source, SQLiteSessionRepository(target_path) as target:
-        session = source.read_session(session_id)
-        if session is None:
-            raise SessionException(f"Session {session_id} does not exist")
-        target.create_session(session)
-        for (agent_id,) in rows:
-            agent = source.read_agent(session_id, agent_id)
-            if agent is None:
-                raise SessionException(f"Agent {agent_id} was deleted while session {session_id} was being moved")
-            target.create_agent(session_id, agent, messages=source.list_messages(session_id, agent_id))
-        source.delete_session(session_id)
-
-
 def moving_sessions(directory: Path) -> None:
     """Nobody should be talking in a session while it is moved."""
     section("4. Moving a session from one database to another")
@@ -132,28 +117,16 @@ def moving_sessions(directory: Path) -> None:
         ask(new_agent(manager, "critic"), "My taste is plain.")
         before = [manager.list_messages("moving", agent_id) for agent_id in ("assistant", "critic")]
 
-    move_session("moving", old_path, new_path)
-
-    with SQLiteSessionRepository(old_path) as repository:
-        check(repository.read_session("moving") is None, "the session is gone from the old database")
+    with SQLiteSessionRepository(old_path) as source, SQLiteSessionRepository(new_path) as target:
+        # The times go along, and the states of graphs and swarms. Interrupted, it may be called again.
+        copied = copy_session(source, target, "moving").copied
+        check((copied.agents, copied.messages) == (2, 4), "two agents and four messages have arrived")
+        source.delete_session("moving")
+        check(source.read_session("moving") is None, "the session is gone from the old database")
     with SQLiteSessionManager("moving", new_path) as manager:
         after = [manager.list_messages("moving", agent_id) for agent_id in ("assistant", "critic")]
         check(after == before, "the new database has the same messages, with the same times")
         check_words("Ada" in ask(new_agent(manager), "What is my name?"), "the conversation goes on there")
-
-
-def delete_unused_since(db_path: Path, cutoff: datetime) -> list[str]:
-    """Delete the sessions whose last activity was before a time, and return their ids."""
-    with closing(sqlite3.connect(db_path)) as connection:
-        # The times are ISO 8601 in UTC, so the order of the texts is the order of the times.
-        rows = connection.execute(
-            "SELECT session_id FROM sessions WHERE updated_at < ? ORDER BY updated_at",
-            (cutoff.astimezone(timezone.utc).isoformat(),),
-        ).fetchall()
-    with SQLiteSessionRepository(db_path) as repository:
-        for (session_id,) in rows:
-            repository.delete_session(session_id)
-    return [session_id for (session_id,) in rows]
 
 
 def cleaning_up(directory: Path) -> None:
@@ -170,8 +143,12 @@ def cleaning_up(directory: Path) -> None:
         repository.create_session(Session("old-but-in-use", SessionType.AGENT, then, then))
         new_agent(SQLiteSessionManager("old-but-in-use", session_repository=repository))("Good morning.")
 
-        deleted = delete_unused_since(db_path, now - timedelta(days=30))
-        check(deleted == ["unused-for-90-days", "unused-for-31-days"], f"deleted: {', '.join(deleted)}")
+        with SessionCatalog(db_path) as catalog:
+            plan = catalog.prune(older_than=timedelta(days=30), dry_run=True)
+            check(catalog.count_sessions() == 4, "a dry run deletes nothing")
+            deleted = catalog.prune(older_than=timedelta(days=30)).session_ids
+            check(deleted == plan.session_ids, f"deleted: {', '.join(deleted)}")
+            check(deleted == ["unused-for-90-days", "unused-for-31-days"], "those are the right ones")
         check(repository.read_session("unused-for-29-days") is not None, "the one used 29 days ago is kept")
         check(repository.read_session("old-but-in-use") is not None, "the one used again today is kept")
 
@@ -209,36 +186,23 @@ def concurrent_access(db_path: Path) -> None:
             )
 
 
-def copy_database(source_path: Path, target_path: Path) -> None:
-    """Copy a database, consistent even while others write to it.
-
-    SQLite does the copying. Copying the file itself would miss what is still in the write-ahead log beside it, and
-    opening it with anything but SQLite can drop its locks.
-    """
-    # Readable by this user only. SQLite itself would make a new file as readable as the umask allows.
-    target_path.touch(mode=0o600)
-    with closing(sqlite3.connect(source_path)) as source, closing(sqlite3.connect(target_path)) as target:
-        source.backup(target)
-
-
 def backup_and_restore(directory: Path) -> None:
     """A backup is a database like any other: it can be checked, opened and read."""
     section("7. Backup and restore")
     live_path, backup_path = directory / "live.db", directory / "backup.db"
     with SQLiteSessionManager("backup", live_path) as manager:
         ask(new_agent(manager), "My name is Ada.")
-        copy_database(live_path, backup_path)  # The manager may stay open: this is a backup of a database in use.
+        maintenance.backup(backup_path, live_path)  # The manager may stay open: the database may be in use.
 
-    with closing(sqlite3.connect(backup_path)) as connection:
-        (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
-        check(verdict == "ok", "the backup is sound")
+    findings = maintenance.check(backup_path)
+    check(not [finding for finding in findings if finding.severity == "error"], "the backup is sound")
 
     with SQLiteSessionRepository(live_path) as repository:
         repository.delete_session("backup")  # The mishap.
 
-    restored_path = directory / "restored.db"
-    copy_database(backup_path, restored_path)
-    with SQLiteSessionManager("backup", restored_path) as manager:
+    # It is refused without `overwrite` where it would undo something newer: here, the deletion.
+    maintenance.restore_backup(backup_path, live_path, overwrite=True)
+    with SQLiteSessionManager("backup", live_path) as manager:
         agent = new_agent(manager)
         check(len(agent.messages) == 2, "the restored database has the conversation")
         check_words("Ada" in ask(agent, "What is my name?"), "the agent knows what it knew")

@@ -65,8 +65,9 @@ class TestReadme:
             assert isinstance(connection.execute(usage).fetchall(), list)
 
     def test_commands_are_those_that_ci_runs(self) -> None:
-        install, example, test = (block.strip() for block in code_blocks(self.README, "bash"))
+        install, example, test, install_cli = (block.strip() for block in code_blocks(self.README, "bash"))
         assert f'name = "{install.split()[-1]}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+        assert install_cli == install.replace(install.split()[-1], f"'{install.split()[-1]}[cli]'")
         ci = (ROOT / ".ci" / "run").read_text("utf-8")
         assert example in ci
         assert test in ci

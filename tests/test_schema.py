@@ -18,7 +18,7 @@ OLD = "2020-01-01T00:00:00.000000+00:00"
 
 
 def _age_everything(raw: sqlite3.Connection) -> None:
-    for table in ("sessions", "agents", "messages", "multi_agents"):
+    for table in ("sessions", "agents", "messages", "multi_agents", "storage"):
         raw.execute(f"UPDATE {table} SET created_at = ?, updated_at = ?", (OLD, OLD))
 
 
@@ -33,8 +33,10 @@ class TestRowsWrittenByHand:
             ('{"role": "user", "content": [{"text": "by hand"}]}',),
         )
         raw.execute("INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('hand', 'g', '{}')")
-        for table in ("sessions", "agents", "messages", "multi_agents"):
-            times = raw.execute(f"SELECT created_at, updated_at FROM {table} WHERE session_id = 'hand'").fetchone()
+        raw.execute("INSERT INTO storage (key, data) VALUES ('hand', x'00')")
+        for table in ("sessions", "agents", "messages", "multi_agents", "storage"):
+            key = "key" if table == "storage" else "session_id"
+            times = raw.execute(f"SELECT created_at, updated_at FROM {table} WHERE {key} = 'hand'").fetchone()
             for time in times:
                 assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", time)
                 assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(time)) < timedelta(minutes=1)
@@ -49,6 +51,7 @@ class TestRowsWrittenByHand:
             "UPDATE agents SET state = '{\"x\": 1}'",
             "UPDATE messages SET message = '{}'",
             "UPDATE multi_agents SET state = '{\"x\": 1}'",
+            "UPDATE storage SET data = x'01'",
         ],
     )
     def test_set_updated_at_when_an_update_leaves_it_alone(
@@ -56,6 +59,7 @@ class TestRowsWrittenByHand:
     ) -> None:
         repository.create_message("s", "a", text_message(0))
         raw.execute("INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('s', 'g', '{}')")
+        raw.execute("INSERT INTO storage (key, data) VALUES ('k', x'00')")
         _age_everything(raw)
         table = update.split()[1]
         raw.execute(update)
@@ -262,6 +266,11 @@ class TestMigrations:
             assert messages[3].message["content"][0]["image"]["source"]["bytes"] == b"\x89PNG\x00"
             assert repository.read_multi_agent("user-42", "graph") == {"type": "graph"}
             repository.create_message("user-42", "default", text_message(4))
+        with closing(sqlite3.connect(db_path)) as connection:
+            stored = connection.execute("SELECT * FROM storage").fetchall()
+        times = ("2026-01-31T12:00:00.000010+00:00", "2026-01-31T12:00:00.000011+00:00")
+        data = "# Name\nAda ✓".encode() + b"\0\xff"
+        assert stored == ([] if fixture.stem == "version_1" else [("memory/facts/name.md", *times, data)])
         self._assert_newest(db_path)
 
     def _assert_newest(self, db_path: Path) -> None:

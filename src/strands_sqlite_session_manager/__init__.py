@@ -1,7 +1,23 @@
 """Sessions of Strands agents in one SQLite file."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._database import SessionConflictError
 from .repository import SQLiteSessionRepository
 from .session_manager import SQLiteSessionManager
 
-__all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SessionConflictError"]
+if TYPE_CHECKING:
+    from .catalog import SessionCatalog
+    from .storage import SQLiteStorage
+
+__all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SQLiteStorage", "SessionCatalog", "SessionConflictError"]
+
+# Imported when they are first used: an agent needs neither, and older SDKs have no storage.
+_LATER = {"SessionCatalog": ".catalog", "SQLiteStorage": ".storage"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

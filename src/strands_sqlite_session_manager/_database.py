@@ -64,13 +64,21 @@ class Database:
             in the working directory; ":memory:" is a private database that lives as long as this object.
         synchronous: "NORMAL" or "FULL" (https://sqlite.org/pragma.html#pragma_synchronous).
         busy_timeout: Seconds to wait for another connection's lock.
+        read_only: Whether to leave what is stored as it is, the schema version and the journal mode too.
 
     Raises:
         SessionException: If the database cannot be opened or is not ours to use.
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, db_path: str | os.PathLike[str] | None, *, synchronous: Synchronous, busy_timeout: float):
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None,
+        *,
+        synchronous: Synchronous,
+        busy_timeout: float,
+        read_only: bool = False,
+    ):
         """Open the database, creating it if it does not exist."""
         path = chosen_path(db_path)
         if synchronous not in ("NORMAL", "FULL"):
@@ -78,7 +86,7 @@ class Database:
         # SQLite counts milliseconds in a C int.
         if not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout < 2**31 / 1000:
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
-        self._pool: _Pool | None = _pool_for(path, synchronous, busy_timeout)
+        self._pool: _Pool | None = _pool_for(path, synchronous, busy_timeout, read_only)
         self.path = self._pool.path
         self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
 
@@ -114,6 +122,14 @@ class Database:
             return pool.run_exclusively(_truncate_log, pool.busy_timeout)
         except SessionException:
             return False  # What was to be erased is committed all the same, so this is no failure of the call.
+
+    def backup_to(self, path: str, progress: Callable[[int, int], object] | None = None) -> None:
+        """Copy all of this moment into an empty file, while others write. A fork waits until it is done."""
+        self._live_pool().run(_backup_to, path, progress)
+
+    def copy_into(self, other: "Database") -> None:
+        """Put all of this database in the place of all of another, in one transaction that others see whole."""
+        self._live_pool().run(_copy_into, other._live_pool())
 
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
@@ -151,6 +167,38 @@ def _truncate_log(connection: sqlite3.Connection, busy_timeout: float) -> bool:
     return not busy
 
 
+def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[int, int], object] | None) -> None:
+    # A transaction that reads around all steps: the copy is of one moment, and no write makes it start anew, as it does
+    # between the steps otherwise. Unlike `VACUUM INTO`, which reads so too, it copies pages as they are and can say how
+    # far it is. Writers go on, into a log that grows meanwhile; without a write-ahead log, they wait.
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    uri = f"{Path(path).as_uri()}?mode=rw"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as copy:
+        # The caller throws a half-made file away, and makes a whole one durable.
+        copy.execute("PRAGMA journal_mode = OFF")
+        copy.execute("PRAGMA synchronous = OFF")
+        connection.backup(
+            copy, pages=1024, progress=progress and (lambda _, remaining, total: progress(total - remaining, total))
+        )
+        # The first page, copied too, asks for a write-ahead log.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("COMMIT")
+
+
+def _copy_into(source: sqlite3.Connection, pool: "_Pool") -> None:
+    pool.run_exclusively(_replace_with, source, pool.path)
+
+
+def _replace_with(connection: sqlite3.Connection, source: sqlite3.Connection, path: str) -> None:
+    def fail_if_busy(status: int, remaining: int, total: int) -> None:
+        if status in (5, 6):  # SQLITE_BUSY and SQLITE_LOCKED, after the busy timeout. Python would try for ever.
+            raise sqlite3.OperationalError("database is locked")
+
+    source.backup(connection, progress=fail_if_busy)
+    _schema.migrate(connection, path)
+
+
 def _nothing(connection: sqlite3.Connection) -> None:
     pass
 
@@ -158,8 +206,9 @@ def _nothing(connection: sqlite3.Connection) -> None:
 class _Pool:
     """The connections to one database with one set of settings. They are closed when the pool is collected."""
 
-    def __init__(self, path: str, synchronous: Synchronous, busy_timeout: float):
+    def __init__(self, path: str, synchronous: Synchronous, busy_timeout: float, read_only: bool):
         self.path = path
+        self._read_only = read_only
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
         # `append` and `pop` of a list are atomic, so no lock is needed around them.
@@ -249,7 +298,13 @@ class _Pool:
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         # Before anything that would change a database that is not ours.
-        _schema.check(connection, self.path)
+        version = _schema.check(connection, self.path)
+        if self._read_only:
+            if version == 0:
+                raise SessionException(f"{self.path}: an empty file, without the tables of sessions")
+            # Not `mode=ro`, which would leave a `-wal` and a `-shm` behind where there were none.
+            connection.execute("PRAGMA query_only = ON")
+            return
         if self.path != IN_MEMORY:
             self._use_write_ahead_log(connection)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -306,17 +361,47 @@ def _after_fork_in_child() -> None:
 _fork_gate = ForkGate(_before_fork, _after_fork_in_child)
 
 
-def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float) -> _Pool:
+def is_in_use(path: str) -> bool:
+    """Tell whether this process or another one has a file open as a session database.
+
+    Where the file system cannot do a write-ahead log, others are noticed only while they read or write.
+
+    Args:
+        path: Path of the file, with symbolic links resolved.
+
+    Raises:
+        SessionException: If it cannot be opened.
+    """
+    token, leave = object(), _fork_gate.leave
+    try:
+        _fork_gate.enter(token)
+        if any(pool.path == path for pool in list(_all_pools)):
+            return True
+        uri = f"{Path(path).as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as connection:
+            # Every connection to a file with a write-ahead log holds a shared lock as long as it lives.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+        return False
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            return True
+        raise _explained(error, path) from error
+    finally:
+        leave(token, None)
+
+
+def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_only: bool) -> _Pool:
     """Return the process's pool for a path and settings."""
     if path == IN_MEMORY:
-        return _Pool(path, synchronous, busy_timeout)
+        return _Pool(path, synchronous, busy_timeout, read_only)
     with _lock:
         path, file_id = private_file(path)
         # The file's id is part of the key, so that a file put in another's place gets connections of its own.
-        key = (path, file_id, synchronous, busy_timeout)
+        key = (path, file_id, synchronous, busy_timeout, read_only)
         pool = _shared_pools.get(key)
         if pool is None:
-            pool = _shared_pools[key] = _Pool(path, synchronous, busy_timeout)
+            pool = _shared_pools[key] = _Pool(path, synchronous, busy_timeout, read_only)
         return pool
 
 

@@ -152,9 +152,22 @@ _VERSION_1 = (
     """,
 )
 
+_VERSION_2 = (
+    # The data comes last, because SQLite reads through it to reach what comes after.
+    f"""
+    CREATE TABLE storage (
+        key TEXT NOT NULL PRIMARY KEY,
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW},
+        data BLOB NOT NULL
+    ) STRICT
+    """,
+    _updated_at_trigger("storage", "rowid", "data"),
+)
+
 # Each entry leads from the version before it; the newest version is the length of the list. Entries that were
 # released are never edited.
-MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:

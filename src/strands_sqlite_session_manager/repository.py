@@ -10,6 +10,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from ._arguments import checked_id, checked_number
 from ._codec import decode, decode_message, encode, encode_message
 from ._database import Database, MissingParentError, SessionConflictError, Synchronous
 
@@ -86,7 +87,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionConflictError: If it exists already.
         """
-        session_id = _checked("session_id", session.session_id)
+        session_id = checked_id("session_id", session.session_id)
         try:
             self._database.execute(
                 "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
@@ -109,7 +110,7 @@ class SQLiteSessionRepository(SessionRepository):
         """
         rows = self._database.query(
             "SELECT session_type, created_at, updated_at FROM sessions WHERE session_id = ?",
-            (_checked("session_id", session_id),),
+            (checked_id("session_id", session_id),),
         )
         if not rows:
             return None
@@ -131,7 +132,7 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If it does not exist.
         """
         deleted = self._database.execute(
-            "DELETE FROM sessions WHERE session_id = ?", (_checked("session_id", session_id),)
+            "DELETE FROM sessions WHERE session_id = ?", (checked_id("session_id", session_id),)
         )
         if not deleted:
             raise SessionException(f"Session {session_id} does not exist")
@@ -158,14 +159,14 @@ class SQLiteSessionRepository(SessionRepository):
             SessionConflictError: If the agent exists already, or two messages have one id. Nothing is stored then.
             SessionException: If the session does not exist, or something to store has no JSON form.
         """
-        agent_id = _checked("agent_id", session_agent.agent_id)
+        agent_id = checked_id("agent_id", session_agent.agent_id)
         insert_agent = """
             INSERT INTO agents (
                 session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
             ) VALUES (?, ?, ?, ?, ?, ?, ?)
             """
         agent_parameters = (
-            _checked("session_id", session_id),
+            checked_id("session_id", session_id),
             agent_id,
             *_agent_states(session_agent),
             session_agent.created_at,
@@ -195,7 +196,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionException: If the stored state is damaged.
         """
-        key = (_checked("session_id", session_id), _checked("agent_id", agent_id))
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         rows = self._database.query(
             """
             SELECT state, conversation_manager_state, internal_state, created_at, updated_at
@@ -226,7 +227,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionException: If it does not exist, or its state holds something that has no JSON form.
         """
-        agent_id = _checked("agent_id", session_agent.agent_id)
+        agent_id = checked_id("agent_id", session_agent.agent_id)
         updated = self._database.execute(
             """
             UPDATE agents
@@ -236,7 +237,7 @@ class SQLiteSessionRepository(SessionRepository):
             (
                 *_agent_states(session_agent),
                 session_agent.updated_at,
-                _checked("session_id", session_id),
+                checked_id("session_id", session_id),
                 agent_id,
             ),
         )
@@ -287,9 +288,9 @@ class SQLiteSessionRepository(SessionRepository):
         rows = self._database.query(
             f"{_SELECT_MESSAGES} AND message_id = ?3",
             (
-                _checked("session_id", session_id),
-                _checked("agent_id", agent_id),
-                _checked_number("message_id", message_id),
+                checked_id("session_id", session_id),
+                checked_id("agent_id", agent_id),
+                checked_number("message_id", message_id),
             ),
         )
         return decode_message(rows[0], session_id, agent_id) if rows else None
@@ -310,7 +311,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionException: If it does not exist, or holds something that has no JSON form.
         """
-        message_id = _checked_number("message_id", session_message.message_id)
+        message_id = checked_number("message_id", session_message.message_id)
         updated = self._database.execute(
             """
             UPDATE messages
@@ -320,8 +321,8 @@ class SQLiteSessionRepository(SessionRepository):
             (
                 *encode_message(session_message),
                 session_message.updated_at,
-                _checked("session_id", session_id),
-                _checked("agent_id", agent_id),
+                checked_id("session_id", session_id),
+                checked_id("agent_id", agent_id),
                 message_id,
             ),
         )
@@ -348,7 +349,7 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If the agent does not exist, or a stored message is damaged.
             ValueError: If limit or offset is not an int from 0 to 2**63 - 1.
         """
-        key = (_checked("session_id", session_id), _checked("agent_id", agent_id))
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         # The inner query walks the key's index alone; an OFFSET in the outer one would read each message it skips.
         rows = self._database.query(
             f"""{_SELECT_MESSAGES} AND message_id >= (
@@ -357,7 +358,7 @@ class SQLiteSessionRepository(SessionRepository):
             )
             ORDER BY message_id LIMIT ?4
             """,  # noqa: S608 (constants only)
-            (*key, _checked_number("offset", offset), -1 if limit is None else _checked_number("limit", limit)),
+            (*key, checked_number("offset", offset), -1 if limit is None else checked_number("limit", limit)),
         )
         if not rows and not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
             raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
@@ -378,7 +379,7 @@ class SQLiteSessionRepository(SessionRepository):
         """
         rows = self._database.query(
             f"{_SELECT_MESSAGES} ORDER BY message_id DESC LIMIT 1",
-            (_checked("session_id", session_id), _checked("agent_id", agent_id)),
+            (checked_id("session_id", session_id), checked_id("agent_id", agent_id)),
         )
         return decode_message(rows[0], session_id, agent_id) if rows else None
 
@@ -394,11 +395,11 @@ class SQLiteSessionRepository(SessionRepository):
             SessionConflictError: If it exists already.
             SessionException: If the session does not exist, or the state holds something that has no JSON form.
         """
-        multi_agent_id = _checked("multi_agent_id", multi_agent.id)
+        multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         try:
             self._database.execute(
                 "INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES (?, ?, ?)",
-                (_checked("session_id", session_id), multi_agent_id, encode(multi_agent.serialize_state(), "state")),
+                (checked_id("session_id", session_id), multi_agent_id, encode(multi_agent.serialize_state(), "state")),
             )
         except MissingParentError as error:
             raise SessionException(f"Session {session_id} does not exist") from error
@@ -421,7 +422,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionException: If the stored state is damaged.
         """
-        key = (_checked("session_id", session_id), _checked("multi_agent_id", multi_agent_id))
+        key = (checked_id("session_id", session_id), checked_id("multi_agent_id", multi_agent_id))
         rows = self._database.query(
             "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
             key,
@@ -439,10 +440,10 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             SessionException: If it does not exist, or the state holds something that has no JSON form.
         """
-        multi_agent_id = _checked("multi_agent_id", multi_agent.id)
+        multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         updated = self._database.execute(
             "UPDATE multi_agents SET state = ? WHERE session_id = ? AND multi_agent_id = ?",
-            (encode(multi_agent.serialize_state(), "state"), _checked("session_id", session_id), multi_agent_id),
+            (encode(multi_agent.serialize_state(), "state"), checked_id("session_id", session_id), multi_agent_id),
         )
         if not updated:
             raise SessionException(f"MultiAgent state {multi_agent_id} in session {session_id} does not exist")
@@ -483,29 +484,10 @@ def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:
 def _message_parameters(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
     """Return the parameters of `_INSERT_MESSAGE`."""
     return (
-        _checked("session_id", session_id),
-        _checked("agent_id", agent_id),
-        _checked_number("message_id", session_message.message_id),
+        checked_id("session_id", session_id),
+        checked_id("agent_id", agent_id),
+        checked_number("message_id", session_message.message_id),
         *encode_message(session_message),
         session_message.created_at,
         session_message.updated_at,
     )
-
-
-def _checked(name: str, value: str) -> str:
-    """Return an id if it can be one."""
-    if isinstance(value, str) and value and "\0" not in value:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            pass
-        else:
-            return value
-    raise ValueError(f"{name}={value!r}: an id is a non-empty string without NUL that UTF-8 can hold")
-
-
-def _checked_number(name: str, value: int) -> int:
-    """Return a number if SQLite can count to it."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise ValueError(f"{name}={value!r}: must be an int from 0 to 2**63 - 1")
-    return value

@@ -17,7 +17,12 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import make_agent, resident_kib, text_message, texts
-from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import (
+    SessionCatalog,
+    SessionConflictError,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+)
 
 SECONDS = 20
 
@@ -203,6 +208,50 @@ def test_one_agent_in_many_places(db_path: Path, report: Any) -> None:
     with SQLiteSessionManager("s", db_path) as manager:
         assert texts(manager.list_messages("s", "a")) == winners
     report(**outcomes)
+
+
+def append_until(path: str, started: Any, stop: Any, results: Any) -> None:
+    """Append now and then, and tell how long the longest append took."""
+    with SQLiteSessionRepository(path) as repository:
+        repository.create_session(Session("writer", SessionType.AGENT))
+        repository.create_agent("writer", SessionAgent("a", {}, {}))
+        count, longest = 0, 0.0
+        while not stop.wait(0.001):
+            before = time.monotonic()
+            repository.create_message("writer", "a", text_message(count))
+            longest = max(longest, time.monotonic() - before)
+            count += 1
+            started.set()
+        results.put((count, longest))
+
+
+def test_pruning_beside_a_writer(db_path: Path, report: Any, processes: Any, raw: sqlite3.Connection) -> None:
+    """100,000 messages go, in small batches: a writer of another process must not wait for more than some of them."""
+    sessions = 5000
+    with SessionCatalog(db_path) as catalog:
+        raw.execute("BEGIN")
+        for session in range(sessions):
+            raw.execute("INSERT INTO sessions (session_id) VALUES (?)", (f"s{session}",))
+            raw.execute("INSERT INTO agents (session_id, agent_id) VALUES (?, 'a')", (f"s{session}",))
+            raw.executemany(
+                "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES (?, 'a', ?, ?)",
+                ((f"s{session}", number, '{"role":"user","content":[{"text":"hello"}]}') for number in range(20)),
+            )
+        raw.execute("COMMIT")
+        started, stop, results = processes.Event(), processes.Event(), processes.Queue()
+        writer = processes.Process(target=append_until, args=(str(db_path), started, stop, results))
+        writer.start()
+        assert started.wait(60)
+        before = time.monotonic()
+        pruned = catalog.prune(keep_last=1)
+        seconds = time.monotonic() - before
+        stop.set()
+        appends, longest = results.get(timeout=60)
+        writer.join(60)
+        assert (len(pruned.session_ids), pruned.messages) == (sessions, sessions * 20)
+        assert catalog.describe("writer").message_count == appends
+    report(seconds=f"{seconds:.1f}", appends=appends, longest=f"{longest * 1000:.0f} ms")
+    assert longest < 0.25
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors and memory are read from /proc")

@@ -1,0 +1,46 @@
+"""Checks of what callers pass."""
+
+from datetime import datetime, timezone
+
+# A range of keys that begin with a text, which is bound twice. GLOB and LIKE scan when their pattern is bound. SQLite
+# compares the bytes of UTF-8, and none of them is as high as FF.
+BEGINS_WITH = "{column} >= ? AND {column} < ? || CAST(x'FF' AS TEXT)"
+
+
+def checked_id(name: str, value: str) -> str:
+    """Return an id if it can be one.
+
+    Raises:
+        ValueError: If it is not a non-empty string without NUL that UTF-8 can hold.
+    """
+    if isinstance(value, str) and value and "\0" not in value:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return value
+    raise ValueError(f"{name}={value!r}: an id is a non-empty string without NUL that UTF-8 can hold")
+
+
+def checked_number(name: str, value: int) -> int:
+    """Return a number if SQLite can count to it.
+
+    Raises:
+        ValueError: If it is not an int from 0 to 2**63 - 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError(f"{name}={value!r}: must be an int from 0 to 2**63 - 1")
+    return value
+
+
+def checked_time(name: str, value: datetime) -> str:
+    """Return a time as the tables hold it: ISO 8601, UTC, to be compared as text.
+
+    Raises:
+        ValueError: If it is not a datetime with a time zone.
+    """
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(f"{name}={value!r}: must be a datetime with a time zone")
+    # Without the fraction of a whole second, as Python and so the SDK write it: "+" sorts before ".".
+    return value.astimezone(timezone.utc).isoformat()

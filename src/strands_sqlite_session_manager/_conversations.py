@@ -1,0 +1,112 @@
+"""Copies of sessions, and conversations that are cut: what both must keep right."""
+
+import json
+from collections.abc import Mapping
+
+from ._arguments import checked_id, checked_number
+from ._database import Database
+
+# A conversation that is cut before what its conversation manager has removed would be restored empty. All of it is
+# restored then, and without the summary, which tells of what was cut.
+_CONVERSATION_MANAGER_STATE = """
+    CASE
+        WHEN coalesce(json_extract(conversation_manager_state, '$.removed_message_count'), 0) < ({remaining})
+        THEN conversation_manager_state
+        ELSE json_replace(conversation_manager_state, '$.removed_message_count', 0, '$.summary_message', NULL)
+    END
+    """
+
+_IS_COPIED = """
+    messages.session_id = ?1 AND messages.agent_id = agents.agent_id
+    AND message_id <= coalesce((SELECT value FROM json_each(?3) WHERE key = agents.agent_id), ?4)
+    """
+_COPIED = f"SELECT count(*) FROM messages WHERE {_IS_COPIED}"  # noqa: S608 (constants only, as below)
+_ALL = "SELECT count(*) FROM messages WHERE messages.session_id = ?1 AND messages.agent_id = agents.agent_id"
+
+_COPY_SESSION = """
+    INSERT INTO sessions (session_id, session_type, metadata)
+    SELECT ?2, session_type, metadata FROM sessions WHERE session_id = ?1
+    """
+# An interrupt and the state of a server-side model belong to the end of a conversation.
+_COPY_AGENTS = f"""
+    INSERT INTO agents (
+        session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
+    )
+    SELECT
+        ?2, agent_id, state,
+        {_CONVERSATION_MANAGER_STATE.format(remaining=_COPIED)},
+        CASE WHEN ({_COPIED}) = ({_ALL}) THEN internal_state ELSE '{{}}' END,
+        created_at, updated_at
+    FROM agents WHERE session_id = ?1
+    """  # noqa: S608
+_COPY_MESSAGES = f"""
+    INSERT INTO messages (
+        session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
+    )
+    SELECT
+        ?2, messages.agent_id, message_id, message, redact_message, attachments,
+        messages.created_at, messages.updated_at
+    FROM agents CROSS JOIN messages WHERE agents.session_id = ?1 AND {_IS_COPIED}
+    """  # noqa: S608
+_COPY_MULTI_AGENTS = """
+    INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
+    SELECT ?2, multi_agent_id, state, created_at, updated_at FROM multi_agents WHERE session_id = ?1
+    """
+
+# The first message of the last turns: of the user, and not only tool results.
+_FIRST = """
+    SELECT min(message_id) FROM (
+        SELECT message_id FROM messages
+        WHERE session_id = ?1 AND agent_id = ?2 AND json_extract(message, '$.role') = 'user' AND EXISTS (
+            SELECT 1 FROM json_each(message, '$.content') AS block
+            WHERE json_extract(block.value, '$.toolResult') IS NULL
+        )
+        ORDER BY message_id DESC LIMIT ?3
+    )
+    """
+_REMAINING = f"""
+    SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2 AND message_id < ({_FIRST})
+    """  # noqa: S608
+_CUT_AGENT = f"""
+    UPDATE agents
+    SET
+        conversation_manager_state = {_CONVERSATION_MANAGER_STATE.format(remaining=_REMAINING)},
+        internal_state = '{{}}'
+    WHERE session_id = ?1 AND agent_id = ?2 AND ({_FIRST}) IS NOT NULL
+    """  # noqa: S608
+_CUT = f"""
+    FROM messages WHERE session_id = ?1 AND agent_id = ?2 AND message_id >= ({_FIRST})
+    """
+
+
+def copy(database: Database, source: str, new: str, through: int | Mapping[str, int] | None) -> list[int]:
+    """Copy a session; see `SessionCatalog.fork_session`.
+
+    Returns:
+        How many sessions, agents, messages and multi-agent states were copied.
+    """
+    limits: dict[str, int] = {}
+    others = 2**63 - 1
+    if isinstance(through, Mapping):
+        limits = {checked_id("through", name): checked_number("through", last) for name, last in through.items()}
+    elif through is not None:
+        others = checked_number("through", through)
+    names = (checked_id("source", source), checked_id("new", new))
+    cut = (*names, json.dumps(limits), others)
+    return database.transaction(
+        [(_COPY_SESSION, names), (_COPY_AGENTS, cut), (_COPY_MESSAGES, cut), (_COPY_MULTI_AGENTS, names)]
+    )
+
+
+def cut(database: Database, session_id: str, agent_id: str, turns: int, dry_run: bool) -> int:
+    """Remove the last turns of a conversation; see `SessionCatalog.undo_turns`.
+
+    Returns:
+        How many messages were removed.
+    """
+    parameters = (session_id, agent_id, checked_number("turns", turns))
+    if dry_run:
+        ((count,),) = database.query(f"SELECT count(*) {_CUT}", parameters)
+        return int(count)
+    _, removed = database.transaction([(_CUT_AGENT, parameters), (f"DELETE {_CUT}", parameters)])
+    return removed

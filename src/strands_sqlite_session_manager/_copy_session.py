@@ -1,0 +1,258 @@
+"""A session from one Strands repository to another."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, cast
+
+from strands.session.file_session_manager import (
+    AGENT_PREFIX,
+    MULTI_AGENT_PREFIX,
+    FileSessionManager,
+)
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.session_repository import SessionRepository
+from strands.types.session import Session, SessionAgent, SessionMessage
+
+from . import _rows
+from ._codec import encode
+from ._records import RecordCounts
+from ._rows import Record, Row, RowWriter, agent_row, message_row, multi_agent_row, named, session_row
+from ._session_files import directory_ids, session_path
+from .repository import SQLiteSessionRepository
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
+
+logger = logging.getLogger(__name__)
+
+# Messages that are asked for at once.
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What a copy did.
+
+    Attributes:
+        copied: Number of records stored.
+        already_there: Number of records that the target held already.
+    """
+
+    copied: RecordCounts
+    already_there: RecordCounts
+
+
+def copy_session(
+    source: SessionRepository,
+    target: SessionRepository,
+    session_id: str,
+    *,
+    agent_ids: Iterable[str] | None = None,
+    multi_agent_ids: Iterable[str] | None = None,
+) -> CopyResult:
+    """Copy a session, a batch at a time, so that any size fits into memory.
+
+    Into a session database, up to 1,000 records (and 16 MiB) go at once, completely or not at all; other targets take
+    one record after the other.
+
+    Args:
+        source: Where to read: any Strands repository.
+        target: Where to store: any Strands repository. A manager of this very session has created it already, with the
+            present time, which is kept; a repository, or a manager of another session, gives it the source's.
+        session_id: Id of the session.
+        agent_ids: Agents to copy. Defaults to all, where the source can tell: ours and `FileSessionManager`.
+        multi_agent_ids: Graphs and swarms whose state to copy. Defaults likewise.
+
+    Returns:
+        Numbers of records that were copied and that were there already.
+
+    Raises:
+        SessionConflictError: If the target holds a different record, which it keeps. What was copied before it stays.
+        SessionException: If a record does not exist in the source, cannot be read, or cannot be stored.
+        ValueError: If the source cannot tell which agents or multi-agents there are, or an id cannot be one.
+    """
+    source, target = _repository(source), _repository(target)
+    agents = _agent_ids(source, session_id) if agent_ids is None else list(dict.fromkeys(agent_ids))
+    multi_agents = (
+        _multi_agent_ids(source, session_id) if multi_agent_ids is None else list(dict.fromkeys(multi_agent_ids))
+    )
+    if not isinstance(target, SQLiteSessionRepository):
+        copier = _RecordCopier(source, target, session_id)
+        copier.copy(agents, multi_agents)
+        copied, already_there = copier.copied, copier.already_there
+    else:
+        writer = RowWriter(target)
+        for table, row in _source_rows(source, session_id, agents, multi_agents):
+            writer.add(table, row)
+            writer.flush_if_full()
+        writer.flush()
+        copied, already_there = writer.copied, writer.already_there
+    logger.debug("session_id=<%s> | copied session", session_id)
+    return CopyResult(_rows.counts(copied), _rows.counts(already_there))
+
+
+def _repository(store: SessionRepository) -> SessionRepository:
+    """Return what a session manager that offers the repository's methods stores in: itself, or its repository."""
+    return store.session_repository if isinstance(store, RepositorySessionManager) else store
+
+
+def _agent_ids(source: SessionRepository, session_id: str) -> list[str]:
+    if isinstance(source, SQLiteSessionRepository):
+        return _rows.agent_ids(source, session_id)
+    if isinstance(source, FileSessionManager):
+        return directory_ids(session_path(source.storage_dir, session_id) / "agents", AGENT_PREFIX)
+    raise ValueError(f"{type(source).__name__} does not list its agents: name them in agent_ids")
+
+
+def _multi_agent_ids(source: SessionRepository, session_id: str) -> list[str]:
+    if isinstance(source, SQLiteSessionRepository):
+        return _rows.multi_agent_ids(source, session_id)
+    if isinstance(source, FileSessionManager):
+        return directory_ids(session_path(source.storage_dir, session_id) / "multi_agents", MULTI_AGENT_PREFIX)
+    raise ValueError(
+        f"{type(source).__name__} does not list its graphs and swarms: name them in multi_agent_ids, [] for none"
+    )
+
+
+def _session(source: SessionRepository, session_id: str) -> Session:
+    session = source.read_session(session_id)
+    if session is None:
+        raise _rows.missing("sessions", session_id)
+    return named("session_id", session_id, session)
+
+
+def _agent(source: SessionRepository, session_id: str, agent_id: str) -> SessionAgent:
+    agent = source.read_agent(session_id, agent_id)
+    if agent is None:
+        raise _rows.missing("agents", session_id, agent_id)
+    return named("agent_id", agent_id, agent)
+
+
+def _multi_agent(source: SessionRepository, session_id: str, multi_agent_id: str) -> dict[str, Any]:
+    state = source.read_multi_agent(session_id, multi_agent_id)
+    if state is None:
+        raise _rows.missing("multi_agents", session_id, multi_agent_id)
+    return state
+
+
+def _message_batches(source: SessionRepository, session_id: str, agent_id: str) -> Iterator[list[SessionMessage]]:
+    offset = 0
+    while messages := source.list_messages(session_id, agent_id, limit=_BATCH, offset=offset):
+        yield messages
+        offset += len(messages)
+
+
+def _source_rows(
+    source: SessionRepository, session_id: str, agent_ids: list[str], multi_agent_ids: list[str]
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a session, or those that its records would be."""
+    if isinstance(source, SQLiteSessionRepository):
+        # As they are, with what the contract has no place for.
+        _session(source, session_id)
+        for agent_id in sorted(set(agent_ids) - set(_rows.agent_ids(source, session_id))):
+            raise _rows.missing("agents", session_id, agent_id)
+        for multi_agent_id in sorted(set(multi_agent_ids) - set(_rows.multi_agent_ids(source, session_id))):
+            raise _rows.missing("multi_agents", session_id, multi_agent_id)
+        yield from _rows.read_rows(source, session_id, agent_ids, multi_agent_ids)
+        return
+    yield "sessions", session_row(_session(source, session_id))
+    for agent_id in agent_ids:
+        yield "agents", agent_row(session_id, _agent(source, session_id, agent_id))
+        for messages in _message_batches(source, session_id, agent_id):
+            for message in messages:
+                yield "messages", message_row(session_id, agent_id, message)
+    for multi_agent_id in multi_agent_ids:
+        state = _multi_agent(source, session_id, multi_agent_id)
+        yield "multi_agents", multi_agent_row(session_id, multi_agent_id, state)
+
+
+class _MultiAgentState:
+    """What a repository needs of a graph or swarm: an id and a state."""
+
+    def __init__(self, multi_agent_id: str, state: dict[str, Any]):
+        self.id = multi_agent_id
+        self._state = state
+
+    def serialize_state(self) -> dict[str, Any]:
+        return self._state
+
+
+class _RecordCopier:
+    """Copies with nothing but the methods that all repositories have."""
+
+    def __init__(self, source: SessionRepository, target: SessionRepository, session_id: str):
+        self._source = source
+        self._target = target
+        self._session_id = session_id
+        self.copied: Counter[str] = Counter()
+        self.already_there: Counter[str] = Counter()
+
+    def copy(self, agent_ids: list[str], multi_agent_ids: list[str]) -> None:
+        session = _session(self._source, self._session_id)
+        stored = self._target.read_session(self._session_id)
+        is_same = _is_same(session, stored, session_row)
+        self._store("sessions", (self._session_id,), is_same, lambda: self._target.create_session(session))
+        for agent_id in agent_ids:
+            self._copy_agent(agent_id)
+        for multi_agent_id in multi_agent_ids:
+            self._copy_multi_agent(multi_agent_id)
+
+    def _copy_agent(self, agent_id: str) -> None:
+        session_id = self._session_id
+        agent = _agent(self._source, session_id, agent_id)
+        is_same = _is_same(agent, self._target.read_agent(session_id, agent_id), lambda a: agent_row(session_id, a))
+        self._store("agents", (session_id, agent_id), is_same, lambda: self._target.create_agent(session_id, agent))
+        offset, has_more = 0, True
+        for messages in _message_batches(self._source, session_id, agent_id):
+            # Compared by position, since an interrupted copy has left the first of them.
+            stored: list[SessionMessage] = []
+            if has_more:
+                stored = self._target.list_messages(session_id, agent_id, limit=len(messages), offset=offset)
+                has_more = len(stored) == len(messages)
+            for message, other in zip_longest(messages, stored):
+                self._copy_message(agent_id, message, other)
+            offset += len(messages)
+
+    def _copy_message(self, agent_id: str, message: SessionMessage, stored: SessionMessage | None) -> None:
+        session_id = self._session_id
+        self._store(
+            "messages",
+            (session_id, agent_id, message.message_id),
+            _is_same(message, stored, lambda m: message_row(session_id, agent_id, m)),
+            lambda: self._target.create_message(session_id, agent_id, message),
+        )
+
+    def _copy_multi_agent(self, multi_agent_id: str) -> None:
+        session_id = self._session_id
+        state = _multi_agent(self._source, session_id, multi_agent_id)
+        stored = self._target.read_multi_agent(session_id, multi_agent_id)
+        is_same = None if stored is None else stored == state or encode(stored, "state") == encode(state, "state")
+        multi_agent = cast("MultiAgentBase", _MultiAgentState(multi_agent_id, state))
+        self._store(
+            "multi_agents",
+            (session_id, multi_agent_id),
+            is_same,
+            lambda: self._target.create_multi_agent(session_id, multi_agent),
+        )
+
+    def _store(self, table: str, key: Row, is_same: bool | None, create: Callable[[], object]) -> None:
+        """Create a record, unless the target holds it."""
+        if is_same is None:
+            create()
+            self.copied[table] += 1
+        elif is_same:
+            self.already_there[table] += 1
+        else:
+            raise _rows.conflict(table, key)
+
+
+def _is_same(record: Record, stored: Record | None, to_row: Callable[[Record], Row]) -> bool | None:
+    """Tell whether a target holds a record as it is, but for its times; None if it holds none."""
+    if stored is None:
+        return None
+    stored = replace(stored, created_at=record.created_at, updated_at=record.updated_at)
+    # NaN is not equal to itself, and a tuple not to the list that it is stored as; their rows are.
+    return stored == record or to_row(stored) == to_row(record)

@@ -1,0 +1,164 @@
+"""What the command line shows, as rich renders it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ._records import HistoryMessage, SessionSummary, Usage
+from .maintenance import DatabaseStats, Finding
+
+# A tool call or result is folded to so many characters.
+FOLD = 100
+
+_ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green"}
+_SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    amount = float(number)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000:
+            break
+        amount /= 1000
+        if unit == "GB":
+            return f"{amount:,.1f} TB"
+    return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def age(time: str, now: datetime) -> str:
+    """Return how long ago a time of the tables was, as a person says it; what is no time, as it is."""
+    try:
+        seconds = (now - datetime.fromisoformat(time).astimezone(timezone.utc)).total_seconds()
+    except ValueError:
+        return time
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        number = int(seconds // length)
+        if number >= 1:
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def plain(text: object, style: str = "") -> Text:
+    """Return a text for a terminal, which must not take anything in it for a command."""
+    return Text("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)), style)
+
+
+def sessions_table(sessions: Iterable[SessionSummary], now: datetime) -> Table:
+    """Return a list of sessions."""
+    table = Table("session", "last active", box=None, header_style="bold", pad_edge=False)
+    table.add_column("agents")
+    table.add_column("messages", justify="right")
+    table.add_column("tokens", justify="right")
+    table.add_column("metadata", style="dim")
+    for session in sessions:
+        table.add_row(
+            plain(session.session_id),
+            age(session.updated_at, now),
+            plain(", ".join([*session.agents, *session.multi_agents])),
+            f"{session.message_count:,}",
+            f"{session.usage.total_tokens:,}",
+            plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
+        )
+    return table
+
+
+def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> RenderableType:
+    """Return a conversation, oldest message first."""
+    lines: list[Text] = [plain(f"agent {agent_id}", style="bold underline")]
+    for shown in messages:
+        role = str(shown.message["role"])
+        head = Text.assemble(
+            plain(role, _ROLE_STYLES.get(role, "bold")), (f"  {shown.message_id}  {shown.created_at}", "dim")
+        )
+        if shown.is_redacted:
+            head.append("  redacted", style="bold yellow")
+        lines += [Text(), head, *(_block(block) for block in shown.message["content"])]
+    return Group(*lines)
+
+
+def _block(block: Any) -> Text:
+    if not isinstance(block, Mapping) or not block:
+        return plain(block)
+    kind, value = next(iter(block.items()))
+    if kind == "text":
+        return plain(value)
+    if kind == "json":
+        return plain(_folded(value))
+    if kind == "toolUse":
+        return plain(f"→ {value.get('name')}({_folded(value.get('input'))})", style="magenta")
+    if kind == "toolResult":
+        content = value.get("content") or []
+        shown = "; ".join(_block(item).plain for item in content)
+        style = "red" if value.get("status") == "error" else "blue"
+        return plain(f"← {value.get('status', 'success')}: {_folded(shown)}", style=style)
+    if kind in ("image", "document", "video"):
+        name = f" {value['name']}" if "name" in value else ""
+        return plain(f"[{kind}{name}, {value.get('format')}, {_source(value.get('source') or {})}]", style="yellow")
+    if kind == "reasoningContent":
+        text = (value.get("reasoningText") or {}).get("text", "not shown")
+        return plain(f"(thinking: {_folded(text)})", style="dim italic")
+    return plain(f"[{kind}: {_folded(value)}]", style="dim")
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    if isinstance(source.get("bytes"), bytes):
+        return size(len(source["bytes"]))
+    return _folded(source)
+
+
+def _folded(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= FOLD else f"{text[:FOLD]}… ({len(text):,} characters)"
+
+
+def usage_table(by: str, totals: Mapping[Any, Usage]) -> Table:
+    """Return tokens by session, agent or day, with bars."""
+    table = Table(by, box=None, header_style="bold", pad_edge=False)
+    for column in ("messages", "input", "output", "total"):
+        table.add_column(column, justify="right")
+    table.add_column(min_width=20, ratio=1)
+    highest = max((usage.total_tokens for usage in totals.values()), default=0)
+    for key, usage in totals.items():
+        table.add_row(
+            plain(" / ".join(key) if isinstance(key, tuple) else key),
+            f"{usage.message_count:,}",
+            f"{usage.input_tokens:,}",
+            f"{usage.output_tokens:,}",
+            f"{usage.total_tokens:,}",
+            Bar(max(highest, 1), 0, usage.total_tokens, color="green"),
+        )
+    return table
+
+
+def stats_tables(stats: DatabaseStats) -> RenderableType:
+    """Return the sizes of a database."""
+    tables = Table("table", box=None, header_style="bold", pad_edge=False)
+    sessions = Table("largest sessions", box=None, header_style="bold", pad_edge=False)
+    for column in ("rows", "size"):
+        tables.add_column(column, justify="right")
+    for column in ("messages", "size"):
+        sessions.add_column(column, justify="right")
+    for entry in stats.tables:
+        tables.add_row(entry.name, f"{entry.rows:,}", size(entry.size))
+    for session in stats.largest_sessions:
+        sessions.add_row(plain(session.session_id), f"{session.messages:,}", size(session.size))
+    summary = f"file {size(stats.file_size)}, of it free {size(stats.free_size)}; log {size(stats.log_size)}"
+    return Group(plain(stats.path, style="bold"), Text(summary), Text(), tables, Text(), sessions)
+
+
+def findings_list(findings: Iterable[Finding]) -> RenderableType:
+    """Return what a check found, each with what to do."""
+    lines = []
+    for finding in findings:
+        style = _SEVERITY_STYLES[finding.severity]
+        lines.append(Text.assemble((f"{finding.severity}: ", style), plain(finding.message)))
+        lines.append(plain(f"  {finding.advice}", style="dim"))
+    return Group(*lines) if lines else Text("nothing found", style="green")

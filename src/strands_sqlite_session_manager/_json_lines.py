@@ -1,0 +1,310 @@
+"""Sessions as JSON Lines: UTF-8 text of one JSON object a line, the same rows when they are read back.
+
+The first line says what the file is:
+
+    {"format": "strands-sqlite-session-manager", "version": 1}
+
+Each other line is a record, whose fields are the columns of its table. The records of a session follow one another:
+the session, each agent and its messages in their order, then the multi-agent states.
+
+    {"record": "session", "session_id": …, "session_type": …, "metadata": {…}, "created_at": …, "updated_at": …}
+    {"record": "agent", "session_id": …, "agent_id": …, "state": {…}, "conversation_manager_state": {…},
+     "internal_state": {…}, "created_at": …, "updated_at": …}
+    {"record": "message", "session_id": …, "agent_id": …, "message_id": 0, "message": {…},
+     "redact_message": {…} or null, "attachments": "<base64>" or null, "created_at": …, "updated_at": …}
+    {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
+
+(Broken here to fit; a record is one line.) Times are ISO 8601, UTC. `attachments` are the bytes of images and
+documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py` lists the other
+such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited it by hand say,
+is a string under another name: `message_text` in place of `message`.
+"""
+
+import base64
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from strands.types.exceptions import SessionException
+
+from ._arguments import checked_id, checked_number
+from ._database import SessionConflictError
+from ._records import RecordCounts
+from ._rows import COLUMNS, ImportReport, Row, RowWriter, Skipped, agent_ids, counts, multi_agent_ids, read_rows
+from ._rows import session_ids as all_session_ids
+from .repository import SQLiteSessionRepository
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = "strands-sqlite-session-manager"
+_VERSION = 1
+
+_TABLES = {"session": "sessions", "agent": "agents", "message": "messages", "multi_agent": "multi_agents"}
+_RECORDS = {table: record for record, table in _TABLES.items()}
+_JSON_COLUMNS = {
+    *("metadata", "state", "conversation_manager_state", "internal_state"),
+    *("message", "redact_message"),
+}
+
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
+def export_jsonl(
+    source: SQLiteSessionRepository,
+    file: TextIO | str | os.PathLike[str],
+    *,
+    session_ids: Iterable[str] | None = None,
+) -> RecordCounts:
+    """Write sessions as JSON Lines, a page at a time, so that any number fits into memory.
+
+    A session that is written to meanwhile is exported as far as it has come. For one moment of a database in use,
+    export a backup of it.
+
+    Args:
+        source: Where to read.
+        file: Path of a new file, which is made for its owner only, or a text file that is open for writing, as UTF-8.
+        session_ids: Sessions to export. Defaults to all.
+
+    Returns:
+        Number of records written.
+
+    Raises:
+        SessionException: If the file exists already or cannot be written, or a session does not exist. A file that was
+            begun is removed.
+    """
+    chosen = all_session_ids(source) if session_ids is None else _existing(source, session_ids)
+    if not isinstance(file, (str, os.PathLike)):
+        return _write(source, file, chosen)
+    try:
+        # Conversations are private.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as lines:
+                return _write(source, lines, chosen)
+        except BaseException:
+            # Nobody could tell that it is not whole.
+            Path(file).unlink()
+            raise
+    except FileExistsError as error:
+        raise SessionException(f"{file}: exists already; choose another path") from error
+    except OSError as error:
+        raise SessionException(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _existing(source: SQLiteSessionRepository, session_ids: Iterable[str]) -> list[str]:
+    chosen = list(dict.fromkeys(session_ids))
+    for session_id in chosen:
+        if source.read_session(session_id) is None:
+            raise SessionException(f"Session {session_id} does not exist")
+    return chosen
+
+
+def _write(source: SQLiteSessionRepository, lines: TextIO, session_ids: Iterable[str]) -> RecordCounts:
+    written = dict.fromkeys(COLUMNS, 0)
+    lines.write(f'{{"format": "{_FORMAT}", "version": {_VERSION}}}\n')
+    for session_id in session_ids:
+        rows = read_rows(source, session_id, agent_ids(source, session_id), multi_agent_ids(source, session_id))
+        for table, row in rows:
+            lines.write(_line(table, row))
+            written[table] += 1
+        logger.debug("session_id=<%s> | exported session", session_id)
+    return RecordCounts(**written)
+
+
+def _line(table: str, row: Row) -> str:
+    fields = [f'"record":"{_RECORDS[table]}"']
+    for column, value in zip(COLUMNS[table], row, strict=True):
+        if column in _JSON_COLUMNS and value is not None:
+            fields.append(f'"{column}":{value}' if _is_embeddable(value) else f'"{column}_text":{_to_json(value)}')
+        elif isinstance(value, bytes):
+            fields.append(f'"{column}":"{base64.b64encode(value).decode()}"')
+        else:
+            fields.append(f'"{column}":{_to_json(value)}')
+    return f"{{{','.join(fields)}}}\n"
+
+
+def _is_embeddable(text: str) -> bool:
+    """Tell whether a text comes back the same when it is part of a line."""
+    try:
+        if not text.startswith("{") or _to_json(json.loads(text)) != text:
+            return False
+        if text.count("{") + text.count("[") > 100:
+            # Whoever reads the line may have less of the stack left. What this much deeper can be read, will be.
+            json.loads("[" * 100 + text + "]" * 100)
+        return True
+    except (ValueError, RecursionError):
+        return False
+
+
+def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRepository) -> ImportReport:
+    """Store the sessions of a JSON Lines file, a batch at a time, so that any number fits into memory.
+
+    A session of up to 1,000 records (and 16 MiB) is stored completely or not at all; a larger one in batches of that
+    size. When the import ends half-way, run it again: it goes on after what is there.
+
+    Nothing is overwritten. A record that the database holds already must be equal, but for its times; otherwise the
+    rest of its session is skipped and reported, and what the database holds of it stays.
+
+    Args:
+        file: Path of the file, or a text file that is open for reading, as UTF-8.
+        target: Where to store.
+
+    Returns:
+        What was stored and what was skipped.
+
+    Raises:
+        SessionException: If the file cannot be read, is of another format or of a newer version, or has a bad line,
+            which is named by its number. The sessions above that line are stored, but for the last of them, of
+            which only full batches are.
+    """
+    if not isinstance(file, (str, os.PathLike)):
+        try:
+            return _Import(target).run(file)
+        except UnicodeDecodeError as error:
+            raise SessionException(f"the file is not UTF-8: {error}") from error
+    # Opened and closed as a plain file, it would lose the locks that SQLite has on it.
+    if Path(file).resolve() == Path(target._database.path).resolve():
+        raise ValueError(f"file={file!r}: is the target database itself")
+    try:
+        # Editors on Windows put a byte order mark at the start. What is no UTF-8 is found when its line is parsed.
+        with Path(file).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+            return _Import(target).run(lines)
+    except OSError as error:
+        raise SessionException(f"{file}: cannot be read: {error.strerror}") from error
+
+
+class _Import:
+    """The state of an import between two lines."""
+
+    def __init__(self, target: SQLiteSessionRepository):
+        self._writer = RowWriter(target)
+        self._session_id: str | None = None
+        self._agent_id: str | None = None
+        self._is_skipped = False
+        self._copied_before = 0
+        self._session_ids: list[str] = []
+        self._skipped: list[Skipped] = []
+
+    def run(self, lines: TextIO) -> ImportReport:
+        _check_header(lines.readline())
+        for number, line in enumerate(lines, 2):
+            with _bad_line(number):
+                table, row = _row(line)
+                self._check_order(table, row)
+            self._add(number, table, row)
+        self._finish_session()
+        return ImportReport(
+            self._session_ids, counts(self._writer.copied), counts(self._writer.already_there), self._skipped
+        )
+
+    def _check_order(self, table: str, row: Row) -> None:
+        """Make sure that a record follows what it belongs to, without which it could not be stored."""
+        if table != "sessions" and row[0] != self._session_id:
+            raise ValueError(f"not below the line of its session {row[0]!r}")
+        if table == "messages" and row[1] != self._agent_id:
+            raise ValueError(f"not below the line of its agent {row[1]!r}")
+
+    def _add(self, number: int, table: str, row: Row) -> None:
+        if table == "sessions":
+            self._finish_session()
+            self._session_id, self._agent_id, self._is_skipped = row[0], None, False
+        elif table == "agents":
+            self._agent_id = row[1]
+        if self._is_skipped:
+            return
+        try:
+            self._writer.add(table, row)
+            self._writer.flush_if_full()
+        except SessionConflictError as error:
+            self._skip(row[0], f"line {number}: {error}")
+
+    def _skip(self, session_id: str, reason: str) -> None:
+        self._writer.discard()
+        self._is_skipped = True
+        self._skipped.append(Skipped(session_id, reason))
+
+    def _finish_session(self) -> None:
+        if self._session_id is None:
+            return
+        try:
+            self._writer.flush()
+        except SessionConflictError as error:
+            self._skip(self._session_id, str(error))
+        copied = sum(self._writer.copied.values())
+        if copied > self._copied_before:
+            self._session_ids.append(self._session_id)
+            logger.debug("session_id=<%s> | imported session", self._session_id)
+        self._copied_before = copied
+
+
+@contextlib.contextmanager
+def _bad_line(number: int) -> Iterator[None]:
+    """Name the line that is bad."""
+    try:
+        yield
+    except KeyError as error:
+        raise SessionException(f"line {number}: no field {error}; mend or remove it and import again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SessionException(f"line {number}: {error}; mend or remove it and import again") from error
+
+
+def _check_header(line: str) -> None:
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise SessionException(f'line 1: not {{"format": "{_FORMAT}", …}}; this is a file of another format')
+    version = header.get("version")
+    if version != _VERSION:
+        raise SessionException(
+            f"line 1: version {version!r} of the format, of which only {_VERSION} is known; upgrade the package"
+        )
+
+
+def _row(line: str) -> tuple[str, Row]:
+    """Return a line's table and row."""
+    _utf8(line)
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    name = record.pop("record")
+    if name not in _TABLES:
+        raise ValueError(f"no such record: {name!r}")
+    row = tuple(_value(record, column) for column in COLUMNS[_TABLES[name]])
+    if record:
+        raise ValueError(f"unknown fields: {', '.join(record)}")
+    return _TABLES[name], row
+
+
+def _value(record: dict[str, Any], column: str) -> Any:
+    """Take a column's value out of a record."""
+    if column in _JSON_COLUMNS and f"{column}_text" in record:
+        return _utf8(record.pop(f"{column}_text"))
+    value = record.pop(column)
+    if column == "message_id":
+        return checked_number(column, value)
+    if column.endswith("_id"):
+        return checked_id(column, value)
+    if column in _JSON_COLUMNS and isinstance(value, dict):
+        return _utf8(_to_json(value))
+    if column in ("redact_message", "attachments") and value is None:
+        return None
+    if column in _JSON_COLUMNS:
+        raise ValueError(f"{column}: not an object")
+    return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
+
+
+def _utf8(text: Any) -> str:
+    """Return a text if the database can hold it."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r}: not a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not UTF-8, or a lone surrogate") from None
+    return text

@@ -1,0 +1,144 @@
+"""What the catalog returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from strands.types.content import Message
+
+
+@dataclass(frozen=True)
+class SessionEntry:
+    """A session in a list.
+
+    Attributes:
+        session_id: Its id.
+        session_type: "AGENT", or what a newer SDK calls it.
+        created_at: When it was created, in ISO 8601, UTC.
+        updated_at: When it was last active: a message, or the state of a graph or swarm.
+        metadata: What `set_metadata` stored.
+    """
+
+    session_id: str
+    session_type: str
+    created_at: str
+    updated_at: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SessionPage:
+    """A page of a list of sessions.
+
+    Attributes:
+        sessions: The sessions.
+        next: Cursor for `after`, which leads to the next page; None on the last one.
+    """
+
+    sessions: list[SessionEntry]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that answers took, as far as the SDK stored them with the messages.
+
+    Attributes:
+        input_tokens: Tokens of requests.
+        output_tokens: Tokens of answers.
+        total_tokens: Both, as the model provider counts them.
+        cache_read_input_tokens: Tokens of requests that came from the provider's cache.
+        cache_write_input_tokens: Tokens of requests that were put there.
+        message_count: All messages, also those without tokens.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cache_read_input_tokens: int
+    cache_write_input_tokens: int
+    message_count: int
+
+
+@dataclass(frozen=True)
+class SessionSummary(SessionEntry):
+    """A session and what is in it.
+
+    Attributes:
+        agents: Ids of its agents.
+        multi_agents: Ids of its graphs and swarms.
+        message_count: Number of its messages.
+        usage: Tokens that they took.
+    """
+
+    agents: list[str]
+    multi_agents: list[str]
+    message_count: int
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class AgentSummary:
+    """An agent of a session.
+
+    Attributes:
+        agent_id: Its id.
+        message_count: Number of its messages.
+        created_at: When it was created, in ISO 8601, UTC.
+        updated_at: When its state was last stored.
+        last_message_at: When its last message was created; None if it has none.
+    """
+
+    agent_id: str
+    message_count: int
+    created_at: str
+    updated_at: str
+    last_message_at: str | None
+
+
+@dataclass(frozen=True)
+class HistoryMessage:
+    """A message as it may be shown.
+
+    Attributes:
+        message_id: Its number in the conversation.
+        message: Role and content, with redactions applied.
+        is_redacted: Whether the content replaces another.
+        created_at: When it was created, in ISO 8601, UTC.
+    """
+
+    message_id: int
+    message: Message
+    is_redacted: bool
+    created_at: str
+
+
+@dataclass(frozen=True)
+class RecordCounts:
+    """How many records were copied or deleted.
+
+    Attributes:
+        sessions: Sessions.
+        agents: Agents.
+        messages: Messages.
+        multi_agents: States of graphs and swarms.
+    """
+
+    sessions: int
+    agents: int
+    messages: int
+    multi_agents: int
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What was pruned, or would be.
+
+    Attributes:
+        session_ids: Sessions, the least recently active first.
+        messages: Number of their messages.
+        bytes: Size of the messages, with images and documents.
+    """
+
+    session_ids: list[str]
+    messages: int
+    bytes: int

@@ -1,0 +1,72 @@
+"""The files of Strands' `FileSessionManager`: where they lie, and what is in them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from strands.session.file_session_manager import MESSAGE_PREFIX, SESSION_PREFIX
+from strands.types.exceptions import SessionException
+
+_Result = TypeVar("_Result")
+
+
+class UnreadableError(SessionException):
+    """A file or directory that cannot be read as what it should be."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def read_json(path: Path, build: Callable[[dict[str, Any]], _Result]) -> _Result:
+    """Return what is built of the object in a JSON file."""
+    try:
+        if path.is_symlink():
+            # Newer SDKs refuse it too: it may lead to what the session's owner may not see.
+            raise SessionException("a symbolic link, which is not followed")
+        with path.open(encoding="utf-8") as file:
+            data = json.load(file)
+        if not isinstance(data, dict):
+            raise ValueError("not a JSON object")
+        return build(data)
+    except OSError as error:
+        raise UnreadableError(path, str(error.strerror)) from error
+    except (ValueError, TypeError, AttributeError, RecursionError, SessionException) as error:
+        raise UnreadableError(path, str(error)) from error
+
+
+def session_path(storage_dir: str | os.PathLike[str], session_id: str) -> Path:
+    """Return the directory of a session."""
+    return Path(storage_dir) / f"{SESSION_PREFIX}{session_id}"
+
+
+def directory_ids(directory: Path, prefix: str) -> list[str]:
+    """Return the ids of the directories with a prefix. A directory that does not exist has none."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UnreadableError(directory, str(error.strerror)) from error
+    return sorted(name[len(prefix) :] for name in names)
+
+
+def message_paths(directory: Path) -> list[tuple[int, Path]]:
+    """Return the numbers and paths of an agent's messages in their order."""
+    paths = []
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries]
+    except OSError as error:
+        raise UnreadableError(directory, str(error.strerror)) from error
+    for name in names:
+        if name.startswith(MESSAGE_PREFIX) and name.endswith(".json"):
+            number = name[len(MESSAGE_PREFIX) : -len(".json")]
+            if not number.isdecimal() or str(int(number)) != number:
+                raise UnreadableError(directory / name, "no number of a message in its name")
+            paths.append((int(number), directory / name))
+    return sorted(paths)

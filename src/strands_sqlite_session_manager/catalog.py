@@ -1,0 +1,675 @@
+"""Everything across sessions: lists, descriptions, histories, usage, copies, deletions."""
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from strands.types.exceptions import SessionException
+
+from ._arguments import BEGINS_WITH, checked_id, checked_number, checked_time
+from ._codec import decode, decode_message, encode
+from ._conversations import copy, cut
+from ._database import Database, SessionConflictError, Synchronous
+from ._prune import delete_sessions, prune
+from ._records import (
+    AgentSummary,
+    HistoryMessage,
+    PruneResult,
+    RecordCounts,
+    SessionEntry,
+    SessionPage,
+    SessionSummary,
+    Usage,
+)
+from .repository import SQLiteSessionRepository
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+# In any order: the columns that a list is sorted by, its direction, and how what follows a cursor compares with it.
+_ORDERS = {
+    "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) < (?, ?)"),
+    "created": ("created_at DESC, session_id DESC", "(created_at, session_id) < (?, ?)"),
+    "session_id": ("session_id", "(session_id, session_id) > (?, ?)"),
+}
+
+# Every wanted name and value is among the session's own, with true and 1 told apart and 1 and 1.0 not. What somebody
+# has damaged by hand matches nothing, instead of failing the whole list.
+_HAS_METADATA = """
+    NOT EXISTS (
+        SELECT 1 FROM json_each(?) AS wanted
+        WHERE NOT EXISTS (
+            SELECT 1 FROM json_each(CASE WHEN json_valid(metadata) THEN metadata ELSE '{}' END) AS own
+            WHERE own.key = wanted.key AND own.value IS wanted.value AND (
+                own.type = wanted.type OR own.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')
+            )
+        )
+    )
+    """
+
+# Of the columns `usage` and `session_id`, in the order of `Usage`.
+_USAGE_TOTALS = """
+    coalesce(sum(json_extract(usage, '$.inputTokens')), 0),
+    coalesce(sum(json_extract(usage, '$.outputTokens')), 0),
+    coalesce(sum(json_extract(usage, '$.totalTokens')), 0),
+    coalesce(sum(json_extract(usage, '$.cacheReadInputTokens')), 0),
+    coalesce(sum(json_extract(usage, '$.cacheWriteInputTokens')), 0),
+    count(session_id)
+    """
+
+# The search for the name spares most messages the parsing of their JSON. Where it is used, the LIMIT keeps SQLite from
+# merging the query into the one around it, where it would be computed once for each total.
+_USAGE = """
+    CASE WHEN instr(message, '"usage"') AND json_valid(message) THEN json_extract(message, '$.metadata.usage') END
+    """
+
+_USAGE_KEYS = {
+    None: "NULL",
+    "session": "session_id",
+    "agent": "session_id, agent_id",
+    "day": "substr(created_at, 1, 10)",
+}
+
+
+class SessionCatalog:
+    """Finds, describes, copies, changes and deletes the sessions of a database.
+
+    ```python
+    catalog = SessionCatalog("sessions.db")
+    for session in catalog.list_sessions(limit=10).sessions:
+        print(session.session_id, session.updated_at)
+    ```
+
+    Each call is atomic, except `prune`, which works in batches. All raise `SessionException` if the database cannot be
+    used, with its path, and `ValueError` for arguments out of their range. What changes or deletes something that does
+    not exist raises `SessionException`; what creates something that exists raises `SessionConflictError`.
+    """
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        session_repository: SQLiteSessionRepository | None = None,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float = 5.0,
+    ):
+        """Open the database, creating it if it does not exist.
+
+        Args:
+            db_path: Path of the file. Defaults to the environment variable `STRANDS_SQLITE_DB_PATH`, else
+                `sessions.db` in the working directory.
+            session_repository: Repository to use instead of opening one with the other options; it stays open when
+                this is closed.
+            synchronous: "NORMAL" or "FULL", see `SQLiteSessionRepository`.
+            busy_timeout: Seconds to wait for a lock before raising.
+
+        Raises:
+            SessionException: If the database cannot be opened, or belongs to another program or a newer version.
+            ValueError: If an argument is out of its range.
+        """
+        self._owns_database = session_repository is None
+        if session_repository is None:
+            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+        elif (db_path, synchronous, busy_timeout) == (None, "NORMAL", 5.0):
+            self._database = session_repository._database
+        else:
+            raise ValueError("session_repository has been opened with options of its own: give none beside it")
+
+    def list_sessions(
+        self,
+        *,
+        limit: int = 50,
+        after: str | None = None,
+        order: Literal["updated", "created", "session_id"] = "updated",
+        prefix: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        updated_before: datetime | None = None,
+        updated_after: datetime | None = None,
+    ) -> SessionPage:
+        """List sessions page by page, without reading their messages.
+
+        A page begins where the one before it ended, whatever was written meanwhile: no session shows up twice, except
+        one that became active again and was listed from its new place.
+
+        Args:
+            limit: Number of sessions at the most.
+            after: The `next` of the page before, listed with the same order.
+            order: "updated", the last active first; "created", the newest first; or "session_id".
+            prefix: What the session ids begin with.
+            metadata: Names and values that the sessions' metadata has, among others.
+            updated_before: The last activity was before this time, which has a time zone.
+            updated_after: The last activity was at this time or later.
+
+        Returns:
+            The page.
+
+        Raises:
+            SessionException: If a session's metadata is damaged.
+            ValueError: If the cursor is none, or belongs to another order.
+        """
+        if order not in _ORDERS:
+            raise ValueError(f"order={order!r}: must be one of {', '.join(_ORDERS)}")
+        ordering, follows = _ORDERS[order]
+        conditions, parameters = _conditions(prefix, metadata, updated_before, updated_after)
+        if after is not None:
+            conditions.append(follows)
+            parameters += _from_cursor(after, order)
+        rows = self._database.query(
+            f"""
+            SELECT session_id, session_type, created_at, updated_at, metadata
+            FROM sessions WHERE {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
+            """,  # noqa: S608 (constants only)
+            (*parameters, checked_number("limit", limit) + 1),
+        )
+        sessions = [
+            SessionEntry(session_id, session_type, created_at, updated_at, _metadata(session_id, text))
+            for session_id, session_type, created_at, updated_at, text in rows[:limit]
+        ]
+        return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
+
+    def count_sessions(
+        self,
+        *,
+        prefix: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        updated_before: datetime | None = None,
+        updated_after: datetime | None = None,
+    ) -> int:
+        """Count sessions.
+
+        Args:
+            prefix: As for `list_sessions`.
+            metadata: As for `list_sessions`.
+            updated_before: As for `list_sessions`.
+            updated_after: As for `list_sessions`.
+
+        Returns:
+            Their number.
+        """
+        conditions, parameters = _conditions(prefix, metadata, updated_before, updated_after)
+        where = " AND ".join(conditions)
+        ((count,),) = self._database.query(f"SELECT count(*) FROM sessions WHERE {where}", parameters)  # noqa: S608
+        return int(count)
+
+    def describe(self, session_id: str) -> SessionSummary | None:
+        """Describe a session.
+
+        Args:
+            session_id: Id of the session.
+
+        Returns:
+            What is in it, or None if it does not exist.
+
+        Raises:
+            SessionException: If its metadata is damaged.
+        """
+        rows = self._database.query(
+            f"""
+            SELECT
+                session_type, created_at, updated_at, metadata,
+                (SELECT json_group_array(agent_id) FROM agents WHERE session_id = ?1),
+                (SELECT json_group_array(multi_agent_id) FROM multi_agents WHERE session_id = ?1),
+                (
+                    SELECT json_array({_USAGE_TOTALS})
+                    FROM (SELECT session_id, {_USAGE} AS usage FROM messages WHERE session_id = ?1 LIMIT -1)
+                )
+            FROM sessions WHERE session_id = ?1
+            """,  # noqa: S608 (constants only)
+            (checked_id("session_id", session_id),),
+        )
+        if not rows:
+            return None
+        session_type, created_at, updated_at, metadata, agents, multi_agents, usage = rows[0]
+        totals = Usage(*json.loads(usage))
+        return SessionSummary(
+            session_id=session_id,
+            session_type=session_type,
+            created_at=created_at,
+            updated_at=updated_at,
+            metadata=_metadata(session_id, metadata),
+            agents=sorted(json.loads(agents)),
+            multi_agents=sorted(json.loads(multi_agents)),
+            message_count=totals.message_count,
+            usage=totals,
+        )
+
+    def set_metadata(self, session_id: str, metadata: Mapping[str, Any]) -> None:
+        """Replace the metadata of a session.
+
+        Args:
+            session_id: Id of the session.
+            metadata: Names and values that JSON can hold.
+
+        Raises:
+            SessionException: If the session does not exist, or something has no JSON form.
+        """
+        changed = self._database.execute(
+            "UPDATE sessions SET metadata = ? WHERE session_id = ?",
+            (encode(dict(metadata), "metadata"), checked_id("session_id", session_id)),
+        )
+        if not changed:
+            raise _missing_session(session_id)
+
+    def update_metadata(self, session_id: str, /, **changes: Any) -> None:
+        """Change some of the metadata of a session.
+
+        Args:
+            session_id: Id of the session.
+            **changes: Names and their new values; None removes a name.
+
+        Raises:
+            SessionException: If the session does not exist, its metadata is damaged, or something has no JSON form.
+        """
+        key = (checked_id("session_id", session_id),)
+        changed = 0
+        while not changed:
+            rows = self._database.query("SELECT metadata FROM sessions WHERE session_id = ?", key)
+            if not rows:
+                raise _missing_session(session_id)
+            metadata = {**_metadata(session_id, rows[0][0]), **changes}
+            metadata = {name: value for name, value in metadata.items() if value is not None or name not in changes}
+            # Tried again if another writer was in between, so that neither change is lost.
+            changed = self._database.execute(
+                "UPDATE sessions SET metadata = ? WHERE session_id = ? AND metadata = ?",
+                (encode(metadata, "metadata"), *key, *rows[0]),
+            )
+
+    def list_agents(self, session_id: str) -> list[AgentSummary]:
+        """List the agents of a session, by their ids.
+
+        Args:
+            session_id: Id of the session.
+
+        Returns:
+            The agents.
+
+        Raises:
+            SessionException: If the session does not exist.
+        """
+        rows = self._database.query(
+            """
+            SELECT
+                agent_id,
+                (
+                    SELECT count(*) FROM messages
+                    WHERE messages.session_id = agents.session_id AND messages.agent_id = agents.agent_id
+                ),
+                agents.created_at,
+                agents.updated_at,
+                (
+                    SELECT messages.created_at FROM messages
+                    WHERE messages.session_id = agents.session_id AND messages.agent_id = agents.agent_id
+                    ORDER BY message_id DESC LIMIT 1
+                )
+            FROM sessions LEFT JOIN agents USING (session_id) WHERE session_id = ? ORDER BY agent_id
+            """,
+            (checked_id("session_id", session_id),),
+        )
+        if not rows:
+            raise _missing_session(session_id)
+        return [AgentSummary(*row) for row in rows if row[0] is not None]
+
+    def history(
+        self, session_id: str, agent_id: str, *, limit: int = 50, before: int | None = None
+    ) -> list[HistoryMessage]:
+        """Read a conversation from its end, as a window shows it that is scrolled back.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            limit: Number of messages at the most.
+            before: Message id that all of them are below: the last one's of the page before.
+
+        Returns:
+            The messages, the newest first.
+
+        Raises:
+            SessionException: If the agent does not exist, or a stored message is damaged.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        rows = self._database.query(
+            """
+            SELECT message_id, message, redact_message, attachments, created_at, updated_at
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id < ?
+            ORDER BY message_id DESC LIMIT ?
+            """,
+            (*key, 2**63 - 1 if before is None else checked_number("before", before), checked_number("limit", limit)),
+        )
+        if not rows:
+            self._require_agent(key)
+        messages = (decode_message(row, session_id, agent_id) for row in rows)
+        return [
+            HistoryMessage(m.message_id, m.to_message(), m.redact_message is not None, m.created_at) for m in messages
+        ]
+
+    @overload
+    def usage(
+        self, session_id: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Usage: ...
+
+    @overload
+    def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: Literal["session", "day"],
+    ) -> dict[str, Usage]: ...
+
+    @overload
+    def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: Literal["agent"],
+    ) -> dict[tuple[str, str], Usage]: ...
+
+    def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: Literal["session", "agent", "day"] | None = None,
+    ) -> Any:
+        """Add up the tokens that messages took.
+
+        Args:
+            session_id: Id of a session. Defaults to all.
+            since: Count messages of this time and later; it has a time zone.
+            until: Count messages before this time.
+            by: What to tell apart: "session", "agent" or "day" (of UTC). Defaults to nothing.
+
+        Returns:
+            A `Usage`; with `by`, a dictionary of them, by session id, by the tuple of session id and agent id, or by
+            day ("2026-01-31"), in this order.
+        """
+        keys = {
+            None: "NULL",
+            "session": "session_id",
+            "agent": "session_id, agent_id",
+            "day": "substr(created_at, 1, 10)",
+        }
+        if by not in keys:
+            raise ValueError(f"by={by!r}: must be 'session', 'agent', 'day' or None")
+        conditions, parameters = ["TRUE"], []
+        for condition, value in (
+            ("session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
+            ("created_at >= ?", None if since is None else checked_time("since", since)),
+            ("created_at < ?", None if until is None else checked_time("until", until)),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                parameters.append(value)
+        rows = self._database.query(
+            f"""
+            SELECT {_USAGE_TOTALS}, {_USAGE_KEYS[by]}
+            FROM (
+                SELECT session_id, agent_id, created_at, {_USAGE} AS usage
+                FROM messages WHERE {" AND ".join(conditions)} LIMIT -1
+            )
+            {"" if by is None else f"GROUP BY {_USAGE_KEYS[by]} ORDER BY {_USAGE_KEYS[by]}"}
+            """,  # noqa: S608 (constants only)
+            parameters,
+        )
+        totals = {row[6] if len(row) == 7 else row[6:]: Usage(*row[:6]) for row in rows}
+        return totals[None] if by is None else totals
+
+    def rename_session(self, old: str, new: str) -> None:
+        """Give a session another id.
+
+        Args:
+            old: Its id.
+            new: Its new id.
+
+        Raises:
+            SessionConflictError: If there is a session with the new id.
+            SessionException: If the session does not exist.
+        """
+        try:
+            renamed = self._database.execute(
+                "UPDATE sessions SET session_id = ? WHERE session_id = ?",
+                (checked_id("new", new), checked_id("old", old)),
+            )
+        except SessionConflictError as error:
+            raise SessionConflictError(f"Session {new} already exists") from error
+        if not renamed:
+            raise _missing_session(old)
+        logger.debug("session_id=<%s>, new_session_id=<%s> | renamed session", old, new)
+
+    def fork_session(self, source: str, new: str, *, through: int | Mapping[str, int] | None = None) -> RecordCounts:
+        """Copy a session with its agents, messages and states under another id.
+
+        An agent of which not all messages are copied is restored with those that are: where its conversation manager
+        had removed more than that, with all of them. Its interrupts and the state of a server-side model are left
+        out, because they belong to the end of the conversation.
+
+        Args:
+            source: Id of the session.
+            new: Id of the copy.
+            through: Id of the last message to copy: a number for all agents, or a dictionary by agent id. Defaults to
+                all messages, also for agents that the dictionary lacks.
+
+        Returns:
+            What was copied.
+
+        Raises:
+            SessionConflictError: If there is a session with the new id.
+            SessionException: If the session does not exist.
+        """
+        try:
+            sessions, agents, messages, multi_agents = copy(self._database, source, new, through)
+        except SessionConflictError as error:
+            raise SessionConflictError(f"Session {new} already exists") from error
+        if not sessions:
+            raise _missing_session(source)
+        logger.debug("session_id=<%s>, new_session_id=<%s> | forked session", source, new)
+        return RecordCounts(sessions, agents, messages, multi_agents)
+
+    def undo_turns(self, session_id: str, agent_id: str, turns: int = 1, *, dry_run: bool = False) -> int:
+        """Remove the last turns of a conversation: the user's messages and all that followed.
+
+        A turn begins with a message of the user that is not only tool results. An agent that is built afterwards goes
+        on from what is left, as after `fork_session`; one that was built before does not know of it.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            turns: Number of turns; all, if there are fewer.
+            dry_run: Only tell how many messages would go.
+
+        Returns:
+            Number of messages that were removed, or would be.
+
+        Raises:
+            SessionException: If the agent does not exist.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        removed = cut(self._database, *key, turns, dry_run)
+        if removed and not dry_run:
+            self._database.truncate_log()
+        if not removed:
+            self._require_agent(key)
+        logger.debug("session_id=<%s>, agent_id=<%s> | removed %d messages", session_id, agent_id, removed)
+        return removed
+
+    def delete_session(self, session_id: str) -> RecordCounts:
+        """Delete a session with all that is in it, and overwrite it on disk.
+
+        Args:
+            session_id: Id of the session.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            SessionException: If it does not exist.
+        """
+        counts = self.delete_sessions([session_id])
+        if not counts.sessions:
+            raise _missing_session(session_id)
+        return counts
+
+    def delete_sessions(self, session_ids: Iterable[str]) -> RecordCounts:
+        """Delete sessions with all that is in them, all at once, and overwrite them on disk.
+
+        Args:
+            session_ids: Ids of the sessions. Those that do not exist are passed over.
+
+        Returns:
+            What was deleted.
+        """
+        ids = [checked_id("session_ids", session_id) for session_id in session_ids]
+        messages, agents, multi_agents, sessions = delete_sessions(self._database, ids)
+        if sessions:
+            self._database.truncate_log()
+        logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
+        return RecordCounts(sessions, agents, messages, multi_agents)
+
+    def delete_agent(self, session_id: str, agent_id: str) -> RecordCounts:
+        """Delete an agent with its messages, and overwrite them on disk.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            SessionException: If it does not exist.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        messages, agents = self._database.transaction(
+            [
+                ("DELETE FROM messages WHERE session_id = ? AND agent_id = ?", key),
+                ("DELETE FROM agents WHERE session_id = ? AND agent_id = ?", key),
+            ]
+        )
+        if not agents:
+            raise _missing_agent(key)
+        self._database.truncate_log()
+        return RecordCounts(0, agents, messages, 0)
+
+    def prune(
+        self,
+        *,
+        older_than: timedelta | datetime | None = None,
+        keep_last: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        now: datetime | None = None,
+    ) -> PruneResult:
+        """Delete sessions that have not been active for long, or are not among the last active.
+
+        What is to go is settled at the start; a session that becomes active meanwhile stays. Sessions go in small
+        batches, each whole or not at all, so that writers get their turn in between.
+
+        Args:
+            older_than: Delete sessions without any activity since: an age, or a time with a time zone.
+            keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
+            metadata: Look only at sessions whose metadata has these names and values.
+            dry_run: Only tell what would go.
+            now: The time that an age is counted from. Defaults to the present.
+
+        Returns:
+            What went, or would.
+
+        Raises:
+            ValueError: If neither `older_than` nor `keep_last` is given.
+        """
+        if older_than is None and keep_last is None:
+            raise ValueError("give older_than or keep_last: nothing is deleted without a limit")
+        if isinstance(older_than, timedelta):
+            older_than = (now or datetime.now(timezone.utc)) - older_than
+        conditions, parameters = _conditions(None, metadata, None, None)
+        result = PruneResult(
+            *prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, dry_run)
+        )
+        if result.session_ids and not dry_run:
+            self._database.truncate_log()
+        return result
+
+    def _require_agent(self, key: tuple[Any, ...]) -> None:
+        if not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
+            raise _missing_agent(key)
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
+
+        A repository that was passed to the constructor stays open, for its owner to close.
+        """
+        if self._owns_database:
+            self._database.close()
+
+    def __enter__(self) -> "Self":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _conditions(
+    prefix: str | None,
+    metadata: Mapping[str, Any] | None,
+    updated_before: datetime | None,
+    updated_after: datetime | None,
+) -> tuple[list[str], list[Any]]:
+    """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
+    conditions: list[str] = ["TRUE"]
+    parameters: list[Any] = []
+    if prefix:
+        conditions.append(BEGINS_WITH.format(column="session_id"))
+        parameters += [checked_id("prefix", prefix)] * 2
+    if metadata:
+        conditions.append(_HAS_METADATA)
+        parameters.append(encode(dict(metadata), "metadata"))
+    for condition, name, value in (
+        ("updated_at < ?", "updated_before", updated_before),
+        ("updated_at >= ?", "updated_after", updated_after),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            parameters.append(checked_time(name, value))
+    return conditions, parameters
+
+
+def _metadata(session_id: str, text: str) -> dict[str, Any]:
+    return decode(text, "sessions", (session_id,))
+
+
+def _to_cursor(order: str, last: SessionEntry) -> str:
+    value = {"updated": last.updated_at, "created": last.created_at, "session_id": last.session_id}[order]
+    return base64.urlsafe_b64encode(json.dumps([order, value, last.session_id]).encode()).decode()
+
+
+def _from_cursor(cursor: str, order: str) -> list[str]:
+    try:
+        of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
+    except ValueError as error:
+        raise ValueError(f"after={cursor!r}: not a cursor of list_sessions") from error
+    if of_order != order:
+        raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")
+    return [value, session_id]
+
+
+def _missing_session(session_id: str) -> SessionException:
+    return SessionException(f"Session {session_id} does not exist")
+
+
+def _missing_agent(key: tuple[Any, ...]) -> SessionException:
+    return SessionException(f"Agent {key[1]} in session {key[0]} does not exist")

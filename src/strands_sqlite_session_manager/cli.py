@@ -1,0 +1,471 @@
+"""The command line: parses, calls the library, prints."""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from strands.types.exceptions import SessionException
+
+from . import _display, maintenance, transfer
+from ._codec import encode
+from ._path import DB_PATH_VARIABLE, chosen_path
+from .catalog import SessionCatalog
+from .repository import SQLiteSessionRepository
+
+app = typer.Typer(
+    help="Looks after the sessions of Strands agents in a SQLite file.", no_args_is_help=True, rich_markup_mode=None
+)
+console = Console()
+errors = Console(stderr=True)
+
+Database = Annotated[
+    Path | None,
+    typer.Option(
+        "--db", help=f"The database file. Defaults to {DB_PATH_VARIABLE}, else ./sessions.db.", metavar="FILE"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Session = Annotated[str, typer.Argument(help="Id of the session.", show_default=False)]
+Metadata = Annotated[
+    list[str] | None, typer.Option(help="Only sessions with this metadata, NAME=VALUE. May be repeated.")
+]
+Age = Annotated[str | None, typer.Option(help="30d, 12h, 15m, or a time such as 2026-01-31.", metavar="AGE")]
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command to the program. What the library raises ends it with one line and exit code 1."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> None:
+            # What the output cannot encode is written as JSON writes it.
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            if hasattr(signal, "SIGPIPE"):  # Whoever reads the output may stop reading.
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            try:
+                function(*arguments, **options)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(0) from None
+            except KeyboardInterrupt:
+                raise typer.Exit(130) from None
+            except (SessionException, ValueError, OSError) as error:
+                typer.echo(f"strands-sqlite: {error}", err=True)
+                raise typer.Exit(1) from None
+
+        return app.command(name)(run)
+
+    return add
+
+
+@command("ls")
+def list_sessions(
+    db: Database = None,
+    prefix: Annotated[str | None, typer.Option(help="Only ids that begin with this.")] = None,
+    metadata: Metadata = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of sessions at the most.")] = 50,
+    after: Annotated[str | None, typer.Option(help="`next` of the page before, from --json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List sessions, the last active first.
+
+    Example: strands-sqlite ls --prefix user- --metadata team=support
+    """
+    with _catalog(db) as catalog:
+        page = catalog.list_sessions(prefix=prefix, metadata=_pairs(metadata), limit=limit, after=after)
+        summaries = [summary for entry in page.sessions if (summary := catalog.describe(entry.session_id))]
+    if as_json:
+        _print_json({"sessions": summaries, "next": page.next})
+        return
+    console.print(_display.sessions_table(summaries, datetime.now(timezone.utc)))
+    if page.next:
+        errors.print(f"There are more: strands-sqlite ls --limit {limit * 2}", style="dim")
+
+
+@command("show")
+def show(
+    session: Session,
+    db: Database = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of last messages of each agent.")] = 50,
+    raw: Annotated[bool, typer.Option("--raw", "--json", help="Print the messages as JSON, one on a line.")] = False,
+) -> None:
+    """Show the conversations of a session.
+
+    Example: strands-sqlite show user-42 --limit 10
+    """
+    with _catalog(db) as catalog:
+        for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
+            messages = catalog.history(session, agent_id, limit=limit)[::-1]
+            if raw:
+                for message in messages:
+                    print(encode({"agent_id": agent_id, **dataclasses.asdict(message)}, "message"))
+            else:
+                console.print(_display.conversation(agent_id, messages))
+
+
+@command("stats")
+def stats(db: Database = None, as_json: Json = False) -> None:
+    """Tell how large the database is, and what in it.
+
+    Example: strands-sqlite stats --db sessions.db
+    """
+    sizes = maintenance.stats(db)
+    if as_json:
+        _print_json(sizes)
+    else:
+        console.print(_display.stats_tables(sizes))
+
+
+@command("usage")
+def usage(
+    session: Annotated[str | None, typer.Argument(help="Id of a session. Defaults to all.", show_default=False)] = None,
+    db: Database = None,
+    by: Annotated[Literal["session", "agent", "day"], typer.Option(help="What to tell apart.")] = "day",
+    since: Age = None,
+    until: Age = None,
+    as_json: Json = False,
+) -> None:
+    """Add up the tokens that answers took.
+
+    Example: strands-sqlite usage --by session --since 7d
+    """
+    with _catalog(db) as catalog:
+        totals = catalog.usage(session, since=_time(since), until=_time(until), by=by)
+    if as_json:
+        _print_json([{by: key, **dataclasses.asdict(value)} for key, value in totals.items()])
+    else:
+        console.print(_display.usage_table(by, totals))
+
+
+@command("rm")
+def remove(
+    sessions: Annotated[list[str], typer.Argument(help="Ids of sessions.", show_default=False)],
+    db: Database = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete sessions with all that is in them.
+
+    Example: strands-sqlite rm user-42 --yes
+    """
+    with _catalog(db) as catalog:
+        summaries = [catalog.describe(session) for session in sessions]
+        missing = [session for session, summary in zip(sessions, summaries, strict=True) if summary is None]
+        if missing:
+            raise SessionException(f"Session {missing[0]} does not exist")
+        count = sum(summary.message_count for summary in summaries if summary)
+        if _confirmed(f"Delete {_plural(len(sessions), 'session')} with {_plural(count, 'message')}", yes, dry_run):
+            deleted = catalog.delete_sessions(sessions)
+            print(f"Deleted {_plural(deleted.sessions, 'session')} with {_plural(deleted.messages, 'message')}.")
+
+
+@command("prune")
+def prune(
+    db: Database = None,
+    older_than: Age = None,
+    keep_last: Annotated[int | None, typer.Option(help="Delete sessions beyond so many last active ones.")] = None,
+    metadata: Metadata = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete sessions that were not active for long, or are not among the last active.
+
+    Example: strands-sqlite prune --older-than 90d --dry-run
+    """
+    options: Any = {"older_than": _time(older_than), "keep_last": keep_last, "metadata": _pairs(metadata)}
+    with _catalog(db) as catalog:
+        plan = catalog.prune(**options, dry_run=True)
+        if dry_run:
+            for session_id in plan.session_ids:
+                print(session_id)
+        told = f"{_plural(len(plan.session_ids), 'session')} with {_plural(plan.messages, 'message')}"
+        if _confirmed(f"Delete {told}, {_display.size(plan.bytes)}", yes, dry_run):
+            with _busy("deleting"):
+                result = catalog.prune(**options)
+            print(f"Deleted {_plural(len(result.session_ids), 'session')}, {_display.size(result.bytes)}.")
+
+
+@command("fork")
+def fork(
+    source: Session,
+    new: Annotated[str, typer.Argument(help="Id of the copy.", show_default=False)],
+    db: Database = None,
+    through: Annotated[int | None, typer.Option(help="Id of the last message to copy.")] = None,
+) -> None:
+    """Copy a session under another id.
+
+    Example: strands-sqlite fork user-42 user-42-experiment --through 7
+    """
+    with _catalog(db) as catalog:
+        copied = catalog.fork_session(source, new, through=through)
+    print(f"Copied {_plural(copied.messages, 'message')} to {new}.")
+
+
+@command("rename")
+def rename(
+    old: Session, new: Annotated[str, typer.Argument(help="Its new id.", show_default=False)], db: Database = None
+) -> None:
+    """Give a session another id.
+
+    Example: strands-sqlite rename user-42 user-43
+    """
+    with _catalog(db) as catalog:
+        catalog.rename_session(old, new)
+
+
+@command("undo")
+def undo(
+    session: Session,
+    db: Database = None,
+    agent: Annotated[str, typer.Option(help="Id of the agent.")] = "default",
+    turns: Annotated[int, typer.Option(help="Number of turns.")] = 1,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove the last turns of a conversation: what the user said, and all that followed.
+
+    Example: strands-sqlite undo user-42 --turns 2
+    """
+    with _catalog(db) as catalog:
+        count = catalog.undo_turns(session, agent, turns, dry_run=True)
+        if _confirmed(f"Remove the last {_plural(count, 'message')} of agent {agent}", yes, dry_run):
+            print(f"Removed {_plural(catalog.undo_turns(session, agent, turns), 'message')}.")
+
+
+@command("tag")
+def tag(
+    session: Session,
+    pairs: Annotated[
+        list[str] | None, typer.Argument(help="NAME=TEXT, NAME:=JSON, or NAME= to remove it.", show_default=False)
+    ] = None,
+    db: Database = None,
+) -> None:
+    """Set, remove or print metadata of a session.
+
+    Example: strands-sqlite tag user-42 title="Lost parcel" priority:=2 draft=
+    """
+    with _catalog(db) as catalog:
+        if pairs:
+            catalog.update_metadata(session, **{name: value or None for name, value in _changes(pairs)})
+        summary = catalog.describe(session)
+    if summary is None:
+        raise SessionException(f"Session {session} does not exist")
+    _print_json(summary.metadata)
+
+
+@command("export")
+def export(
+    destination: Annotated[
+        Path, typer.Argument(help="A new .jsonl file, - for the output, or a directory for FileSessionManager.")
+    ],
+    sessions: Annotated[list[str] | None, typer.Argument(help="Ids of sessions. Defaults to all.")] = None,
+    db: Database = None,
+) -> None:
+    """Write sessions to a JSON Lines file, or to a directory as the SDK's FileSessionManager does.
+
+    Example: strands-sqlite export sessions.jsonl user-42
+    """
+    with SQLiteSessionRepository(_existing(db)) as source, _busy("exporting"):
+        if destination.suffix != ".jsonl" and str(destination) != "-":
+            report = transfer.export_file_sessions(source, destination, session_ids=sessions or None)
+            _print_report("Exported", report)
+            return
+        copied = transfer.export_jsonl(
+            source, sys.stdout if str(destination) == "-" else destination, session_ids=sessions or None
+        )
+    if str(destination) != "-":
+        print(f"Exported {_plural(copied.sessions, 'session')} with {_plural(copied.messages, 'message')}.")
+
+
+@command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A .jsonl file, - for the input, or a directory of FileSessionManager.")
+    ],
+    db: Database = None,
+) -> None:
+    """Read sessions from a JSON Lines file, or from a directory of the SDK's FileSessionManager.
+
+    What is there already stays as it is, so it can be run again.
+
+    Example: strands-sqlite import old-sessions/ --db sessions.db
+    """
+    if str(source) != "-" and not source.exists():
+        raise SessionException(f"{source}: no such file or directory")
+    with SQLiteSessionRepository(db) as target, _busy("importing"):
+        if source.is_dir():
+            report = transfer.import_file_sessions(source, target)
+        else:
+            report = transfer.import_jsonl(sys.stdin if str(source) == "-" else source, target)
+    _print_report("Imported", report)
+
+
+@command("backup")
+def backup(
+    destination: Annotated[Path, typer.Argument(help="The new file.", show_default=False)], db: Database = None
+) -> None:
+    """Copy the database to a new file, while it is in use.
+
+    Example: strands-sqlite backup backups/2026-01-31.db
+    """
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("copying", total=None)
+        result = maintenance.backup(
+            destination, db, progress=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    print(f"Copied {_display.size(result.size)} to {result.path}.")
+
+
+@command("restore")
+def restore(
+    source: Annotated[Path, typer.Argument(help="The backup.", show_default=False)],
+    db: Database = None,
+    overwrite: Annotated[bool, typer.Option(help="Also over a database that is in use, or newer.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Put a backup in the place of the database.
+
+    Example: strands-sqlite restore backups/2026-01-31.db --yes
+    """
+    target = Path(chosen_path(db))
+    what = f"Replace all of {target} with" if target.exists() else f"Make {target} from"
+    if not source.exists():
+        raise SessionException(f"{source}: no such file")
+    if _confirmed(f"{what} {source}", yes, dry_run):
+        with _busy("restoring"):
+            maintenance.restore_backup(source, db, overwrite=overwrite)
+
+
+@command("check")
+def check(db: Database = None, as_json: Json = False) -> None:
+    """Look for everything that is wrong with the database. The exit code is 1 if there are errors.
+
+    Example: strands-sqlite check --json
+    """
+    with _busy("checking"):
+        findings = maintenance.check(db)
+    if as_json:
+        _print_json(findings)
+    else:
+        console.print(_display.findings_list(findings))
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@command("repair")
+def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Mend what `check` has found and can be mended.
+
+    Example: strands-sqlite repair --dry-run
+    """
+    findings = maintenance.repair(db)
+    console.print(_display.findings_list(findings))
+    if findings and _confirmed(f"Repair {_plural(len(findings), 'finding')}", yes, dry_run):
+        print(f"Repaired {_plural(len(maintenance.repair(db, dry_run=False)), 'finding')}.")
+
+
+@command("vacuum")
+def vacuum(db: Database = None) -> None:
+    """Give the free space in the database back to the file system. Writers wait for it.
+
+    Example: strands-sqlite vacuum
+    """
+    with _busy("writing it anew"):
+        result = maintenance.vacuum(db)
+    print(f"{_display.size(result.size_before)} before, {_display.size(result.size_after)} now.")
+
+
+def _existing(db: Path | None) -> Path:
+    """Return the path of a database that exists: only `import` and `restore` make one."""
+    path = Path(chosen_path(db))
+    if not path.exists():
+        raise SessionException(f"{path}: no such file; name the database with --db, or set {DB_PATH_VARIABLE}")
+    return path
+
+
+def _catalog(db: Path | None) -> SessionCatalog:
+    return SessionCatalog(_existing(db))
+
+
+def _print_json(value: Any) -> None:
+    def plain(item: Any) -> Any:
+        return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else str(item)
+
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
+
+
+def _print_report(done: str, report: Any) -> None:
+    print(f"{done} {_plural(len(report.session_ids), 'session')} with {_plural(report.copied.messages, 'message')}.")
+    for skipped in report.skipped:
+        errors.print(f"skipped {skipped.what}: {skipped.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show that something is going on, on a terminal."""
+    if errors.is_terminal:
+        with errors.status(what):
+            yield
+    else:
+        yield
+
+
+def _confirmed(action: str, yes: bool, dry_run: bool) -> bool:
+    """Ask, and return whether to go on."""
+    if dry_run:
+        print(f"{action}: nothing was changed.")
+        return False
+    if not yes:
+        typer.confirm(f"{action}?", abort=True, err=True)
+    return True
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _changes(pairs: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for pair in pairs:
+        match = re.fullmatch(r"([^=]+?)(:?)=(.*)", pair, re.DOTALL)
+        if match is None:
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE")
+        name, is_json, value = match.groups()
+        try:
+            yield name, json.loads(value) if is_json else value
+        except ValueError as error:
+            raise typer.BadParameter(f"{pair!r} is not NAME:=JSON: {error}") from None
+
+
+def _pairs(pairs: Iterable[str] | None) -> dict[str, Any]:
+    return dict(_changes(pairs or ()))
+
+
+def _time(text: str | None) -> datetime | None:
+    """Return the time that an age or a time stands for; a time without a zone is local."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)([dhm])", text)
+    if match:
+        unit = {"d": "days", "h": "hours", "m": "minutes"}[match[2]]
+        return datetime.now(timezone.utc) - timedelta(**{unit: int(match[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither an age such as 30d nor a time such as 2026-01-31") from None

@@ -1,0 +1,287 @@
+"""The Strands `Storage` protocol on SQLite: bytes under keys."""
+
+import asyncio
+import builtins
+import copy
+import os
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from strands.types.exceptions import SessionException
+
+from ._database import Database, Synchronous
+from ._path import IN_MEMORY
+
+try:
+    from strands.storage import storage as _sdk
+    from strands.types.exceptions import StorageError
+except ImportError as error:
+    raise ImportError(
+        f"SQLiteStorage needs strands-agents 1.48 or newer ({error}): pip install --upgrade strands-agents"
+    ) from error
+
+if TYPE_CHECKING:
+    from strands.storage.storage import StorageSearchResult
+    from typing_extensions import Self
+
+_Result = TypeVar("_Result")
+
+# `excluded` has the defaults too, so this is the time of the write. Leaving it to the table's trigger would write the
+# row twice.
+_WRITE = """
+    INSERT INTO storage (key, data) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
+    """
+
+_DELETE = "DELETE FROM storage WHERE key = ?"
+
+
+class SQLiteStorage:
+    """Bytes under keys, in the same SQLite file as the sessions: for snapshots, memory and stash.
+
+    ```python
+    agent = Agent(storage=SQLiteStorage(), session_manager=SnapshotSessionManager("user-42"))
+    ```
+
+    Safe to share between agents, threads and event loops; a forked child goes on with connections of its own. The event
+    loop never waits for the disk or for a lock: what does, runs in a thread. A write is done completely or not at all,
+    and done when its call returns. A call that is cancelled returns when its work is done, so that no cancelled write
+    lands on top of one that came after it.
+
+    Keys are those of Strands' own storages: parts with slashes between them, without backslashes or `..`. What Strands
+    keeps where:
+
+    ```
+    session/<session_id>/scopes/agent/<agent_id>/snapshots/...
+    session/<session_id>/scopes/multiAgent/<multi_agent_id>/snapshots/...
+    context/<session_id>/scopes/agent/<agent_id>/<reference>
+    memory/<name>/<topic>.md
+    ```
+
+    All methods raise `StorageError` if the database cannot be used (locked for too long, full disk, damaged, …), with
+    the file's path, and for a key or prefix that Strands' own storages refuse, has NUL, or cannot be held by UTF-8.
+    """
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float = 5.0,
+    ):
+        """Open the database, creating file, directories and tables if they do not exist.
+
+        Args:
+            db_path: Path of the file. Defaults to the environment variable `STRANDS_SQLITE_DB_PATH`, else
+                `sessions.db` in the working directory. ":memory:" is a private database that lives as long as this
+                object and its views.
+            synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
+                fails; "FULL" survives that too, and waits for the disk at every write
+                (https://sqlite.org/pragma.html#pragma_synchronous).
+            busy_timeout: Seconds to wait for a lock before raising.
+
+        Raises:
+            StorageError: If the database cannot be opened, or belongs to another program or a newer version.
+            ValueError: If an argument is out of its range.
+        """
+        try:
+            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+        except SessionException as error:
+            raise StorageError(str(error)) from error
+        self._prefix = ""
+        if self._database.path == IN_MEMORY:
+            # Tells Strands to put the stash itself into a snapshot, and not a reference to it.
+            self._ephemeral = getattr(_sdk, "_EPHEMERAL", None)
+
+    async def write(self, key: str, data: bytes) -> None:
+        """Store bytes under a key, in place of those that are there.
+
+        Args:
+            key: Key to store them under.
+            data: Bytes to store.
+
+        Raises:
+            StorageError: If the data is not bytes.
+        """
+        await self._run(f"write '{key}'", self._database.execute, _WRITE, (self._key(key), _bytes(key, data)))
+
+    async def write_many(self, items: Mapping[str, bytes]) -> None:
+        """Store bytes under several keys, all or none.
+
+        Args:
+            items: Bytes to store, by key.
+
+        Raises:
+            StorageError: If the data of a key is not bytes.
+        """
+        statements = [(_WRITE, (self._key(key), _bytes(key, data))) for key, data in items.items()]
+        await self._run(f"write {len(statements)} keys", self._database.transaction, statements)
+
+    async def read(self, key: str) -> bytes | None:
+        """Read the bytes under a key.
+
+        Args:
+            key: Key to read.
+
+        Returns:
+            The bytes, or None if there are none.
+        """
+        rows = await self._run(
+            f"read '{key}'", self._database.query, "SELECT data FROM storage WHERE key = ?", (self._key(key),)
+        )
+        return rows[0][0] if rows else None
+
+    async def delete(self, key: str) -> None:
+        """Delete a key, if it is there.
+
+        Args:
+            key: Key to delete.
+        """
+        await self._run(f"delete '{key}'", self._database.execute, _DELETE, (self._key(key),))
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete those of several keys that are there, all or none.
+
+        Args:
+            keys: Keys to delete.
+
+        Returns:
+            How many were there.
+        """
+        statements = [(_DELETE, (self._key(key),)) for key in keys]
+        return sum(await self._run(f"delete {len(statements)} keys", self._database.transaction, statements))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete all keys that start with a prefix, all or none.
+
+        Args:
+            prefix: Prefix of the keys, as in `list`: "a" covers "ab" and "a/b", "a/" only the latter.
+
+        Returns:
+            How many there were.
+        """
+        return await self._run(
+            f"delete keys with prefix '{prefix}'",
+            self._database.execute,
+            "DELETE FROM storage WHERE key >= ? AND key < ?",
+            self._key_range(prefix),
+        )
+
+    async def clear(self) -> None:
+        """Delete everything in this storage; in a view, everything under its prefix. The sessions are not touched."""
+        await self.delete_prefix("")
+
+    async def list(self, query: str = "") -> builtins.list[str]:
+        """List the keys that start with a prefix.
+
+        Args:
+            query: Prefix of the keys; the empty one is that of all.
+
+        Returns:
+            The keys in the order of their code points.
+        """
+        rows = await self._run(
+            f"list keys with prefix '{query}'",
+            self._database.query,
+            "SELECT key FROM storage WHERE key >= ? AND key < ? ORDER BY key",
+            self._key_range(query),
+        )
+        return [key[len(self._prefix) :] for (key,) in rows]
+
+    async def search(self, query: str) -> "builtins.list[StorageSearchResult]":
+        """Search keys and data for words, as Strands' own storages do. Needs strands-agents 1.54 or newer.
+
+        Args:
+            query: What to look for, in words.
+
+        Returns:
+            All keys with one of the words or more, those with the most first.
+        """
+        from strands.storage.search import KeywordSearchStrategy
+
+        return await KeywordSearchStrategy().search(self, query)
+
+    def namespace(self, prefix: str) -> "Self":
+        """Return a view of what is under a prefix, with keys that leave it out.
+
+        Args:
+            prefix: Prefix of the keys, with or without a slash at its end.
+
+        Returns:
+            A storage on the same connections. Closing either closes both.
+
+        Raises:
+            StorageError: If the prefix is refused.
+        """
+        prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
+        view = copy.copy(self)
+        view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
+        # Tells Strands to use the view as it is, without a prefix of its own.
+        view._namespaced = _sdk._NAMESPACED  # type: ignore[attr-defined]
+        return view
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is fine; any other use afterwards raises `StorageError`."""
+        self._database.close()
+
+    def __enter__(self) -> "Self":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _key(self, key: str) -> str:
+        """Return the key in the table."""
+        return self._prefix + _storable(_sdk._normalize_key(key))
+
+    def _key_range(self, prefix: str) -> tuple[str, str | bytes]:
+        """Return the first key in the table that can start with a prefix, and what comes after all that do.
+
+        SQLite compares the bytes of UTF-8, which is comparing code points.
+        """
+        start = self._prefix + _storable(_sdk._normalize_prefix(prefix))
+        stem = start.rstrip("\U0010ffff")
+        if not stem:
+            return start, b""  # To SQLite, all bytes come after any text.
+        following = ord(stem[-1]) + 1
+        if following == 0xD800:
+            following = 0xE000  # UTF-8 has no surrogates.
+        return start, stem[:-1] + chr(following)
+
+    async def _run(self, what: str, operation: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run an operation in a thread."""
+        work = asyncio.ensure_future(asyncio.to_thread(operation, *arguments))
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            # A thread cannot be stopped, and left alone it might write after the caller's next write.
+            await asyncio.wait([work])
+            raise
+        try:
+            return work.result()
+        except (SessionException, OverflowError) as error:
+            raise StorageError(f"Failed to {what}: {error}") from error
+
+
+def _storable(text: str) -> str:
+    """Return a key or prefix if SQLite can hold it."""
+    if "\0" not in text:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return text
+    raise StorageError(f"Invalid storage key {text!r}: NUL and what UTF-8 cannot hold are not allowed")
+
+
+def _bytes(key: str, data: bytes) -> bytes:
+    """Return the data of a key, as it is now: its owner may change it while a thread waits to store it."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise StorageError(f"Failed to write '{key}': the data must be bytes, not {type(data).__name__}")
+    return bytes(data)

@@ -1,0 +1,30 @@
+"""Sessions in and out: other Strands repositories, directories of `FileSessionManager`, JSON Lines.
+
+Everything here copies. The source is only read, and the target keeps what it has: a record that is there already must
+be equal, but for its times, which move on while a session is in use. So whatever was interrupted can be run again, and
+goes on after what is there.
+
+What a copy in a session database has is exactly what the source had, the times too. Other stores have no place for a
+session's metadata and for the times of the states of graphs and swarms; those get the time of the copying.
+
+`_json_lines.py` describes the JSON Lines format.
+"""
+
+from ._copy_session import CopyResult, copy_session
+from ._file_sessions import ExportReport, export_file_sessions, import_file_sessions
+from ._json_lines import export_jsonl, import_jsonl
+from ._records import RecordCounts
+from ._rows import ImportReport, Skipped
+
+__all__ = [
+    "CopyResult",
+    "ExportReport",
+    "ImportReport",
+    "RecordCounts",
+    "Skipped",
+    "copy_session",
+    "export_file_sessions",
+    "export_jsonl",
+    "import_file_sessions",
+    "import_jsonl",
+]

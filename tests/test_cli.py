@@ -1,0 +1,325 @@
+"""The command line as a person and a script use it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.session.file_session_manager import FileSessionManager
+from strands.types.session import SessionAgent, SessionMessage
+
+pytest.importorskip("typer", reason="the command line needs the extra cli")
+
+from typer.testing import CliRunner, Result
+
+from helpers import make_agent, text_message, texts, tool_use
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.catalog import SessionCatalog
+from strands_sqlite_session_manager.cli import app
+
+README = Path(__file__).parent.parent / "README.md"
+COMMANDS = {command.name: command for command in app.registered_commands}
+READING = ["ls", "show", "stats", "usage", "check", "export", "backup"]
+DESTRUCTIVE = {
+    "rm": ["s"],
+    "prune": ["--keep-last", "0"],
+    "undo": ["s"],
+    "restore": ["backup.db", "--overwrite"],
+    "repair": [],
+}
+ARGUMENTS = {"show": ["s"], "export": ["out.jsonl"], "backup": ["copy.db"]}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: object, code: int = 0, answer: str | None = None, columns: int = 80) -> Result:
+        monkeypatch.setattr("strands_sqlite_session_manager.cli.console.width", columns)
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=answer)
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def filled(db_path: Path) -> Path:
+    """Sessions `s` and `t` in ./sessions.db."""
+    for session_id in "st":
+        agent = make_agent(SQLiteSessionManager(session_id, db_path), "Hello, Ada.", "Goodbye.")
+        agent("I am Ada.")
+        agent("Bye.")
+    return db_path
+
+
+def left(db_path: Path) -> list[str]:
+    with SessionCatalog(db_path) as catalog:
+        return sorted(session.session_id for session in catalog.list_sessions().sessions)
+
+
+class TestDocumentation:
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_command_has_help_with_an_example_and_a_line_in_the_readme(self, name: str, run: Run) -> None:
+        shown = run(name, "--help").output
+        assert f"Example: strands-sqlite {name}" in shown
+        assert len(shown.split("Example:")[0].split("\n\n")[1]) > 20
+        assert re.search(rf"^strands-sqlite {name}\b", README.read_text("utf-8"), re.MULTILINE)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_option_is_explained(self, name: str) -> None:
+        import typer
+
+        command: Any = next(
+            command
+            for key, command in typer.main.get_command(app).commands.items()
+            if key == name  # type: ignore[attr-defined]
+        )
+        assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
+
+    def test_examples_can_be_parsed(self) -> None:
+        import shlex
+
+        import typer
+
+        group: Any = typer.main.get_command(app)
+        for name, command in COMMANDS.items():
+            assert command.callback is not None
+            example = re.search(r"Example: strands-sqlite (.*)", command.callback.__doc__ or "")
+            assert example is not None
+            arguments = shlex.split(example[1])
+            group.commands[name].make_context(name, arguments[1:])
+
+
+class TestReading:
+    def test_ls(self, run: Run, filled: Path) -> None:
+        lines = run("ls").stdout.splitlines()
+        assert [line.split()[0] for line in lines] == ["session", "t", "s"]
+        assert re.search(r"just now +default +4 +30", lines[1])
+        assert [line.split()[0] for line in run("ls", "--prefix", "s").stdout.splitlines()[1:]] == ["s"]
+        SessionCatalog(filled).set_metadata("s", {"user": "42"})
+        assert [line.split()[0] for line in run("ls", "--metadata", "user=42").stdout.splitlines()[1:]] == ["s"]
+
+    def test_ls_in_pages(self, run: Run, filled: Path) -> None:
+        first = run("ls", "-n", "1")
+        assert "There are more" in first.stderr
+        page = json.loads(run("ls", "-n", "1", "--json").stdout)
+        rest = json.loads(run("ls", "--after", page["next"], "--json").stdout)
+        assert [session["session_id"] for session in page["sessions"] + rest["sessions"]] == ["t", "s"]
+        assert rest["next"] is None
+
+    def test_show(self, run: Run, db_path: Path) -> None:
+        content: list[list[dict[str, Any]]] = [
+            [
+                {"text": "What is this? [bold]not markup[/bold]"},
+                {"image": {"format": "png", "source": {"bytes": b"x" * 2500}}},
+            ],
+            [
+                {"reasoningContent": {"reasoningText": {"text": "Let me see."}}},
+                tool_use("look", "t1", {"at": "it" * 99}),
+            ],  # type: ignore[list-item]
+            [
+                {
+                    "toolResult": {
+                        "toolUseId": "t1",
+                        "status": "error",
+                        "content": [{"json": {"why": "dark"}}, {"text": "sorry"}],
+                    }
+                }
+            ],
+            [{"document": {"name": "a.pdf", "format": "pdf", "source": {"s3Location": {"uri": "s3://x"}}}}, {"new": 1}],
+        ]
+        with SQLiteSessionManager("s", db_path) as manager:
+            manager.create_agent("s", SessionAgent("a", {}, {}))
+            for number, blocks in enumerate(content):
+                role = "assistant" if number % 2 else "user"
+                manager.create_message("s", "a", SessionMessage({"role": role, "content": blocks}, number))  # type: ignore[typeddict-item]
+            hidden = text_message(4, "[hidden]").message
+            manager.create_message("s", "a", SessionMessage(hidden, 4, hidden))
+        shown = run("show", "s", columns=200).stdout
+        for expected in (
+            "agent a",
+            "What is this? [bold]not markup[/bold]",
+            "[image, png, 2.5 KB]",
+            "(thinking: Let me see.)",
+            '→ look({"at": "itit',
+            "characters))",
+            '← error: {"why": "dark"}; sorry',
+            "[document a.pdf, pdf,",
+            "[new: 1]",
+            "redacted\n[hidden]",
+        ):
+            assert expected in shown, expected
+        assert run("show", "s", "--agent", "a", "-n", "1").stdout.count("\n\n") == 1
+        rows = [json.loads(line) for line in run("show", "s", "--raw").stdout.splitlines()]
+        assert [row["message"]["content"] for row in rows[2:4]] == content[2:4]
+
+    def test_text_cannot_command_the_terminal(self, run: Run, db_path: Path) -> None:
+        with SQLiteSessionManager("s\x1b]0;title\x07", db_path) as manager:
+            make_agent(manager, "\x1b[2Jgone \ud800 \N{SNOWMAN}")("hi")
+        shown = run("show", "s\x1b]0;title\x07").stdout + run("ls").stdout + run("stats").stdout
+        assert "\x1b" not in shown
+        assert "gone \N{REPLACEMENT CHARACTER} \N{SNOWMAN}" in shown
+        assert (
+            json.loads(run("show", "s\x1b]0;title\x07", "--raw").stdout.splitlines()[1])["message"]["role"]
+            == "assistant"
+        )
+
+    def test_usage(self, run: Run, filled: Path) -> None:
+        assert json.loads(run("usage", "--by", "session", "--json").stdout)[0] == {
+            "session": "s",
+            "input_tokens": 20,
+            "output_tokens": 10,
+            "total_tokens": 30,
+            "cache_read_input_tokens": 0,
+            "cache_write_input_tokens": 0,
+            "message_count": 4,
+        }
+        assert "█" in run("usage", "s").stdout
+        assert "s / default" in run("usage", "--by", "agent").stdout
+        assert json.loads(run("usage", "--until", "1d", "--json").stdout) == []
+        run("usage", "--by", "week", code=2)
+        run("usage", "--since", "yesterday", code=2)
+
+    def test_stats_and_check(self, run: Run, filled: Path) -> None:
+        assert json.loads(run("stats", "--json").stdout)["largest_sessions"][0]["messages"] == 4
+        assert "largest sessions" in run("stats").stdout
+        assert all(finding["severity"] != "error" for finding in json.loads(run("check", "--json").stdout))
+
+    def test_check_fails_when_there_are_errors(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE messages SET message = '{' WHERE session_id = 's' AND message_id = 1")
+        assert "error: " in run("check", code=1).stdout
+
+    @pytest.mark.parametrize("name", [*READING, "rm", "prune", "fork", "rename", "undo", "tag", "repair", "vacuum"])
+    def test_nothing_makes_a_file_that_is_not_there(self, name: str, run: Run, tmp_path: Path) -> None:
+        more = (
+            ARGUMENTS.get(name)
+            or DESTRUCTIVE.get(name)
+            or {"fork": ["s", "t"], "rename": ["s", "t"], "tag": ["s"]}.get(name, [])
+        )
+        result = run(name, *more, "--db", "missing.db", code=1)
+        assert result.stdout == ""
+        assert re.fullmatch(r"strands-sqlite: .*missing\.db.*\n", result.stderr)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_environment_names_the_database(self, run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        filled.rename(filled.with_name("elsewhere.db"))
+        monkeypatch.setenv("STRANDS_SQLITE_DB_PATH", str(filled.with_name("elsewhere.db")))
+        assert len(run("ls").stdout.splitlines()) == 3
+
+
+class TestChanging:
+    @pytest.mark.parametrize("name", DESTRUCTIVE)
+    def test_asks_before_it_destroys(self, name: str, run: Run, filled: Path, raw: Any) -> None:
+        run("backup", "backup.db")
+        raw.execute("PRAGMA foreign_keys = OFF")
+        raw.execute("INSERT INTO agents (session_id, agent_id) VALUES ('nobody', 'x')")
+        before = list(raw.iterdump())
+        arguments = DESTRUCTIVE[name]
+        assert "nothing was changed" in run(name, *arguments, "--dry-run").stdout
+        assert "Aborted" in run(name, *arguments, code=1, answer="n\n").output
+        run(name, *arguments, code=1, answer="")
+        assert list(raw.iterdump()) == before
+        run(name, *arguments, "--yes")
+        assert list(raw.iterdump()) != before
+
+    def test_rm(self, run: Run, filled: Path) -> None:
+        assert "Session x does not exist" in run("rm", "s", "x", "--yes", code=1).stderr
+        assert run("rm", "s", answer="y\n").stdout.endswith("Deleted 1 session with 4 messages.\n")
+        assert left(filled) == ["t"]
+
+    def test_prune(self, run: Run, filled: Path) -> None:
+        assert run("prune", "--keep-last", "1", "--dry-run").stdout.splitlines()[0] == "s"
+        assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
+        assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
+        assert left(filled) == ["t"]
+        assert "give older_than or keep_last" in run("prune", code=1).stderr
+
+    def test_fork_rename_undo(self, run: Run, filled: Path) -> None:
+        assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages to u.\n"
+        run("rename", "u", "v")
+        assert left(filled) == ["s", "t", "v"]
+        assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
+        assert "Session t already exists" in run("rename", "s", "t", code=1).stderr
+        with SQLiteSessionRepository(filled) as repository:
+            assert texts(repository.list_messages("s", "default")) == ["I am Ada.", "Hello, Ada."]
+
+    def test_tag(self, run: Run, filled: Path) -> None:
+        assert json.loads(run("tag", "s", "title=Lost = parcel", "n:=[1]", "x=").stdout) == {
+            "title": "Lost = parcel",
+            "n": [1],
+        }
+        assert json.loads(run("tag", "s", "title=").stdout) == {"n": [1]}
+        assert json.loads(run("tag", "s").stdout) == {"n": [1]}
+        run("tag", "s", "nonsense", code=2)
+        run("tag", "s", "n:=nonsense", code=2)
+        assert "Session x does not exist" in run("tag", "x", "a=b", code=1).stderr
+
+    def test_export_and_import(self, run: Run, filled: Path, tmp_path: Path) -> None:
+        assert run("export", "out.jsonl").stdout == "Exported 2 sessions with 8 messages.\n"
+        assert run("import", "out.jsonl", "--db", "copy.db").stdout == "Imported 2 sessions with 8 messages.\n"
+        assert run("export", "-", "--db", "copy.db").stdout == (tmp_path / "out.jsonl").read_text("utf-8")
+        assert run("export", "files", "s").stdout == "Exported 1 session with 4 messages.\n"
+        assert len(FileSessionManager("s", storage_dir="files").list_messages("s", "default")) == 4
+        assert run("import", "files", "--db", "again.db").stdout == "Imported 1 session with 4 messages.\n"
+        assert "no such file" in run("import", "nowhere", "--db", "none.db", code=1).stderr
+        assert not (tmp_path / "none.db").exists()
+
+    def test_backup_and_restore(self, run: Run, filled: Path) -> None:
+        run("backup", "backup.db")
+        assert "backup.db" in run("backup", "backup.db", code=1).stderr
+        run("rm", "s", "--yes")
+        run("restore", "backup.db", "--yes", "--overwrite")
+        assert left(filled) == ["s", "t"]
+        run("restore", "backup.db", "--yes", "--db", "new.db")
+        assert left(filled.with_name("new.db")) == ["s", "t"]
+        assert "no such file" in run("restore", "nowhere.db", "--yes", code=1).stderr
+
+    def test_repair_and_vacuum(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE sessions SET metadata = '{' WHERE session_id = 's'")
+        assert "Repaired 1 finding." in run("repair", "--yes").stdout
+        assert "nothing found" in run("repair").stdout
+        assert " now." in run("vacuum").stdout
+
+
+def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "strands_sqlite_session_manager", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+class TestProcess:
+    @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
+    def test_a_closed_pipe_is_quiet(self, filled: Path) -> None:
+        with command("show", "s", "--raw") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == ""
+
+    @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
+    def test_an_interrupt_is_quiet(self, filled: Path) -> None:
+        with command("rm", "s", stdin=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            while "?" not in process.stderr.read(1):
+                pass
+            process.send_signal(signal.SIGINT)
+            assert "Traceback" not in process.stderr.read()
+        assert process.returncode not in (0, None)
+        assert left(filled) == ["s", "t"]
+
+    def test_without_the_extra_it_says_how_to_install_it(self, tmp_path: Path) -> None:
+        (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')")
+        with command("ls", env={**os.environ, "PYTHONPATH": str(tmp_path)}) as process:
+            assert process.communicate()[1].count("pip install 'strands-sqlite-session-manager[cli]'") == 1
+        assert process.returncode == 1
