@@ -145,6 +145,8 @@ class TestListSessions:
             {"limit": -1},
             {"after": "nonsense"},
             {"after": "WyJ4Il0="},
+            {"after": "MTIz"},
+            {"after": "WyJ1cGRhdGVkIiwgMSwgMl0="},
             {"updated_after": datetime(2026, 1, 1)},
             {"prefix": "a\0"},
         ],
@@ -261,6 +263,12 @@ class TestMetadata:
         catalog.set_metadata("s", {})
         assert catalog.list_sessions().sessions[0].metadata == {}
 
+    def test_is_no_activity(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        add_session(empty, "s")
+        catalog.set_metadata("s", {"title": "one"})
+        catalog.update_metadata("s", archived=True)
+        assert catalog.list_sessions().sessions[0].updated_at == at(0)
+
     @pytest.mark.parametrize("change", ["set", "update"])
     def test_refusals(self, catalog: SessionCatalog, empty: SQLiteSessionRepository, change: str) -> None:
         add_session(empty, "s")
@@ -325,7 +333,7 @@ class TestUsage:
                 empty.create_message(
                     session_id, "a", message(number, day * 24 * 60, **({"usage": usage} if number else {}))
                 )
-        empty.create_message("t", "a", message(2, 24 * 60, other='says "usage"'))
+        empty.create_message("t", "a", message(2, 24 * 60, usage="lots"))
         raw.execute(
             """INSERT INTO messages VALUES ('t', 'a', 9, '{"usage": damaged', NULL, NULL, ?, ?)""", (at(0), at(0))
         )
@@ -432,9 +440,20 @@ class TestFork:
         assert kept is not None
         assert kept.conversation_manager_state == state
 
+    def test_a_damaged_state_is_copied_as_it_is(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add_session(empty, "s", messages=2)
+        raw.execute("UPDATE agents SET conversation_manager_state = '{'")
+        catalog.fork_session("s", "t", through=0)
+        states = raw.execute("SELECT conversation_manager_state FROM agents").fetchall()
+        assert states == [("{",), ("{",)]
+
     def test_refusals(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
         add_session(empty, "s", messages=1)
         add_session(empty, "t")
+        with pytest.raises(SessionException, match="Agent typo in session s does not exist"):
+            catalog.fork_session("s", "u", through={"a": 0, "typo": 0})
         with pytest.raises(SessionConflictError, match="Session t already exists"):
             catalog.fork_session("s", "t")
         with pytest.raises(SessionException, match="Session nobody does not exist"):
@@ -471,6 +490,13 @@ class TestUndo:
         assert len(catalog.history("s", "default")) == 6
         assert catalog.undo_turns("s", "default") == 4
         assert texts(m.message for m in catalog.history("s", "default")) == ["hi", "hello"]
+
+    def test_a_damaged_message_begins_no_turn(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add_session(empty, "s", messages=4)
+        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 2")
+        assert catalog.undo_turns("s", "a") == 4
 
     def test_more_than_there_are(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
         add_session(empty, "s", messages=4)
@@ -511,6 +537,8 @@ class TestDelete:
         both = catalog.delete_sessions(["t", "u", "nobody"])
         assert (both.sessions, both.agents, both.messages, both.multi_agents) == (2, 1, 3, 0)
         assert catalog.delete_sessions([]).sessions == 0
+        with pytest.raises(ValueError, match="session_ids='stu': must be several ids"):
+            catalog.delete_sessions("stu")
         with pytest.raises(SessionException, match="Session s does not exist"):
             catalog.delete_session("s")
         with pytest.raises(SessionException, match="Agent a in session s does not exist"):
@@ -580,9 +608,19 @@ class TestPrune:
             return transaction(statements)
 
         monkeypatch.setattr(catalog._database, "transaction", interrupted)
-        catalog.prune(keep_last=5)
+        assert catalog.prune(keep_last=5).session_ids == ["s0", "s2", "s3", "s4"]
         assert self.left(catalog) == ["s1", "s5", "s6", "s7", "s8", "s9"]
         assert len(empty.list_messages("s1", "a")) == 3
+
+    def test_a_session_with_a_newer_message_stays(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
+        """As after an import from files, where nothing keeps the time of a session's last activity."""
+        raw.execute("UPDATE messages SET created_at = ? WHERE session_id = 's1'", (at(100),))
+        assert catalog.prune(older_than=NOW + timedelta(minutes=3)).session_ids == ["s0", "s2"]
+
+    def test_impossible_ages(self, catalog: SessionCatalog) -> None:
+        for age in (timedelta(minutes=-1), timedelta.max):
+            with pytest.raises(ValueError, match="older_than="):
+                catalog.prune(older_than=age)
 
     def test_not_without_a_limit(self, catalog: SessionCatalog) -> None:
         with pytest.raises(ValueError, match="give older_than or keep_last"):

@@ -25,7 +25,7 @@ from strands_sqlite_session_manager.cli import app
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = {command.name: command for command in app.registered_commands}
-READING = ["ls", "show", "stats", "usage", "check", "export", "backup"]
+READING = ["ls", "show", "search", "stats", "usage", "check", "export", "backup"]
 DESTRUCTIVE = {
     "rm": ["s"],
     "prune": ["--keep-last", "0"],
@@ -33,7 +33,7 @@ DESTRUCTIVE = {
     "restore": ["backup.db", "--overwrite"],
     "repair": [],
 }
-ARGUMENTS = {"show": ["s"], "export": ["out.jsonl"], "backup": ["copy.db"]}
+ARGUMENTS = {"show": ["s"], "search": ["s"], "export": ["out.jsonl"], "backup": ["copy.db"]}
 
 Run = Callable[..., Result]
 
@@ -101,7 +101,7 @@ class TestReading:
     def test_ls(self, run: Run, filled: Path) -> None:
         lines = run("ls").stdout.splitlines()
         assert [line.split()[0] for line in lines] == ["session", "t", "s"]
-        assert re.search(r"just now +default +4 +30", lines[1])
+        assert re.search(r"just now +default +4", lines[1])
         assert [line.split()[0] for line in run("ls", "--prefix", "s").stdout.splitlines()[1:]] == ["s"]
         SessionCatalog(filled).set_metadata("s", {"user": "42"})
         assert [line.split()[0] for line in run("ls", "--metadata", "user=42").stdout.splitlines()[1:]] == ["s"]
@@ -171,6 +171,44 @@ class TestReading:
             == "assistant"
         )
 
+    @pytest.mark.parametrize(
+        "value", ["null", '"x"', "[1]", "{}", '{"source": "x"}', '{"reasoningText": "x"}', '{"content": 1}']
+    )
+    @pytest.mark.parametrize("kind", ["text", "toolUse", "toolResult", "image", "reasoningContent", "other"])
+    def test_shows_whatever_is_stored(self, run: Run, filled: Path, raw: Any, kind: str, value: str) -> None:
+        message = f'{{"role":"user","content":[{{"{kind}":{value}}},"x",null,{{}}]}}'
+        raw.execute("UPDATE messages SET message = ?, created_at = '[/x]\x1b[2J'", (message,))
+        raw.execute("UPDATE sessions SET updated_at = '[/x]\x1b[2J'")
+        assert "\x1b" not in run("show", "s").stdout + run("ls").stdout
+
+    def test_reading_changes_nothing(self, run: Run, filled: Path, tmp_path: Path) -> None:
+        run("backup", "backup.db")
+        (tmp_path / "empty.db").touch()
+        for path in (tmp_path / "backup.db", tmp_path / "empty.db"):
+            before = path.read_bytes()
+            for arguments in (
+                ["ls"],
+                ["show", "s"],
+                ["usage"],
+                ["stats"],
+                ["tag", "s"],
+                ["rm", "s", "--dry-run"],
+                ["undo", "s", "--dry-run"],
+                ["prune", "--keep-last", "0", "--dry-run"],
+                ["export", "-"],
+            ):
+                run(*arguments, "--db", path, code=0 if before else 1)
+                assert path.read_bytes() == before, arguments
+        assert sorted(path.name for path in tmp_path.glob("*.db*")) == ["backup.db", "empty.db", "sessions.db"]
+
+    def test_search(self, run: Run, filled: Path) -> None:
+        found = json.loads(run("search", "ada", "--role", "user", "--json").stdout)
+        assert sorted((hit["session_id"], hit["message_id"]) for hit in found) == [("s", 0), ("t", 0)]
+        shown = run("search", "goodbye", "--session", "s").stdout
+        assert re.search(r"^s +default +3 +assistant", shown)
+        assert "[Goodbye]." in shown
+        assert run("search", "nowhere").stdout == "nothing found\n"
+
     def test_usage(self, run: Run, filled: Path) -> None:
         assert json.loads(run("usage", "--by", "session", "--json").stdout)[0] == {
             "session": "s",
@@ -239,10 +277,10 @@ class TestChanging:
         assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
         assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
         assert left(filled) == ["t"]
-        assert "give older_than or keep_last" in run("prune", code=1).stderr
+        assert "give --older-than or --keep-last" in run("prune", code=2).stderr
 
     def test_fork_rename_undo(self, run: Run, filled: Path) -> None:
-        assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages to u.\n"
+        assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages.\n"
         run("rename", "u", "v")
         assert left(filled) == ["s", "t", "v"]
         assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
@@ -255,7 +293,8 @@ class TestChanging:
             "title": "Lost = parcel",
             "n": [1],
         }
-        assert json.loads(run("tag", "s", "title=").stdout) == {"n": [1]}
+        assert json.loads(run("tag", "s", "title=", "n:=0", "ready:=false").stdout) == {"n": 0, "ready": False}
+        run("tag", "s", "n:=[1]", "ready=")
         assert json.loads(run("tag", "s").stdout) == {"n": [1]}
         run("tag", "s", "nonsense", code=2)
         run("tag", "s", "n:=nonsense", code=2)
@@ -317,6 +356,20 @@ class TestProcess:
             assert "Traceback" not in process.stderr.read()
         assert process.returncode not in (0, None)
         assert left(filled) == ["s", "t"]
+
+    def test_json_is_utf_8_whatever_the_locale(self, tmp_path: Path) -> None:
+        with SQLiteSessionManager("é😀", tmp_path / "sessions.db") as manager:
+            make_agent(manager, "ü😀\ud800")("hi")
+        environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+        for arguments in (["ls", "--json"], ["show", "é😀", "--raw"], ["export", "-"]):
+            with command(*arguments, env=environment, encoding="utf-8") as process:
+                output, complaint = process.communicate()
+            assert complaint == ""
+            assert [json.loads(line) for line in ([output] if arguments[0] == "ls" else output.splitlines())]
+        with command(
+            "import", "-", "--db", "copy.db", env=environment, encoding="utf-8", stdin=subprocess.PIPE
+        ) as process:
+            assert process.communicate(output)[0] == "Imported 1 session with 2 messages.\n"
 
     def test_without_the_extra_it_says_how_to_install_it(self, tmp_path: Path) -> None:
         (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')")

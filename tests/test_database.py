@@ -429,6 +429,36 @@ class TestFork:
         assert order == ["call", "fork"]
         assert texts(repository.list_messages("s", "a")) == ["child"]
 
+    def test_the_garbage_collector_does_not_wait_for_a_fork(self, db_path: Path) -> None:
+        """A hook of the fork may wait for a lock of the thread that it has interrupted, as that of `logging` does."""
+        code = """
+import gc, os, sys, threading
+
+garbage = []
+
+def collect_in_another_thread():
+    def collect():
+        garbage.clear()
+        gc.collect()
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    print("waits" if thread.is_alive() else "collected")
+
+os.register_at_fork(before=collect_in_another_thread)  # before the library's hook is, so it is called after that
+
+from strands_sqlite_session_manager import SQLiteSessionRepository
+
+garbage.append(SQLiteSessionRepository(":memory:"))
+kept = SQLiteSessionRepository(sys.argv[1])
+child = os.fork()
+kept.read_session("s")
+if child == 0:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+        assert run_python(code, db_path, timeout=60) == "collected\n0\n"
+
     def test_a_call_within_a_call_does_not_wait_for_a_fork_that_waits_for_it(
         self, repository: SQLiteSessionRepository
     ) -> None:

@@ -6,8 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from helpers import text_message, texts
+from helpers import make_agent, text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _schema, maintenance
 from strands_sqlite_session_manager._database import Database
 from strands_sqlite_session_manager.maintenance import Finding, backup, check, repair, restore_backup, stats, vacuum
@@ -70,6 +70,7 @@ def used_by_another_process(db_path: Path, code: str) -> Iterator["subprocess.Po
     script = f"""
 import sys
 from helpers import text_message
+from strands.types.session import SessionAgent
 from strands_sqlite_session_manager import SQLiteSessionRepository
 repository = SQLiteSessionRepository(sys.argv[1])
 {code}
@@ -150,52 +151,57 @@ class TestBackup:
 
     def test_is_of_one_moment_while_threads_and_a_process_write(self, db_path: Path, tmp_path: Path) -> None:
         """And comes to an end: no write makes it start anew."""
-        fill(db_path, 2000, "x" * 3000)
-        steps: list[tuple[int, int]] = []
+        fill(db_path, 1500, "x" * 8000)
+        # Bursts, because SQLite lets a process that writes without a pause starve all others, backup or not.
         process_code = """
+repository.create_agent("s", SessionAgent("process", {}, {}))
 print("ready", flush=True)
-for number in range(10**9):
-    repository.create_message("s", "b", text_message(number, "process"))
+for number, _ in enumerate(sys.stdin):
+    for message_id in range(number * 20, number * 20 + 20):
+        repository.create_message("s", "process", text_message(message_id))
+    print("written", flush=True)
 """
-        with SQLiteSessionRepository(db_path) as repository:
-            repository.create_agent("s", SessionAgent("b", {}, {}))
-            repository.create_agent("s", SessionAgent("c", {}, {}))
-            repository.create_agent("s", SessionAgent("d", {}, {}))
-            stop = threading.Event()
-            written = {"c": 0, "d": 0}
+        steps: list[tuple[int, int]] = []
+        bursts: list[Future[None]] = []
+        with (
+            SQLiteSessionRepository(db_path) as repository,
+            used_by_another_process(db_path, process_code) as process,
+            ThreadPoolExecutor() as executor,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for agent_id in "bc":
+                repository.create_agent("s", SessionAgent(agent_id, {}, {}))
 
-            def write(agent_id: str) -> None:
-                while not stop.is_set():
-                    repository.create_message("s", agent_id, text_message(written[agent_id], "thread"))
-                    written[agent_id] += 1
+            def write(agent_id: str, first: int) -> None:
+                for message_id in range(first, first + 20):
+                    repository.create_message("s", agent_id, text_message(message_id))
 
             def progress(done: int, total: int) -> None:
-                # A write between any two steps, whatever the scheduler does.
+                """See that all have written since the last step, and let them write during the next."""
+                if steps:
+                    assert process.stdout.readline() == "written\n"
+                    for burst in bursts:
+                        burst.result()
+                bursts[:] = [executor.submit(write, agent_id, len(steps) * 20) for agent_id in "bc"]
+                print(file=process.stdin, flush=True)
                 repository.update_agent("s", SessionAgent("a", {"step": len(steps)}, {}))
                 steps.append((done, total))
-                assert len(steps) < 100, "the backup starts anew for ever"
+                assert len(steps) < 50, "the backup starts anew for ever"
 
-            threads = [threading.Thread(target=write, args=(agent_id,)) for agent_id in written]
-            with used_by_another_process(db_path, process_code):
-                for thread in threads:
-                    thread.start()
-                try:
-                    backup(tmp_path / "copy.db", db_path, progress=progress)
-                finally:
-                    stop.set()
-                    for thread in threads:
-                        thread.join()
-            assert min(written.values()) > 0
-        assert len(steps) > 1
+            backup(tmp_path / "copy.db", db_path, progress=progress)
+            assert process.stdout.readline() == "written\n"
+        assert len(steps) > 2
         assert steps == sorted(steps)
-        assert steps[-1][0] == steps[-1][1]
-        assert len({total for _, total in steps}) == 1
+        assert {total for _, total in steps} == {steps[-1][0]}
         assert found(tmp_path / "copy.db") == []
         with SQLiteSessionRepository(tmp_path / "copy.db") as copy:
-            assert len(copy.list_messages("s", "a")) == 2000
+            assert len(copy.list_messages("s", "a")) == 1500
+            # Nothing that was written after the first step.
+            assert [len(copy.list_messages("s", agent_id)) for agent_id in ("b", "c", "process")] == [0, 0, 0]
             agent = copy.read_agent("s", "a")
             assert agent is not None
-            assert agent.state == {}  # what was written after the first step is not in it
+            assert agent.state == {}
 
     def test_refuses_what_exists(self, db_path: Path, tmp_path: Path) -> None:
         fill(db_path)
@@ -296,11 +302,36 @@ class TestRestore:
         restore_backup("copy.db", db_path, overwrite=True)
         assert stored(db_path) == ["hello"] * 3
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "INSERT INTO sessions (session_id, updated_at) VALUES ('imported', '2020-01-01T00:00:00+00:00')",
+            "UPDATE sessions SET session_id = 'renamed'",
+            "INSERT INTO storage (key, data, updated_at) VALUES ('k', x'00', '2020-01-01T00:00:00+00:00')",
+        ],
+    )
+    def test_refuses_to_lose_what_the_backup_lacks(self, db_path: Path, change: str) -> None:
+        """Though it tells no newer time."""
+        fill(db_path)
+        backup("saved.db", db_path)
+        run_by_hand(db_path, change)
+        before = content(db_path)
+        with pytest.raises(SessionException, match="restore with overwrite=True"):
+            restore_backup("saved.db", db_path)
+        assert content(db_path) == before
+
     def test_refuses_a_file_that_this_process_uses(self, db_path: Path) -> None:
         fill(db_path)
         backup("copy.db", db_path)
-        with SQLiteSessionRepository(db_path, busy_timeout=1), pytest.raises(SessionException, match=r"s\.db: in use"):
-            restore_backup("copy.db", db_path)
+        with SQLiteSessionRepository(db_path, busy_timeout=1) as repository:
+            with pytest.raises(SessionException, match=r"sessions\.db: in use"):
+                restore_backup("copy.db", db_path)
+            # After a fork, it has no connection for a while.
+            pool: Any = repository._database._pool
+            pool.before_fork()
+            del pool
+            with pytest.raises(SessionException, match=r"sessions\.db: in use"):
+                restore_backup("copy.db", db_path)
         restore_backup("copy.db", db_path)
 
     def test_refuses_a_file_that_another_process_uses(self, db_path: Path) -> None:
@@ -444,12 +475,45 @@ class TestCheck:
         assert Path("copy.db").read_bytes() == before
         assert sorted(path.name for path in db_path.parent.iterdir()) == ["copy.db", "sessions.db"]
 
+    def test_looks_at_every_batch(self, db_path: Path) -> None:
+        fill(db_path, 350)
+        with by_hand(db_path) as connection:
+            connection.execute("UPDATE messages SET message = '{' WHERE message_id IN (0, 99, 100, 199, 349)")
+        assert [finding.key for finding in found(db_path)] == [("s", "a", n) for n in (0, 99, 100, 199, 349)]
+
+    def test_looks_at_what_is_shown_of_a_redacted_message(self, db_path: Path) -> None:
+        fill(db_path, 0)
+        redacted = SessionMessage({"role": "assistant", "content": [CALL]}, 0)
+        redacted.redact_message = {"role": "assistant", "content": [{"text": "[redacted]"}]}
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_message("s", "a", redacted)
+            repository.create_message("s", "a", text_message(1))
+        assert found(db_path) == []
+
     def test_finds_an_index_that_disagrees(self, db_path: Path) -> None:
         fill(db_path)
         remove_from_index(db_path)
         (finding,) = found(db_path)
         assert (finding.severity, finding.kind, finding.repairable) == ("error", "index", True)
         assert "sessions_by_activity" in finding.message
+
+    def test_leaves_rows_until_the_structure_is_sound(self, db_path: Path) -> None:
+        """A row that a damaged index does not lead to would make orphans of others, which are none."""
+        make_orphans(db_path)
+        remove_from_index(db_path)
+        assert kinds(db_path) == ["index"]
+        repair(db_path, dry_run=False)
+        assert set(kinds(db_path)) == {"orphan"}
+
+    def test_does_not_offer_an_index_anew_beside_other_damage(self, db_path: Path) -> None:
+        fill(db_path)
+        remove_from_index(db_path)
+        with by_hand(db_path) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            connection.execute("UPDATE messages SET message_id = -1 WHERE message_id = 2")
+        findings = found(db_path)
+        assert {finding.kind for finding in findings} == {"index", "integrity"}
+        assert not any(finding.repairable for finding in findings)
 
     def test_finds_damaged_pages(self, db_path: Path) -> None:
         fill(db_path, 100, "x" * 1000)
@@ -471,6 +535,7 @@ class TestCheck:
         assert [(finding.kind, finding.table, finding.key) for finding in found(db_path)] == [
             ("orphan", "agents", ("gone", "a")),
             ("orphan", "multi_agents", ("gone", "graph")),
+            ("orphan", "messages", ("gone", "a")),
             ("orphan", "messages", ("s", "gone")),
         ]
         with by_hand(db_path) as connection:
@@ -482,7 +547,7 @@ class TestCheck:
             tables = connection.execute(
                 "SELECT name FROM sqlite_master WHERE EXISTS (SELECT 1 FROM pragma_foreign_key_list(name))"
             ).fetchall()
-        assert {name for (name,) in tables} == set(maintenance._ORPHANS)
+        assert {name for (name,) in tables} == {table for table, *_ in maintenance._ORPHANS}
 
     @pytest.mark.parametrize(
         ("table", "column", "kind", "key"),
@@ -594,7 +659,7 @@ class TestRepair:
         assert all(finding.remedy for finding in planned)
         assert content(db_path) == before
 
-    def test_deletes_orphans_and_resets_metadata(self, db_path: Path) -> None:
+    def test_gives_orphans_what_they_belong_to_and_resets_metadata(self, db_path: Path) -> None:
         make_orphans(db_path)
         with by_hand(db_path) as connection:
             connection.execute("UPDATE sessions SET metadata = '{broken'")
@@ -606,8 +671,10 @@ class TestRepair:
         assert stored(db_path) == ["hello"] * 3
         with by_hand(db_path) as connection:
             assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-            assert connection.execute("SELECT metadata FROM sessions").fetchall() == [("{}",)]
-            assert connection.execute("SELECT count(*) FROM messages").fetchone() == (3,)
+            assert connection.execute("SELECT DISTINCT metadata FROM sessions").fetchall() == [("{}",)]
+            assert connection.execute("SELECT count(*) FROM messages").fetchone() == (6,)
+        with SQLiteSessionManager("s", db_path) as manager:
+            assert texts(make_agent(manager, agent_id="gone").messages) == ["hello", "hello"]
         assert repair(db_path, dry_run=False) == []
 
     def test_makes_an_index_anew(self, db_path: Path) -> None:
@@ -694,6 +761,20 @@ class TestVacuum:
             assert stats(db_path).free_size == 0
             assert repository.read_session("kept") is not None
         assert found(db_path) == []
+
+    def test_keeps_the_rowids_that_the_search_index_refers_to(self, db_path: Path) -> None:
+        fill(db_path, 300)
+        rowids = "SELECT rowid, message_id FROM messages ORDER BY rowid"
+        with by_hand(db_path) as connection:
+            connection.execute("DELETE FROM messages WHERE message_id < 150 OR message_id % 3 = 0")
+            connection.executemany("INSERT INTO storage (key, data) VALUES (?, X'00')", [("a",), ("b",), ("c",)])
+            connection.execute("DELETE FROM storage WHERE key = 'a'")
+            before = connection.execute(rowids).fetchall()
+            assert before[0][0] > 1
+        vacuum(db_path)
+        with by_hand(db_path) as connection:
+            assert connection.execute(rowids).fetchall() == before
+            assert connection.execute("SELECT rowid, key FROM storage").fetchall() == [(2, "b"), (3, "c")]
 
 
 CALL: dict[str, Any] = {"toolUse": {"name": "t", "toolUseId": "call", "input": {}}}

@@ -47,7 +47,7 @@ class TestRowsWrittenByHand:
     @pytest.mark.parametrize(
         "update",
         [
-            "UPDATE sessions SET metadata = '{\"user\": 1}'",
+            "UPDATE sessions SET session_type = 'OTHER'",
             "UPDATE agents SET state = '{\"x\": 1}'",
             "UPDATE messages SET message = '{}'",
             "UPDATE multi_agents SET state = '{\"x\": 1}'",

@@ -137,12 +137,11 @@ class TestContract:
         run(view.write("night.md", b"dark outside"))
         run(view.write("noise.md", b"\xff\xfe\0"))
         found = run(view.search("What about the dark mode of memory?"))
-        assert [(result.key, result.score) for result in found] == [("theme.md", 2), ("night.md", 1)]
+        assert [result.key for result in found] == ["theme.md", "night.md"]
+        assert found[0].score > found[1].score > 0
         assert found[1].data == b"dark outside"
-        assert [result.key for result in run(storage.search("mode"))] == [
-            "memory/agent/theme.md",
-            "other/dark-memory.md",
-        ]
+        found = run(storage.search("mode"))
+        assert {result.key for result in found} == {"memory/agent/theme.md", "other/dark-memory.md"}
         assert run(view.search("the")) == []
 
     def test_data_is_as_it_was_when_written(self, storage: Any) -> None:
@@ -291,7 +290,7 @@ class TestListing:
         plans = [[row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)] for sql, parameters in asked]
         assert plans == [
             ["SEARCH storage USING COVERING INDEX sqlite_autoindex_storage_1 (key>? AND key<?)"],
-            ["SEARCH storage USING INDEX sqlite_autoindex_storage_1 (key>? AND key<?)"],
+            ["SEARCH storage USING COVERING INDEX sqlite_autoindex_storage_1 (key>? AND key<?)"],
         ]
 
 

@@ -1,5 +1,6 @@
 """Checks of what callers pass."""
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 # A range of keys that begin with a text, which is bound twice. GLOB and LIKE scan when their pattern is bound. SQLite
@@ -23,6 +24,17 @@ def checked_id(name: str, value: str) -> str:
     raise ValueError(f"{name}={value!r}: an id is a non-empty string without NUL that UTF-8 can hold")
 
 
+def checked_ids(name: str, values: Iterable[str]) -> list[str]:
+    """Return ids if they can be some, each once.
+
+    Raises:
+        ValueError: If one cannot be, or it is a single string, whose characters nobody means.
+    """
+    if isinstance(values, str):
+        raise ValueError(f"{name}={values!r}: must be several ids, not one string")
+    return list(dict.fromkeys(checked_id(name, value) for value in values))
+
+
 def checked_number(name: str, value: int) -> int:
     """Return a number if SQLite can count to it.
 
@@ -42,5 +54,8 @@ def checked_time(name: str, value: datetime) -> str:
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"{name}={value!r}: must be a datetime with a time zone")
-    # Without the fraction of a whole second, as Python and so the SDK write it: "+" sorts before ".".
-    return value.astimezone(timezone.utc).isoformat()
+    try:
+        # Without the fraction of a whole second, as Python and so the SDK write it: "+" sorts before ".".
+        return value.astimezone(timezone.utc).isoformat()
+    except OverflowError as error:
+        raise ValueError(f"{name}={value!r}: {error}") from error

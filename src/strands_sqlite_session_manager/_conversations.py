@@ -10,7 +10,8 @@ from ._database import Database
 # restored then, and without the summary, which tells of what was cut.
 _CONVERSATION_MANAGER_STATE = """
     CASE
-        WHEN coalesce(json_extract(conversation_manager_state, '$.removed_message_count'), 0) < ({remaining})
+        WHEN NOT json_valid(conversation_manager_state)
+        OR coalesce(json_extract(conversation_manager_state, '$.removed_message_count'), 0) < ({remaining})
         THEN conversation_manager_state
         ELSE json_replace(conversation_manager_state, '$.removed_message_count', 0, '$.summary_message', NULL)
     END
@@ -57,10 +58,12 @@ _COPY_MULTI_AGENTS = """
 _FIRST = """
     SELECT min(message_id) FROM (
         SELECT message_id FROM messages
-        WHERE session_id = ?1 AND agent_id = ?2 AND json_extract(message, '$.role') = 'user' AND EXISTS (
-            SELECT 1 FROM json_each(message, '$.content') AS block
-            WHERE json_extract(block.value, '$.toolResult') IS NULL
-        )
+        WHERE session_id = ?1 AND agent_id = ?2 AND CASE WHEN json_valid(message) THEN
+            json_extract(message, '$.role') = 'user' AND EXISTS (
+                SELECT 1 FROM json_each(message, '$.content') AS block
+                WHERE block.type <> 'object' OR json_extract(block.value, '$.toolResult') IS NULL
+            )
+        END
         ORDER BY message_id DESC LIMIT ?3
     )
     """

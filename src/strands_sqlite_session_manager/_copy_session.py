@@ -17,6 +17,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from . import _rows
+from ._arguments import checked_ids
 from ._codec import encode
 from ._records import RecordCounts
 from ._rows import Record, Row, RowWriter, agent_row, message_row, multi_agent_row, named, session_row
@@ -75,9 +76,11 @@ def copy_session(
         ValueError: If the source cannot tell which agents or multi-agents there are, or an id cannot be one.
     """
     source, target = _repository(source), _repository(target)
-    agents = _agent_ids(source, session_id) if agent_ids is None else list(dict.fromkeys(agent_ids))
+    agents = _agent_ids(source, session_id) if agent_ids is None else checked_ids("agent_ids", agent_ids)
     multi_agents = (
-        _multi_agent_ids(source, session_id) if multi_agent_ids is None else list(dict.fromkeys(multi_agent_ids))
+        _multi_agent_ids(source, session_id)
+        if multi_agent_ids is None
+        else checked_ids("multi_agent_ids", multi_agent_ids)
     )
     if not isinstance(target, SQLiteSessionRepository):
         copier = _RecordCopier(source, target, session_id)

@@ -7,6 +7,7 @@ one for every `agent("…")`, because Strands runs each in a fresh thread.)
 """
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -25,6 +26,8 @@ from ._fork import ForkGate
 from ._path import IN_MEMORY, chosen_path, private_file
 from ._write_lock import WriteLock
 
+logger = logging.getLogger(__name__)
+
 # Connections that a pool keeps open for the next call. A call for which there is none opens another.
 MAX_IDLE = 16
 
@@ -41,7 +44,10 @@ _ADVICE = (
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
     ("not a database", "the file is something else, or encrypted; choose a different path"),
-    ("malformed", "the file is damaged; restore a backup, or salvage it with the `.recover` command of sqlite3"),
+    (
+        "disk image is malformed",
+        "the file is damaged; restore a backup, or salvage it with the `.recover` command of sqlite3",
+    ),
 )
 
 
@@ -105,14 +111,21 @@ class Database:
     def truncate_log(self) -> bool:
         """Copy the write-ahead log into the file and empty it, so that nothing overwritten is left in either.
 
+        `secure_delete` overwrites what is deleted in the newest version of its pages; the log holds older versions too.
+
         Returns:
-            False if others who use the file kept it from being emptied within the busy timeout.
+            False if others who use the file kept it from being emptied within the busy timeout, which is logged.
         """
         pool = self._live_pool()
         deadline = time.monotonic() + pool.busy_timeout
         while not self._log_is_truncated(pool):
             # Waiting out here and not in SQLite, which would keep all writers waiting too.
             if time.monotonic() >= deadline:
+                logger.warning(
+                    "path=<%s> | somebody else is using the file, so deleted or redacted text stays in the write-ahead "
+                    "log until the next deletion or redaction, or until the last connection closes",
+                    self.path,
+                )
                 return False
             time.sleep(0.005)
         return True
@@ -230,7 +243,7 @@ class _Pool:
                 self._anchors.append(self._open())
         finally:
             leave(token, None)
-        weakref.finalize(self, _close_all, self._idle, self._anchors)
+        weakref.finalize(self, _abandon, self._idle, self._anchors)
 
     def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation on a connection of its own."""
@@ -345,20 +358,25 @@ _shared_pools: "weakref.WeakValueDictionary[tuple[Any, ...], _Pool]" = weakref.W
 _all_pools: "weakref.WeakSet[_Pool]" = weakref.WeakSet()
 
 
+# Connections of pools that were collected, to be closed; and those that a child has from a fork at that moment, which
+# it can neither use nor close.
+_orphans: list[sqlite3.Connection] = []
+_parked: list[sqlite3.Connection] = []
+
+
 def _before_fork() -> None:
     for pool in list(_all_pools):
         pool.before_fork()
+    _close_orphans()
 
 
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
+    _parked.extend(_orphans)
+    _orphans.clear()
     for pool in list(_all_pools):
         pool.after_fork_in_child()
-
-
-# Entered for whatever calls SQLite or changes the set of pools.
-_fork_gate = ForkGate(_before_fork, _after_fork_in_child)
 
 
 def is_in_use(path: str) -> bool:
@@ -396,7 +414,7 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_onl
     if path == IN_MEMORY:
         return _Pool(path, synchronous, busy_timeout, read_only)
     with _lock:
-        path, file_id = private_file(path)
+        path, file_id = private_file(path, create=not read_only)
         # The file's id is part of the key, so that a file put in another's place gets connections of its own.
         key = (path, file_id, synchronous, busy_timeout, read_only)
         pool = _shared_pools.get(key)
@@ -405,17 +423,33 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_onl
         return pool
 
 
-def _close_all(*lists: list[sqlite3.Connection]) -> None:
+def _abandon(*lists: list[sqlite3.Connection]) -> None:
+    """Close the connections of a pool that was collected, or leave them to the fork that is under way.
+
+    The garbage collector strikes anywhere, perhaps under a lock that a hook of this very fork is waiting for. So
+    nothing here may wait.
+    """
+    for connections in lists:
+        # Taken out one by one, because a thread that outlives the interpreter's exit may still take one.
+        with contextlib.suppress(IndexError):
+            while True:
+                _orphans.append(connections.pop())
+    _close_orphans()
+
+
+def _close_orphans() -> None:
     token, leave = object(), _fork_gate.leave
     try:
-        _fork_gate.enter(token)
-        for connections in lists:
-            # Taken out one by one, because a thread that outlives the interpreter's exit may still take one.
+        if _fork_gate.try_to_enter(token):
             with contextlib.suppress(IndexError):
                 while True:
-                    connections.pop().close()
+                    _orphans.pop().close()
     finally:
         leave(token, None)
+
+
+# Entered for whatever calls SQLite or changes the set of pools.
+_fork_gate = ForkGate(_before_fork, _close_orphans, _after_fork_in_child)
 
 
 def _explained(error: sqlite3.Error, path: str) -> SessionException:

@@ -1,7 +1,7 @@
 """What the command line shows, as rich renders it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ._records import HistoryMessage, SessionSummary, Usage
+from ._records import AgentSummary, HistoryMessage, SearchResult, SessionEntry, Usage
 from .maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
@@ -50,20 +50,19 @@ def plain(text: object, style: str = "") -> Text:
     return Text("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)), style)
 
 
-def sessions_table(sessions: Iterable[SessionSummary], now: datetime) -> Table:
+def sessions_table(
+    sessions: Iterable[SessionEntry], agents: Mapping[str, Sequence[AgentSummary]], now: datetime
+) -> Table:
     """Return a list of sessions."""
-    table = Table("session", "last active", box=None, header_style="bold", pad_edge=False)
-    table.add_column("agents")
+    table = Table("session", "last active", "agents", box=None, header_style="bold", pad_edge=False)
     table.add_column("messages", justify="right")
-    table.add_column("tokens", justify="right")
     table.add_column("metadata", style="dim")
     for session in sessions:
         table.add_row(
             plain(session.session_id),
-            age(session.updated_at, now),
-            plain(", ".join([*session.agents, *session.multi_agents])),
-            f"{session.message_count:,}",
-            f"{session.usage.total_tokens:,}",
+            plain(age(session.updated_at, now)),
+            plain(", ".join(agent.agent_id for agent in agents[session.session_id])),
+            f"{sum(agent.message_count for agent in agents[session.session_id]):,}",
             plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
         )
     return table
@@ -74,9 +73,8 @@ def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> Renderabl
     lines: list[Text] = [plain(f"agent {agent_id}", style="bold underline")]
     for shown in messages:
         role = str(shown.message["role"])
-        head = Text.assemble(
-            plain(role, _ROLE_STYLES.get(role, "bold")), (f"  {shown.message_id}  {shown.created_at}", "dim")
-        )
+        head = plain(role, _ROLE_STYLES.get(role, "bold"))
+        head.append_text(plain(f"  {shown.message_id}  {shown.created_at}", "not bold dim"))
         if shown.is_redacted:
             head.append("  redacted", style="bold yellow")
         lines += [Text(), head, *(_block(block) for block in shown.message["content"])]
@@ -91,24 +89,28 @@ def _block(block: Any) -> Text:
         return plain(value)
     if kind == "json":
         return plain(_folded(value))
+    if not isinstance(value, Mapping):
+        return plain(f"[{kind}: {_folded(value)}]", "dim")
     if kind == "toolUse":
-        return plain(f"→ {value.get('name')}({_folded(value.get('input'))})", style="magenta")
+        return plain(f"→ {value.get('name')}({_folded(value.get('input'))})", "magenta")
     if kind == "toolResult":
-        content = value.get("content") or []
-        shown = "; ".join(_block(item).plain for item in content)
-        style = "red" if value.get("status") == "error" else "blue"
-        return plain(f"← {value.get('status', 'success')}: {_folded(shown)}", style=style)
+        content = value.get("content")
+        shown = "; ".join(_block(item).plain for item in content) if isinstance(content, list) else str(content)
+        return plain(
+            f"← {value.get('status', 'success')}: {_folded(shown)}", "red" if value.get("status") == "error" else "blue"
+        )
     if kind in ("image", "document", "video"):
         name = f" {value['name']}" if "name" in value else ""
-        return plain(f"[{kind}{name}, {value.get('format')}, {_source(value.get('source') or {})}]", style="yellow")
+        return plain(f"[{kind}{name}, {value.get('format')}, {_source(value.get('source'))}]", "yellow")
     if kind == "reasoningContent":
-        text = (value.get("reasoningText") or {}).get("text", "not shown")
-        return plain(f"(thinking: {_folded(text)})", style="dim italic")
-    return plain(f"[{kind}: {_folded(value)}]", style="dim")
+        reasoning = value.get("reasoningText")
+        text = reasoning.get("text") if isinstance(reasoning, Mapping) else None
+        return plain(f"(thinking: {_folded(text or 'not shown')})", "dim italic")
+    return plain(f"[{kind}: {_folded(value)}]", "dim")
 
 
-def _source(source: Mapping[str, Any]) -> str:
-    if isinstance(source.get("bytes"), bytes):
+def _source(source: Any) -> str:
+    if isinstance(source, Mapping) and isinstance(source.get("bytes"), bytes):
         return size(len(source["bytes"]))
     return _folded(source)
 
@@ -117,6 +119,18 @@ def _folded(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= FOLD else f"{text[:FOLD]}… ({len(text):,} characters)"
+
+
+def search_results(results: Iterable[SearchResult]) -> RenderableType:
+    """Return messages that were found, each with its place and a part of its text."""
+    lines = []
+    for result in results:
+        head = plain(result.session_id, "bold")
+        head.append_text(
+            plain(f"  {result.agent_id}  {result.message_id}  {result.role}  {result.created_at}", "not bold dim")
+        )
+        lines += [head, plain(" ".join(result.snippet.split())), Text()]
+    return Group(*lines[:-1]) if lines else Text("nothing found", style="dim")
 
 
 def usage_table(by: str, totals: Mapping[Any, Usage]) -> Table:

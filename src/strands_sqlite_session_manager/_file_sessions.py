@@ -20,6 +20,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from . import _rows
+from ._arguments import checked_ids
 from ._copy_session import CopyResult, copy_session
 from ._database import SessionConflictError
 from ._records import RecordCounts
@@ -35,7 +36,7 @@ from ._rows import (
     named,
     session_row,
 )
-from ._session_files import UnreadableError, directory_ids, message_paths, read_json, session_path
+from ._session_files import UnreadableError, directory_ids, message_paths, read_json, refuse_link, session_path
 from .repository import SQLiteSessionRepository
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def import_file_sessions(
 
     Each agent is stored with all of its messages or, when one of its files is damaged, not at all; the rest of its
     session is stored. Mend the file and run the import again, which stores what is new. An agent is held in memory
-    meanwhile, as it is when the SDK restores it.
+    meanwhile, as it is when the SDK restores it. Symbolic links below `storage_dir` are not followed.
 
     Args:
         storage_dir: The `storage_dir` of the `FileSessionManager`. Nothing in it is changed.
@@ -82,13 +83,15 @@ def import_file_sessions(
 
     Raises:
         SessionException: If there is no such directory, or the database cannot be used.
+        ValueError: If an id cannot be one.
     """
+    chosen = None if session_ids is None else checked_ids("session_ids", session_ids)
     directory = Path(storage_dir)
     if not directory.is_dir():
         raise SessionException(f"{directory}: no such directory")
     file_import = _FileImport(target)
     found = dict.fromkeys(directory_ids(directory, SESSION_PREFIX))
-    for session_id in found if session_ids is None else dict.fromkeys(session_ids):
+    for session_id in found if chosen is None else chosen:
         if session_id in found:
             file_import.import_session(session_path(directory, session_id), session_id)
         else:
@@ -113,14 +116,19 @@ class _FileImport:
     def import_session(self, path: Path, session_id: str) -> None:
         copied_before = sum(self._writer.copied.values())
         with self._skipping(path):
+            refuse_link(path)
             self._add([self._session(path / "session.json", session_id)])
+            refuse_link(path / "agents")
             for agent_id in directory_ids(path / "agents", AGENT_PREFIX):
                 agent_path = path / "agents" / f"{AGENT_PREFIX}{agent_id}"
                 with self._skipping(agent_path):
+                    refuse_link(agent_path)
                     self._add([*self._agent(agent_path, session_id, agent_id)])
+            refuse_link(path / "multi_agents")
             for multi_agent_id in directory_ids(path / "multi_agents", MULTI_AGENT_PREFIX):
                 multi_agent_path = path / "multi_agents" / f"{MULTI_AGENT_PREFIX}{multi_agent_id}" / "multi_agent.json"
                 with self._skipping(multi_agent_path):
+                    refuse_link(multi_agent_path.parent)
                     self._add([self._multi_agent(multi_agent_path, session_id, multi_agent_id)])
         if sum(self._writer.copied.values()) > copied_before:
             self._session_ids.append(session_id)
@@ -193,6 +201,7 @@ def export_file_sessions(
     """Write sessions into a directory of Strands' `FileSessionManager`.
 
     The SDK's own manager writes them, into a directory beside, which then takes its place: a session appears whole.
+    Only its owner may read it.
 
     Args:
         source: Where to read.
@@ -205,13 +214,15 @@ def export_file_sessions(
 
     Raises:
         SessionException: If the directory cannot be created.
+        ValueError: If an id cannot be one.
     """
+    chosen = _rows.session_ids(source) if session_ids is None else checked_ids("session_ids", session_ids)
     try:
         Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SessionException(f"{storage_dir}: cannot be created: {error.strerror}") from error
     exported, copied, skipped = [], Counter[str](), []
-    for session_id in _rows.session_ids(source) if session_ids is None else dict.fromkeys(session_ids):
+    for session_id in chosen:
         try:
             result = _export_session(source, session_id, storage_dir)
         except (SessionException, OSError, ValueError, TypeError) as error:
@@ -235,6 +246,14 @@ def _export_session(
         # A session manager creates its session, with the present time.
         files.delete_session("any")
         result = copy_session(source, files, session_id)
+        written = session_path(temporary, session_id)
+        _make_private(written)
         # Fails if somebody else has put a session there meanwhile.
-        session_path(temporary, session_id).rename(final)
+        written.rename(final)
     return result
+
+
+def _make_private(directory: Path) -> None:
+    """Let only the owner read what is below a directory. Old SDKs let everybody, and the directory above may too."""
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)

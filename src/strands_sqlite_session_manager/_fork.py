@@ -17,14 +17,21 @@ class ForkGate:
     calls that are under way, new ones wait for the fork, and `before_fork` closes the connections.
     """
 
-    def __init__(self, before_fork: Callable[[], None], after_fork_in_child: Callable[[], None]):
+    def __init__(
+        self,
+        before_fork: Callable[[], None],
+        after_fork_in_parent: Callable[[], None],
+        after_fork_in_child: Callable[[], None],
+    ):
         """Register with the interpreter, for its lifetime.
 
         Args:
             before_fork: Called in the parent when no other thread is inside.
+            after_fork_in_parent: Called in the parent when others may be inside again.
             after_fork_in_child: Called in the child before anything else runs there.
         """
         self._before_fork = before_fork
+        self._after_fork_in_parent = after_fork_in_parent
         self._after_fork_in_child = after_fork_in_child
         # By a token for each call, so that a call within a call leaves for itself alone. A dict's own methods are
         # atomic, so no lock is needed around them.
@@ -58,6 +65,21 @@ class ForkGate:
             self._opened.wait()
             self._inside[token] = thread
 
+    def try_to_enter(self, token: object) -> bool:
+        """Be inside, unless another thread forks. To be called as `enter` is.
+
+        Args:
+            token: Anything unique to the call.
+
+        Returns:
+            Whether it is inside.
+        """
+        self._inside[token] = thread = threading.get_ident()
+        if self._forking_thread is None or self._forking_thread == thread:
+            return True
+        del self._inside[token]
+        return False
+
     def _close(self) -> None:
         # The interpreter ignores what is raised here and forks anyway, so a signal must not cut the waiting short.
         interruption = None
@@ -82,6 +104,7 @@ class ForkGate:
         with contextlib.suppress(RuntimeError):
             while True:  # An interruption may have made it more than one.
                 self._one_fork_at_a_time.release()
+        self._after_fork_in_parent()
 
     def _open_in_child(self) -> None:
         thread = threading.get_ident()

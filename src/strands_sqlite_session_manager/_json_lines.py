@@ -14,10 +14,15 @@ the session, each agent and its messages in their order, then the multi-agent st
      "redact_message": {…} or null, "attachments": "<base64>" or null, "created_at": …, "updated_at": …}
     {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
 
-(Broken here to fit; a record is one line.) Times are ISO 8601, UTC. `attachments` are the bytes of images and
-documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py` lists the other
-such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited it by hand say,
-is a string under another name: `message_text` in place of `message`.
+(Broken here to fit; a record is one line.) The last line tells how many there are, and that the file is whole. The
+numbers are for people; they need not be mended when a line is removed.
+
+    {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1}
+
+Times are ISO 8601 with a UTC offset, as Python's `datetime.isoformat()` writes them. `attachments` are the bytes of
+images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py` lists
+the other such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited it by
+hand say, is a string under another name: `message_text` in place of `message`.
 """
 
 import base64
@@ -25,13 +30,15 @@ import contextlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from strands.types.exceptions import SessionException
 
-from ._arguments import checked_id, checked_number
+from ._arguments import checked_id, checked_ids, checked_number
 from ._database import SessionConflictError
 from ._records import RecordCounts
 from ._rows import COLUMNS, ImportReport, Row, RowWriter, Skipped, agent_ids, counts, multi_agent_ids, read_rows
@@ -66,37 +73,60 @@ def export_jsonl(
 
     Args:
         source: Where to read.
-        file: Path of a new file, which is made for its owner only, or a text file that is open for writing, as UTF-8.
+        file: Path of a new file, or a text file that is open for writing, as UTF-8. A new file is made for its owner
+            only, and appears when it is complete and on disk. If the process is killed, a file `….partial` may be left
+            over beside it, to be deleted.
         session_ids: Sessions to export. Defaults to all.
 
     Returns:
         Number of records written.
 
     Raises:
-        SessionException: If the file exists already or cannot be written, or a session does not exist. A file that was
-            begun is removed.
+        SessionException: If the file exists already or cannot be written, or a session does not exist.
+        ValueError: If an id cannot be one.
     """
     chosen = all_session_ids(source) if session_ids is None else _existing(source, session_ids)
     if not isinstance(file, (str, os.PathLike)):
         return _write(source, file, chosen)
     try:
-        # Conversations are private.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as lines:
-                return _write(source, lines, chosen)
-        except BaseException:
-            # Nobody could tell that it is not whole.
-            Path(file).unlink()
-            raise
-    except FileExistsError as error:
-        raise SessionException(f"{file}: exists already; choose another path") from error
+        with _new_file(Path(file)) as lines:
+            return _write(source, lines, chosen)
     except OSError as error:
         raise SessionException(f"{file}: cannot be written: {error.strerror}") from error
 
 
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """Open a private file, which is complete at its path or absent."""
+    _refuse_existing(path)
+    descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as lines:
+            yield lines
+            lines.flush()
+            os.fsync(descriptor)
+        # Not a hard link, which would find out what exists in the same step: not all file systems have them.
+        _refuse_existing(path)
+        Path(partial).rename(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    # The directory's entry; some systems cannot do this.
+    with contextlib.suppress(OSError):
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise SessionException(f"{path}: exists already; choose another path")
+
+
 def _existing(source: SQLiteSessionRepository, session_ids: Iterable[str]) -> list[str]:
-    chosen = list(dict.fromkeys(session_ids))
+    chosen = checked_ids("session_ids", session_ids)
     for session_id in chosen:
         if source.read_session(session_id) is None:
             raise SessionException(f"Session {session_id} does not exist")
@@ -112,6 +142,7 @@ def _write(source: SQLiteSessionRepository, lines: TextIO, session_ids: Iterable
             lines.write(_line(table, row))
             written[table] += 1
         logger.debug("session_id=<%s> | exported session", session_id)
+    lines.write(f"{_to_json({'record': 'end', **written})}\n")
     return RecordCounts(**written)
 
 
@@ -159,7 +190,8 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
     Raises:
         SessionException: If the file cannot be read, is of another format or of a newer version, or has a bad line,
             which is named by its number. The sessions above that line are stored, but for the last of them, of
-            which only full batches are.
+            which only full batches are. If there is no last line that says that the file is whole, everything that is
+            there is stored first.
     """
     if not isinstance(file, (str, os.PathLike)):
         try:
@@ -170,8 +202,8 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
     if Path(file).resolve() == Path(target._database.path).resolve():
         raise ValueError(f"file={file!r}: is the target database itself")
     try:
-        # Editors on Windows put a byte order mark at the start. What is no UTF-8 is found when its line is parsed.
-        with Path(file).open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        # What is no UTF-8 is found when its line is parsed.
+        with Path(file).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             return _Import(target).run(lines)
     except OSError as error:
         raise SessionException(f"{file}: cannot be read: {error.strerror}") from error
@@ -190,13 +222,28 @@ class _Import:
         self._skipped: list[Skipped] = []
 
     def run(self, lines: TextIO) -> ImportReport:
-        _check_header(lines.readline())
+        # Editors on Windows put a byte order mark at the start.
+        _check_header(lines.readline().removeprefix("\ufeff"))
+        number, is_whole = 1, False
         for number, line in enumerate(lines, 2):
             with _bad_line(number):
-                table, row = _row(line)
-                self._check_order(table, row)
-            self._add(number, table, row)
-        self._finish_session()
+                if is_whole:
+                    raise ValueError("below the line that ends the file")
+                record = _record(line)
+                is_whole = record["record"] == "end"
+                if not is_whole:
+                    table, row = _row(record)
+                    self._check_order(table, row)
+            if is_whole:
+                self._finish_session()
+            else:
+                self._add(number, table, row)
+        if not is_whole:
+            self._finish_session()
+            raise SessionException(
+                f"line {number}: the file ends too early; what is in it was imported; get the whole file, or export "
+                "again, and import that"
+            )
         return ImportReport(
             self._session_ids, counts(self._writer.copied), counts(self._writer.already_there), self._skipped
         )
@@ -266,12 +313,17 @@ def _check_header(line: str) -> None:
         )
 
 
-def _row(line: str) -> tuple[str, Row]:
-    """Return a line's table and row."""
+def _record(line: str) -> dict[str, Any]:
+    """Return a line's record."""
     _utf8(line)
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    return record
+
+
+def _row(record: dict[str, Any]) -> tuple[str, Row]:
+    """Return a record's table and row."""
     name = record.pop("record")
     if name not in _TABLES:
         raise ValueError(f"no such record: {name!r}")
@@ -292,11 +344,24 @@ def _value(record: dict[str, Any], column: str) -> Any:
         return checked_id(column, value)
     if column in _JSON_COLUMNS and isinstance(value, dict):
         return _utf8(_to_json(value))
+    if column in ("created_at", "updated_at"):
+        return _time(column, _utf8(value))
     if column in ("redact_message", "attachments") and value is None:
         return None
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")
     return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
+
+
+def _time(column: str, text: str) -> str:
+    """Return a text if it is a time that can be compared with others."""
+    try:
+        has_offset = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        has_offset = False
+    if not has_offset:
+        raise ValueError(f"{column}={text!r}: must be an ISO 8601 time with a UTC offset")
+    return text
 
 
 def _utf8(text: Any) -> str:

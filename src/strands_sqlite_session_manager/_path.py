@@ -24,11 +24,12 @@ def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
     return path
 
 
-def private_file(path: str) -> tuple[str, tuple[int, int]]:
+def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int]]:
     """Find a file, or make it, for this user only. No other thread may do so at the same time.
 
     Args:
         path: Where it is.
+        create: Whether to make it.
 
     Returns:
         Its path with symbolic links resolved, and its id in the file system.
@@ -45,6 +46,8 @@ def private_file(path: str) -> tuple[str, tuple[int, int]]:
                 raise SessionException(f"{path}: a symbolic link of another user, which may lead anywhere; refused")
             status = os.stat(file)  # noqa: PTH116 (the same)
         except FileNotFoundError:
+            if not create:
+                raise SessionException(f"{path}: no such file") from None
             status = _make_private_file(Path(file))
         if not stat.S_ISREG(status.st_mode):
             raise SessionException(f"{path}: not a file")

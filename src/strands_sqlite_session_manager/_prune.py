@@ -9,10 +9,15 @@ from typing import Any
 from ._arguments import checked_number, checked_time
 from ._database import Database
 
-# A transaction deletes at most so many sessions, and ends at so many messages, so that it takes a few milliseconds.
-BATCH_SESSIONS, BATCH_MESSAGES = 100, 250
+# A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
+# milliseconds. A session goes whole or not at all, so a larger one takes longer.
+BATCH_SESSIONS, BATCH_MESSAGES, BATCH_BYTES = 100, 250, 2_000_000
 
-_IS_CONDEMNED = "(updated_at, session_id) < (?, ?)"
+# A session that was imported may have messages that are newer than its own time of the last activity.
+_IS_CONDEMNED = """
+    (updated_at, session_id) < (?, ?)
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > ?)
+    """
 
 _Row = tuple[str, str, int, int]
 
@@ -69,23 +74,32 @@ def prune(
         )
         # The first that goes, and itself too, hence the NUL, which no id has.
         cut_off = max([cut_off, *((updated_at, f"{session_id}\0") for updated_at, session_id in rows)])
-    session_ids: list[str] = []
-    messages = size = 0
-    for batch in _batches(database, cut_off, among, parameters):
-        ids = [row[0] for row in batch]
+    condemned = (*cut_off, cut_off[0])
+    gone: list[_Row] = []
+    for batch in _batches(database, condemned, among, parameters):
         if not dry_run:
             started = time.monotonic()
             # Asked again: a session that has become active meanwhile stays.
-            delete_sessions(database, ids, _IS_CONDEMNED, cut_off)
+            delete_sessions(database, [row[0] for row in batch], _IS_CONDEMNED, condemned)
             # Writers of other processes do not queue but look now and then, and must find the file free.
             time.sleep(2 * (time.monotonic() - started))
-        session_ids += ids
-        messages += sum(row[2] for row in batch)
-        size += sum(row[3] for row in batch)
-    return session_ids, messages, size
+            batch = _missing(database, batch)
+        gone += batch
+    return [row[0] for row in gone], sum(row[2] for row in gone), sum(row[3] for row in gone)
 
 
-def _batches(database: Database, cut_off: tuple[str, str], among: str, parameters: list[Any]) -> Iterable[list[_Row]]:
+def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
+    """Return the rows of those sessions that do not exist any more."""
+    left = database.query(
+        "SELECT session_id FROM sessions WHERE session_id IN (SELECT value FROM json_each(?))",
+        (json.dumps([row[0] for row in rows]),),
+    )
+    return [row for row in rows if (row[0],) not in left]
+
+
+def _batches(
+    database: Database, condemned: tuple[str, str, str], among: str, parameters: list[Any]
+) -> Iterable[list[_Row]]:
     """Return rows of session id, time, messages and bytes, so many at a time as may be deleted at once."""
     after = ("", "")
     while rows := database.query(
@@ -104,12 +118,13 @@ def _batches(database: Database, cut_off: tuple[str, str], among: str, parameter
         FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {_IS_CONDEMNED} AND {among}
         ORDER BY updated_at, session_id LIMIT ?
         """,  # noqa: S608
-        (*after, *cut_off, *parameters, BATCH_SESSIONS),
+        (*after, *condemned, *parameters, BATCH_SESSIONS),
     ):
         after = (rows[-1][1], rows[-1][0])
         batch: list[Any] = []
         for row in rows:
-            if batch and sum(other[2] for other in batch) + row[2] > BATCH_MESSAGES:
+            messages, size = (row[column] + sum(other[column] for other in batch) for column in (2, 3))
+            if batch and (messages > BATCH_MESSAGES or size > BATCH_BYTES):
                 yield batch
                 batch = []
             batch.append(row)

@@ -113,6 +113,29 @@ class HistoryMessage:
 
 
 @dataclass(frozen=True)
+class SearchResult:
+    """A message that was found.
+
+    Attributes:
+        session_id: Id of its session.
+        agent_id: Id of its agent.
+        message_id: Its number in the conversation.
+        role: "user" or "assistant".
+        created_at: When it was created, in ISO 8601, UTC.
+        score: How well it matches; more is better. Scores of different searches do not compare.
+        snippet: The part of its text around the first hit, with [brackets] around hits.
+    """
+
+    session_id: str
+    agent_id: str
+    message_id: int
+    role: str
+    created_at: str
+    score: float
+    snippet: str
+
+
+@dataclass(frozen=True)
 class RecordCounts:
     """How many records were copied or deleted.
 

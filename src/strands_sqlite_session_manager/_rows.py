@@ -47,8 +47,8 @@ _INSERT = {
     for table, columns in COLUMNS.items()
 }
 
-# A page is small, because a message may hold an image of some megabytes. Measured: larger ones are not faster.
-_PAGE = 100
+# A page is small, because a message may hold documents of some megabytes each.
+_PAGE = 20
 # What is written at once. A session that is smaller is stored completely or not at all.
 _BATCH = 1000
 _BATCH_SIZE = 16 * 2**20
@@ -88,9 +88,9 @@ class ImportReport:
 
 
 def session_row(session: Session) -> Row:
-    """Return the row of a session."""
+    """Return the row of a session. Its metadata is None: Strands' repositories keep none."""
     session_id = checked_id("session_id", session.session_id)
-    return (session_id, session.session_type, "{}", session.created_at, session.updated_at)
+    return (session_id, session.session_type, None, session.created_at, session.updated_at)
 
 
 def agent_row(session_id: str, agent: SessionAgent) -> Row:
@@ -198,6 +198,9 @@ class RowWriter:
         if _PARENTS[table] not in self._new:
             key = TABLES[table][0]
             stored = next(iter(self._database.query(_SELECT_ONE[table], row[: len(key)])), None)
+        if table == "sessions" and row[2] is None:
+            # A source without metadata agrees with whatever the target has, such as tags given since an earlier copy.
+            row = (*row[:2], "{}" if stored is None else stored[2], *row[3:])
         if stored is None:
             self._new.add(table)
             self._pending.append((table, row))
@@ -223,13 +226,15 @@ class RowWriter:
             return
         session_id = self._pending[0][1][0]
         statements = [(_INSERT[table], row) for table, row in self._pending]
-        # A trigger sets the session's `updated_at` to the time of each message that is newer. A copied session keeps
-        # the one it has, so meanwhile it is made greater than any time. Nobody sees that: it is one transaction.
-        hold = "UPDATE sessions SET updated_at = char(1114111) || updated_at WHERE session_id = ?"
-        release = "UPDATE sessions SET updated_at = substr(updated_at, 2) WHERE session_id = ?"
-        start = 1 if self._pending[0][0] == "sessions" else 0
-        statements[start:start] = [(hold, (session_id,))]
-        statements.append((release, (session_id,)))
+        if "sessions" in self._new:
+            # A trigger sets the session's `updated_at` to the time of each message that is newer. A session that is
+            # new here keeps the source's, so meanwhile it is made greater than any time. Nobody sees that: it is one
+            # transaction. In a session that was there, newer messages are activity like any other.
+            hold = "UPDATE sessions SET updated_at = char(1114111) || updated_at WHERE session_id = ?"
+            release = "UPDATE sessions SET updated_at = substr(updated_at, 2) WHERE session_id = ?"
+            start = 1 if self._pending[0][0] == "sessions" else 0
+            statements[start:start] = [(hold, (session_id,))]
+            statements.append((release, (session_id,)))
         try:
             self._database.transaction(statements)
         except (SessionConflictError, MissingParentError) as error:

@@ -91,7 +91,8 @@ _VERSION_1 = (
     """,
     # For lists of sessions by their last activity.
     "CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id)",
-    _updated_at_trigger("sessions", "session_id", "session_type, metadata"),
+    # Not for metadata: to tag a session is no activity in it, which would keep it from being pruned.
+    _updated_at_trigger("sessions", "session_id", "session_type"),
     _updated_at_trigger("agents", "rowid", "state, conversation_manager_state, internal_state"),
     _updated_at_trigger("messages", "rowid", "message, redact_message, attachments"),
     _updated_at_trigger("multi_agents", "rowid", "state"),
@@ -165,9 +166,61 @@ _VERSION_2 = (
     _updated_at_trigger("storage", "rowid", "data"),
 )
 
+
+def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
+    """Return triggers that note down which rows the search index no longer agrees with; see `_search`.
+
+    They cost one look at a small table, and nothing is noted down while nobody searches.
+    """
+    # A row that was the last one makes way for the one before it. Rows that are added have higher rowids than that.
+    event = f"""
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = '{table}')
+    BEGIN
+        INSERT INTO search_stale (source, id, ticket) VALUES ('{table}', OLD.rowid, random())
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;"""  # noqa: S608 (constants only, as below)
+    return (
+        f"""
+    CREATE TRIGGER {table}_search_update AFTER UPDATE OF {columns} ON {table} {event}
+    END
+    """,
+        f"""
+    CREATE TRIGGER {table}_search_delete AFTER DELETE ON {table} {event}
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM {table} WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT {identity} FROM {table} WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = '{table}' AND last_id = OLD.rowid;
+    END
+    """,  # noqa: S608
+    )
+
+
+_VERSION_3 = (
+    """
+    CREATE TABLE search_state (
+        source TEXT NOT NULL PRIMARY KEY,
+        last_id INTEGER NOT NULL DEFAULT 0,
+        last_row TEXT NOT NULL DEFAULT '',
+        epoch INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE search_stale (
+        source TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        ticket INTEGER NOT NULL,
+        PRIMARY KEY (source, id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    *_search_triggers("messages", "message, redact_message", "message_id || created_at"),
+    *_search_triggers("storage", "key, data", "key"),
+)
+
 # Each entry leads from the version before it; the newest version is the length of the list. Entries that were
 # released are never edited.
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:

@@ -21,12 +21,20 @@ class UnreadableError(SessionException):
         self.reason = reason
 
 
+def refuse_link(path: Path) -> None:
+    """Raise if a path is a symbolic link. Newer SDKs refuse it too: it may lead to somebody else's session."""
+    try:
+        is_link = path.is_symlink()
+    except OSError as error:
+        raise UnreadableError(path, str(error.strerror)) from error
+    if is_link:
+        raise UnreadableError(path, "a symbolic link, which is not followed")
+
+
 def read_json(path: Path, build: Callable[[dict[str, Any]], _Result]) -> _Result:
     """Return what is built of the object in a JSON file."""
+    refuse_link(path)
     try:
-        if path.is_symlink():
-            # Newer SDKs refuse it too: it may lead to what the session's owner may not see.
-            raise SessionException("a symbolic link, which is not followed")
         with path.open(encoding="utf-8") as file:
             data = json.load(file)
         if not isinstance(data, dict):
@@ -57,6 +65,7 @@ def directory_ids(directory: Path, prefix: str) -> list[str]:
 
 def message_paths(directory: Path) -> list[tuple[int, Path]]:
     """Return the numbers and paths of an agent's messages in their order."""
+    refuse_link(directory)
     paths = []
     try:
         with os.scandir(directory) as entries:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from strands.types.exceptions import SessionException
 
-from ._arguments import BEGINS_WITH, checked_id, checked_number, checked_time
+from . import _search
+from ._arguments import BEGINS_WITH, checked_id, checked_ids, checked_number, checked_time
 from ._codec import decode, decode_message, encode
 from ._conversations import copy, cut
 from ._database import Database, SessionConflictError, Synchronous
@@ -21,12 +22,13 @@ from ._records import (
     HistoryMessage,
     PruneResult,
     RecordCounts,
+    SearchResult,
     SessionEntry,
     SessionPage,
     SessionSummary,
     Usage,
 )
-from .repository import SQLiteSessionRepository
+from .repository import SQLiteSessionRepository, erase_former_content
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,8 +69,24 @@ _USAGE_TOTALS = """
 # The search for the name spares most messages the parsing of their JSON. Where it is used, the LIMIT keeps SQLite from
 # merging the query into the one around it, where it would be computed once for each total.
 _USAGE = """
-    CASE WHEN instr(message, '"usage"') AND json_valid(message) THEN json_extract(message, '$.metadata.usage') END
+    CASE
+        WHEN instr(message, '"usage"') AND json_valid(message) AND json_type(message, '$.metadata.usage') = 'object'
+        THEN json_extract(message, '$.metadata.usage')
+    END
     """
+
+_OF_SESSION_WITH_METADATA = f"""
+    EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = messages.session_id AND {_HAS_METADATA})
+    """  # noqa: S608 (constants only)
+
+# In the order of `SearchResult`.
+_ROLE = """
+    CASE
+        WHEN json_valid(coalesce(redact_message, message))
+        THEN json_extract(coalesce(redact_message, message), '$.role')
+    END
+    """
+_FOUND = f"messages.session_id, messages.agent_id, messages.message_id, {_ROLE}, messages.created_at"
 
 _USAGE_KEYS = {
     None: "NULL",
@@ -99,6 +117,7 @@ class SessionCatalog:
         session_repository: SQLiteSessionRepository | None = None,
         synchronous: Synchronous = "NORMAL",
         busy_timeout: float = 5.0,
+        read_only: bool = False,
     ):
         """Open the database, creating it if it does not exist.
 
@@ -109,6 +128,8 @@ class SessionCatalog:
                 this is closed.
             synchronous: "NORMAL" or "FULL", see `SQLiteSessionRepository`.
             busy_timeout: Seconds to wait for a lock before raising.
+            read_only: Whether to leave the file exactly as it is, its schema version too. It must exist then, and what
+                would write raises.
 
         Raises:
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.
@@ -116,8 +137,8 @@ class SessionCatalog:
         """
         self._owns_database = session_repository is None
         if session_repository is None:
-            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
-        elif (db_path, synchronous, busy_timeout) == (None, "NORMAL", 5.0):
+            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+        elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", 5.0, False):
             self._database = session_repository._database
         else:
             raise ValueError("session_repository has been opened with options of its own: give none beside it")
@@ -166,7 +187,7 @@ class SessionCatalog:
             SELECT session_id, session_type, created_at, updated_at, metadata
             FROM sessions WHERE {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
             """,  # noqa: S608 (constants only)
-            (*parameters, checked_number("limit", limit) + 1),
+            (*parameters, min(checked_number("limit", limit), 2**62) + 1),
         )
         sessions = [
             SessionEntry(session_id, session_type, created_at, updated_at, _metadata(session_id, text))
@@ -349,6 +370,104 @@ class SessionCatalog:
             HistoryMessage(m.message_id, m.to_message(), m.redact_message is not None, m.created_at) for m in messages
         ]
 
+    def search(
+        self,
+        query: str,
+        *,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> list[SearchResult]:
+        """Find messages by the words in their text, the best match (BM25) first.
+
+        All words must be there, in any order and any English form: "refund orders" finds "refunded your order". Case
+        and the accents of Latin letters do not matter; what is joined by punctuation ("dark-mode") is a phrase.
+        Chinese, Japanese, Korean, Thai and the like are found as any part of a text. Searched is the text of the
+        message, not what tools got and gave; of a redacted message, what replaces it.
+
+        The first search indexes all messages, some 90 seconds for a million, and each one those that came after the
+        search before, in steps that keep no writer waiting. Where SQLite lacks FTS5, or the file cannot be written, the
+        messages are read one by one instead, and words are found as they are, or as the start of longer words.
+
+        Args:
+            query: What to look for: any text, without operators. Its first 100 words count.
+            session_id: Id of the session to search. Defaults to all.
+            agent_id: Id of the agents whose messages to search.
+            role: "user" or "assistant".
+            metadata: Names and values that the sessions' metadata has, among others.
+            since: Find messages of this time and later; it has a time zone.
+            until: Find messages before this time.
+            limit: Number of messages at the most.
+
+        Returns:
+            The messages; none if the query has no words.
+        """
+        words = _search.words(query)
+        conditions, parameters = ["TRUE"], []
+        for condition, value in (
+            ("messages.session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
+            ("messages.agent_id = ?", None if agent_id is None else checked_id("agent_id", agent_id)),
+            (f"{_ROLE} = ?", role),
+            (_OF_SESSION_WITH_METADATA, encode(dict(metadata), "metadata") if metadata else None),
+            ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
+            ("messages.created_at < ?", None if until is None else checked_time("until", until)),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                parameters.append(value)
+        count = checked_number("limit", limit)
+        if not words:
+            return []
+        where = " AND ".join(conditions)
+        rows = _search.find(
+            self._database,
+            _search.MESSAGES,
+            f"""
+            SELECT {_FOUND}, -rank, highlight(search_messages, 0, char(2), char(3))
+            FROM search_messages CROSS JOIN messages ON messages.rowid = search_messages.rowid
+            WHERE search_messages MATCH ? AND {_search.MESSAGES.not_stale} AND {where}
+            ORDER BY rank LIMIT ?
+            """,  # noqa: S608 (constants only)
+            (_search.match_expression(words, "AND"), *parameters, count),
+        )
+        if rows is not None:
+            return [SearchResult(*(*found, _search.snippet(text))) for *found, text in rows]
+        return self._scan(words, where, parameters)[:count]
+
+    def _scan(self, words: list[str], where: str, parameters: list[Any]) -> list[SearchResult]:
+        """Search without the index."""
+        scan = _search.Scan(words)
+        results = []
+        last_id = -1
+        while rows := self._database.query(
+            f"""
+            SELECT {_FOUND}, {_search.MESSAGES.columns}, messages.rowid FROM messages
+            WHERE messages.rowid > ? AND {where} ORDER BY messages.rowid LIMIT 500
+            """,  # noqa: S608 (constants only)
+            (last_id, *parameters),
+        ):
+            last_id = rows[-1][-1]
+            for *found, message, _ in rows:
+                text = _search.message_text(message)
+                counts = scan.count(text)
+                if all(counts):
+                    results.append(SearchResult(*(*found, float(sum(counts)), _search.snippet(scan.highlighted(text)))))
+        return sorted(results, key=lambda result: -result.score)
+
+    def reindex(self) -> None:
+        """Build the index of messages anew, where a search does not find what is there.
+
+        A search notices by itself when SQLite reports that the index is broken. Writers get their turn in between.
+
+        Raises:
+            SessionException: If it cannot be built, because SQLite lacks FTS5, say.
+        """
+        _search.rebuild(self._database, _search.MESSAGES)
+
     @overload
     def usage(
         self, session_id: str | None = None, *, since: datetime | None = None, until: datetime | None = None
@@ -465,8 +584,12 @@ class SessionCatalog:
 
         Raises:
             SessionConflictError: If there is a session with the new id.
-            SessionException: If the session does not exist.
+            SessionException: If the session does not exist, or an agent that `through` names.
         """
+        if isinstance(through, Mapping):
+            unknown = set(through) - {agent.agent_id for agent in self.list_agents(source)}
+            if unknown:
+                raise _missing_agent((source, min(unknown)))
         try:
             sessions, agents, messages, multi_agents = copy(self._database, source, new, through)
         except SessionConflictError as error:
@@ -497,7 +620,7 @@ class SessionCatalog:
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         removed = cut(self._database, *key, turns, dry_run)
         if removed and not dry_run:
-            self._database.truncate_log()
+            erase_former_content(self._database)
         if not removed:
             self._require_agent(key)
         logger.debug("session_id=<%s>, agent_id=<%s> | removed %d messages", session_id, agent_id, removed)
@@ -524,15 +647,15 @@ class SessionCatalog:
         """Delete sessions with all that is in them, all at once, and overwrite them on disk.
 
         Args:
-            session_ids: Ids of the sessions. Those that do not exist are passed over.
+            session_ids: Ids of the sessions, each counted once. Those that do not exist are passed over.
 
         Returns:
             What was deleted.
         """
-        ids = [checked_id("session_ids", session_id) for session_id in session_ids]
+        ids = checked_ids("session_ids", session_ids)
         messages, agents, multi_agents, sessions = delete_sessions(self._database, ids)
         if sessions:
-            self._database.truncate_log()
+            erase_former_content(self._database)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
         return RecordCounts(sessions, agents, messages, multi_agents)
 
@@ -558,7 +681,7 @@ class SessionCatalog:
         )
         if not agents:
             raise _missing_agent(key)
-        self._database.truncate_log()
+        erase_former_content(self._database)
         return RecordCounts(0, agents, messages, 0)
 
     def prune(
@@ -573,7 +696,8 @@ class SessionCatalog:
         """Delete sessions that have not been active for long, or are not among the last active.
 
         What is to go is settled at the start; a session that becomes active meanwhile stays. Sessions go in small
-        batches, each whole or not at all, so that writers get their turn in between.
+        batches, each session whole or not at all, so that writers get their turn in between; one with thousands of
+        messages keeps them waiting for longer.
 
         Args:
             older_than: Delete sessions without any activity since: an age, or a time with a time zone.
@@ -586,18 +710,23 @@ class SessionCatalog:
             What went, or would.
 
         Raises:
-            ValueError: If neither `older_than` nor `keep_last` is given.
+            ValueError: If neither `older_than` nor `keep_last` is given, or an age is negative.
         """
         if older_than is None and keep_last is None:
             raise ValueError("give older_than or keep_last: nothing is deleted without a limit")
         if isinstance(older_than, timedelta):
-            older_than = (now or datetime.now(timezone.utc)) - older_than
+            if older_than < timedelta(0):
+                raise ValueError(f"older_than={older_than!r}: an age cannot be negative")
+            try:
+                older_than = (now or datetime.now(timezone.utc)) - older_than
+            except OverflowError as error:
+                raise ValueError(f"older_than={older_than!r}: {error}") from error
         conditions, parameters = _conditions(None, metadata, None, None)
         result = PruneResult(
             *prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, dry_run)
         )
         if result.session_ids and not dry_run:
-            self._database.truncate_log()
+            erase_former_content(self._database)
         return result
 
     def _require_agent(self, key: tuple[Any, ...]) -> None:
@@ -660,7 +789,9 @@ def _to_cursor(order: str, last: SessionEntry) -> str:
 def _from_cursor(cursor: str, order: str) -> list[str]:
     try:
         of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
-    except ValueError as error:
+        if not all(isinstance(part, str) for part in (of_order, value, session_id)):
+            raise ValueError("not three texts")
+    except (ValueError, TypeError) as error:
         raise ValueError(f"after={cursor!r}: not a cursor of list_sessions") from error
     if of_order != order:
         raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")

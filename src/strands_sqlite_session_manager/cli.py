@@ -25,7 +25,10 @@ from .catalog import SessionCatalog
 from .repository import SQLiteSessionRepository
 
 app = typer.Typer(
-    help="Looks after the sessions of Strands agents in a SQLite file.", no_args_is_help=True, rich_markup_mode=None
+    help="Looks after the sessions of Strands agents in a SQLite file.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 console = Console()
 errors = Console(stderr=True)
@@ -52,11 +55,11 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> None:
-            # What the output cannot encode is written as JSON writes it.
-            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-            if hasattr(signal, "SIGPIPE"):  # Whoever reads the output may stop reading.
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             try:
+                # JSON is UTF-8, and writes half a surrogate pair just as this does.
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+                if hasattr(signal, "SIGPIPE"):  # Whoever reads the output may stop reading.
+                    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 function(*arguments, **options)
                 sys.stdout.flush()
             except BrokenPipeError:
@@ -65,7 +68,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
             except (SessionException, ValueError, OSError) as error:
-                typer.echo(f"strands-sqlite: {error}", err=True)
+                typer.echo(_display.plain(f"strands-sqlite: {error}").plain, err=True)
                 raise typer.Exit(1) from None
 
         return app.command(name)(run)
@@ -78,7 +81,7 @@ def list_sessions(
     db: Database = None,
     prefix: Annotated[str | None, typer.Option(help="Only ids that begin with this.")] = None,
     metadata: Metadata = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of sessions at the most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of sessions at the most.")] = 50,
     after: Annotated[str | None, typer.Option(help="`next` of the page before, from --json.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -86,15 +89,16 @@ def list_sessions(
 
     Example: strands-sqlite ls --prefix user- --metadata team=support
     """
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=True) as catalog:
         page = catalog.list_sessions(prefix=prefix, metadata=_pairs(metadata), limit=limit, after=after)
-        summaries = [summary for entry in page.sessions if (summary := catalog.describe(entry.session_id))]
+        agents = {entry.session_id: catalog.list_agents(entry.session_id) for entry in page.sessions}
     if as_json:
-        _print_json({"sessions": summaries, "next": page.next})
+        sessions = [{**dataclasses.asdict(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
+        _print_json({"sessions": sessions, "next": page.next})
         return
-    console.print(_display.sessions_table(summaries, datetime.now(timezone.utc)))
+    console.print(_display.sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
     if page.next:
-        errors.print(f"There are more: strands-sqlite ls --limit {limit * 2}", style="dim")
+        errors.print("There are more: raise --limit, or go on with --after and the `next` of --json.", style="dim")
 
 
 @command("show")
@@ -102,14 +106,14 @@ def show(
     session: Session,
     db: Database = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of last messages of each agent.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of last messages of each agent.")] = 50,
     raw: Annotated[bool, typer.Option("--raw", "--json", help="Print the messages as JSON, one on a line.")] = False,
 ) -> None:
     """Show the conversations of a session.
 
     Example: strands-sqlite show user-42 --limit 10
     """
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=True) as catalog:
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             messages = catalog.history(session, agent_id, limit=limit)[::-1]
             if raw:
@@ -145,12 +149,50 @@ def usage(
 
     Example: strands-sqlite usage --by session --since 7d
     """
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=True) as catalog:
+        if session is not None:
+            catalog.list_agents(session)  # which raises if it does not exist
         totals = catalog.usage(session, since=_time(since), until=_time(until), by=by)
     if as_json:
         _print_json([{by: key, **dataclasses.asdict(value)} for key, value in totals.items()])
     else:
         console.print(_display.usage_table(by, totals))
+
+
+@command("search")
+def search(
+    words: Annotated[list[str], typer.Argument(help="What to look for: all of these words.", show_default=False)],
+    db: Database = None,
+    session: Annotated[str | None, typer.Option(help="Only in this session.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only messages of agents with this id.")] = None,
+    role: Annotated[str | None, typer.Option(help="Only of user or assistant.")] = None,
+    metadata: Metadata = None,
+    since: Age = None,
+    until: Age = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of messages at the most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find messages by their words, the best match first.
+
+    The first search makes an index in the database, and each one adds what is new to it.
+
+    Example: strands-sqlite search lost parcel --role user --since 30d
+    """
+    with _catalog(db) as catalog, _busy("searching"):
+        found = catalog.search(
+            " ".join(words),
+            session_id=session,
+            agent_id=agent,
+            role=role,
+            metadata=_pairs(metadata),
+            since=_time(since),
+            until=_time(until),
+            limit=limit,
+        )
+    if as_json:
+        _print_json(found)
+    else:
+        console.print(_display.search_results(found))
 
 
 @command("rm")
@@ -164,12 +206,9 @@ def remove(
 
     Example: strands-sqlite rm user-42 --yes
     """
-    with _catalog(db) as catalog:
-        summaries = [catalog.describe(session) for session in sessions]
-        missing = [session for session, summary in zip(sessions, summaries, strict=True) if summary is None]
-        if missing:
-            raise SessionException(f"Session {missing[0]} does not exist")
-        count = sum(summary.message_count for summary in summaries if summary)
+    sessions = list(dict.fromkeys(sessions))
+    with _catalog(db, read_only=dry_run) as catalog:
+        count = sum(agent.message_count for session in sessions for agent in catalog.list_agents(session))
         if _confirmed(f"Delete {_plural(len(sessions), 'session')} with {_plural(count, 'message')}", yes, dry_run):
             deleted = catalog.delete_sessions(sessions)
             print(f"Deleted {_plural(deleted.sessions, 'session')} with {_plural(deleted.messages, 'message')}.")
@@ -179,7 +218,9 @@ def remove(
 def prune(
     db: Database = None,
     older_than: Age = None,
-    keep_last: Annotated[int | None, typer.Option(help="Delete sessions beyond so many last active ones.")] = None,
+    keep_last: Annotated[
+        int | None, typer.Option(min=0, help="Delete sessions beyond so many last active ones.")
+    ] = None,
     metadata: Metadata = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -188,12 +229,14 @@ def prune(
 
     Example: strands-sqlite prune --older-than 90d --dry-run
     """
+    if older_than is None and keep_last is None:
+        raise typer.BadParameter("give --older-than or --keep-last: nothing is deleted without a limit")
     options: Any = {"older_than": _time(older_than), "keep_last": keep_last, "metadata": _pairs(metadata)}
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=dry_run) as catalog:
         plan = catalog.prune(**options, dry_run=True)
         if dry_run:
             for session_id in plan.session_ids:
-                print(session_id)
+                console.print(_display.plain(session_id), soft_wrap=True)
         told = f"{_plural(len(plan.session_ids), 'session')} with {_plural(plan.messages, 'message')}"
         if _confirmed(f"Delete {told}, {_display.size(plan.bytes)}", yes, dry_run):
             with _busy("deleting"):
@@ -206,7 +249,7 @@ def fork(
     source: Session,
     new: Annotated[str, typer.Argument(help="Id of the copy.", show_default=False)],
     db: Database = None,
-    through: Annotated[int | None, typer.Option(help="Id of the last message to copy.")] = None,
+    through: Annotated[int | None, typer.Option(min=0, help="Id of the last message to copy.")] = None,
 ) -> None:
     """Copy a session under another id.
 
@@ -214,7 +257,7 @@ def fork(
     """
     with _catalog(db) as catalog:
         copied = catalog.fork_session(source, new, through=through)
-    print(f"Copied {_plural(copied.messages, 'message')} to {new}.")
+    print(f"Copied {_plural(copied.messages, 'message')}.")
 
 
 @command("rename")
@@ -234,7 +277,7 @@ def undo(
     session: Session,
     db: Database = None,
     agent: Annotated[str, typer.Option(help="Id of the agent.")] = "default",
-    turns: Annotated[int, typer.Option(help="Number of turns.")] = 1,
+    turns: Annotated[int, typer.Option(min=0, help="Number of turns.")] = 1,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -242,7 +285,7 @@ def undo(
 
     Example: strands-sqlite undo user-42 --turns 2
     """
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=dry_run) as catalog:
         count = catalog.undo_turns(session, agent, turns, dry_run=True)
         if _confirmed(f"Remove the last {_plural(count, 'message')} of agent {agent}", yes, dry_run):
             print(f"Removed {_plural(catalog.undo_turns(session, agent, turns), 'message')}.")
@@ -260,9 +303,9 @@ def tag(
 
     Example: strands-sqlite tag user-42 title="Lost parcel" priority:=2 draft=
     """
-    with _catalog(db) as catalog:
+    with _catalog(db, read_only=not pairs) as catalog:
         if pairs:
-            catalog.update_metadata(session, **{name: value or None for name, value in _changes(pairs)})
+            catalog.update_metadata(session, **dict(_changes(pairs)))
         summary = catalog.describe(session)
     if summary is None:
         raise SessionException(f"Session {session} does not exist")
@@ -281,7 +324,7 @@ def export(
 
     Example: strands-sqlite export sessions.jsonl user-42
     """
-    with SQLiteSessionRepository(_existing(db)) as source, _busy("exporting"):
+    with SQLiteSessionRepository(_existing(db), read_only=True) as source, _busy("exporting"):
         if destination.suffix != ".jsonl" and str(destination) != "-":
             report = transfer.export_file_sessions(source, destination, session_ids=sessions or None)
             _print_report("Exported", report)
@@ -312,6 +355,8 @@ def import_(
         if source.is_dir():
             report = transfer.import_file_sessions(source, target)
         else:
+            if str(source) == "-":
+                sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
             report = transfer.import_jsonl(sys.stdin if str(source) == "-" else source, target)
     _print_report("Imported", report)
 
@@ -400,21 +445,26 @@ def _existing(db: Path | None) -> Path:
     return path
 
 
-def _catalog(db: Path | None) -> SessionCatalog:
-    return SessionCatalog(_existing(db))
+def _catalog(db: Path | None, *, read_only: bool = False) -> SessionCatalog:
+    return SessionCatalog(_existing(db), read_only=read_only)
 
 
 def _print_json(value: Any) -> None:
     def plain(item: Any) -> Any:
         return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else str(item)
 
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=plain))
+    try:
+        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain))
+    except ValueError:  # What JSON has no number for is null, as in JavaScript.
+        print(json.dumps(json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None), indent=2))
 
 
 def _print_report(done: str, report: Any) -> None:
     print(f"{done} {_plural(len(report.session_ids), 'session')} with {_plural(report.copied.messages, 'message')}.")
     for skipped in report.skipped:
-        errors.print(f"skipped {skipped.what}: {skipped.reason}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(_display.plain(f"skipped {skipped.what}: {skipped.reason}"), soft_wrap=True)
+    if report.skipped:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -448,13 +498,13 @@ def _changes(pairs: Iterable[str]) -> Iterator[tuple[str, Any]]:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE")
         name, is_json, value = match.groups()
         try:
-            yield name, json.loads(value) if is_json else value
+            yield name, json.loads(value) if is_json else value or None
         except ValueError as error:
             raise typer.BadParameter(f"{pair!r} is not NAME:=JSON: {error}") from None
 
 
 def _pairs(pairs: Iterable[str] | None) -> dict[str, Any]:
-    return dict(_changes(pairs or ()))
+    return {name: "" if value is None else value for name, value in _changes(pairs or ())}
 
 
 def _time(text: str | None) -> datetime | None:
@@ -462,10 +512,10 @@ def _time(text: str | None) -> datetime | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)([dhm])", text)
-    if match:
-        unit = {"d": "days", "h": "hours", "m": "minutes"}[match[2]]
-        return datetime.now(timezone.utc) - timedelta(**{unit: int(match[1])})
     try:
+        if match:
+            unit = {"d": "days", "h": "hours", "m": "minutes"}[match[2]]
+            return datetime.now(timezone.utc) - timedelta(**{unit: int(match[1])})
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is neither an age such as 30d nor a time such as 2026-01-31") from None

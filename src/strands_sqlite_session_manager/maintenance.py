@@ -44,26 +44,29 @@ _RESTORE_OR_SALVAGE = (
     "the `.recover` command of sqlite3; writing to it may damage more"
 )
 
-# For each table whose rows belong to others: the second column of its key, which rows have lost what they belong to,
-# and what that is.
-_ORPHANS = {
-    "agents": (
-        "agent_id",
-        "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = agents.session_id)",
-        "its session does not exist",
-    ),
-    "multi_agents": (
-        "multi_agent_id",
-        "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = multi_agents.session_id)",
-        "its session does not exist",
-    ),
-    "messages": (
+_NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id)"
+_NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (?) ON CONFLICT DO NOTHING"
+
+# Rows that have lost what they belong to: their table, the second column of its key, which they are, what is missing,
+# and the statement that makes it anew from the beginning of the key. An agent's conversation manager is the SDK's
+# default one, which restores it.
+_ORPHANS = (
+    ("agents", "agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
+    ("multi_agents", "multi_agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
+    ("messages", "agent_id", _NO_SESSION, "their session does not exist", _NEW_SESSION, 1),
+    (
+        "messages",
         "agent_id",
         "NOT EXISTS (SELECT 1 FROM agents WHERE (agents.session_id, agents.agent_id) = "
         "(messages.session_id, messages.agent_id))",
         "their agent does not exist",
+        """
+        INSERT INTO agents (session_id, agent_id, conversation_manager_state)
+        VALUES (?, ?, '{"__name__":"SlidingWindowConversationManager","removed_message_count":0}')
+        """,
+        2,
     ),
-}
+)
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,8 @@ def restore_backup(
     Args:
         source: Path of the backup. It is verified first and not changed.
         db_path: Path of the database.
-        overwrite: Whether to replace a database that somebody is using, or that was written to after the backup.
+        overwrite: Whether to replace a database that somebody is using, or that has something newer, or a session or
+            key that the backup lacks.
 
     Raises:
         SessionException: If the source is damaged, another program's or a newer version's; or the database is in use
@@ -236,7 +240,7 @@ def restore_backup(
             if not overwrite and is_in_use(os.path.realpath(target)):
                 raise SessionException(f"{target}: in use; close what uses it, or restore with overwrite=True")
             with _opened(db_path) as database:
-                if not overwrite and _last_change(database) > _last_change(saved):
+                if not overwrite and _is_ahead(database, saved):
                     raise SessionException(
                         f"{target}: written to after the backup was made; to lose that, restore with overwrite=True"
                     )
@@ -276,8 +280,8 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
 
     * An index that disagrees with its table is made anew. Do it first: the rows are checked, and can be repaired, when
       all indexes are sound.
-    * Rows that belong to nothing are deleted: no agent can reach them, and whoever deleted what they belonged to meant
-      them too, but had not set `PRAGMA foreign_keys = ON`.
+    * The session or agent that a row belongs to, and that is missing, is made anew, without metadata and states. If it
+      was deleted on purpose, by somebody who had not set `PRAGMA foreign_keys = ON`, delete it again.
     * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
     * A write-ahead log that has grown too large is emptied.
 
@@ -373,7 +377,8 @@ def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
     """
     with _opened(db_path) as database:
         size_before = _size(database.path) + _size(f"{database.path}-wal")
-        database.execute("VACUUM")  # It may change rowids, to which nothing refers.
+        # The search index refers to rowids. SQLite gives new ones only to tables without any index, not even of a key.
+        database.execute("VACUUM")
         database.truncate_log()
         return VacuumResult(size_before, _size(database.path) + _size(f"{database.path}-wal"))
 
@@ -403,17 +408,41 @@ def _size(path: str) -> int:
 
 
 def _tables(database: Database) -> list[str]:
+    # Those that hold something; a virtual table keeps its rows in others.
     return [
         name
         for (name,) in database.query(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite#_%' ESCAPE '#'"
+            """
+            SELECT name FROM pragma_table_list
+            WHERE schema = 'main' AND type IN ('table', 'shadow') AND name NOT LIKE 'sqlite#_%' ESCAPE '#'
+            """
         )
     ]
 
 
+def _columns(database: Database, table: str) -> list[str]:
+    return [name for (name,) in database.query("SELECT name FROM pragma_table_info(?)", (table,))]
+
+
+def _is_ahead(database: Database, saved: Database) -> bool:
+    """Tell whether a database has a change that is newer than a backup, or a session or key that this lacks."""
+    if _last_change(database) > _last_change(saved):
+        return True
+    for table, column in (("sessions", "session_id"), ("storage", "key")):
+        if table in _tables(saved):
+            sql = f"SELECT {column} FROM {table}"  # noqa: S608 (constants only)
+            if set(database.query(sql)) - set(saved.query(sql)):
+                return True
+    return False
+
+
 def _last_change(database: Database) -> str:
     """Return the newest `updated_at` of all rows: a redaction, say, moves that of its message alone."""
-    newest = (database.query(f'SELECT max(updated_at) FROM "{table}"')[0][0] for table in _tables(database))  # noqa: S608
+    newest = (
+        database.query(f'SELECT max(updated_at) FROM "{table}"')[0][0]  # noqa: S608
+        for table in _tables(database)
+        if "updated_at" in _columns(database, table)
+    )
     return max(filter(None, newest), default="")
 
 
@@ -437,7 +466,7 @@ def _table_stats(database: Database) -> tuple[TableStats, ...]:
 
 
 def _size_of_values(database: Database, table: str) -> int:
-    columns = [name for (name,) in database.query("SELECT name FROM pragma_table_info(?)", (table,))]
+    columns = _columns(database, table)
     size = " + ".join(f'coalesce(length(CAST("{column}" AS BLOB)), 0)' for column in columns)
     return int(database.query(f'SELECT coalesce(sum({size}), 0) FROM "{table}"')[0][0])  # noqa: S608
 
@@ -580,10 +609,10 @@ def _integrity(database: Database) -> Iterator[Finding]:
 
 
 def _orphans(database: Database) -> Iterator[Finding]:
-    for table, (column, condition, complaint) in _ORPHANS.items():
+    for table, column, condition, complaint, remedy, parameters in _ORPHANS:
         found = database.query(
             f"""
-            SELECT session_id, {column}, count(*) FROM {table} WHERE {condition}
+            SELECT session_id, {column}, count(*) FROM {table} WHERE {condition.format(table=table)}
             GROUP BY session_id, {column} ORDER BY session_id, {column}
             """  # noqa: S608 (constants only)
         )
@@ -593,10 +622,10 @@ def _orphans(database: Database) -> Iterator[Finding]:
                 "error",
                 "orphan",
                 f"{table} {key}: {f'{count} messages: ' if table == 'messages' else ''}{complaint}",
-                "repair, which deletes what nothing can reach; or insert what they belong to by hand",
+                "repair, which makes it anew; then delete the session or agent if it was to be gone",
                 table,
                 key,
-                (f"DELETE FROM {table} WHERE session_id = ? AND {column} = ? AND {condition}", key),  # noqa: S608
+                (remedy, key[:parameters]),
             )
 
 

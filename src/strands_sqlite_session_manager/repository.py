@@ -56,6 +56,7 @@ class SQLiteSessionRepository(SessionRepository):
         *,
         synchronous: Synchronous = "NORMAL",
         busy_timeout: float = 5.0,
+        read_only: bool = False,
     ):
         """Open the database, creating file, directories and tables if they do not exist.
 
@@ -67,12 +68,14 @@ class SQLiteSessionRepository(SessionRepository):
                 fails; "FULL" survives that too, and waits for the disk at every write
                 (https://sqlite.org/pragma.html#pragma_synchronous).
             busy_timeout: Seconds to wait for a lock before raising.
+            read_only: Whether to leave the file exactly as it is, its schema version too. It must exist then, and what
+                would write raises.
 
         Raises:
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.
             ValueError: If an argument is out of its range.
         """
-        self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+        self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """Create a session.
@@ -136,7 +139,7 @@ class SQLiteSessionRepository(SessionRepository):
         )
         if not deleted:
             raise SessionException(f"Session {session_id} does not exist")
-        self._erase_former_content(session_id)
+        erase_former_content(self._database)
         logger.debug("session_id=<%s> | deleted session", session_id)
 
     def create_agent(
@@ -328,7 +331,7 @@ class SQLiteSessionRepository(SessionRepository):
         )
         if not updated:
             raise SessionException(f"Message {message_id} of agent {agent_id} in session {session_id} does not exist")
-        self._erase_former_content(session_id)
+        erase_former_content(self._database)
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -462,14 +465,13 @@ class SQLiteSessionRepository(SessionRepository):
         """Close."""
         self.close()
 
-    def _erase_former_content(self, session_id: str) -> None:
-        # `secure_delete` has overwritten it in the newest version of its pages; the log holds older versions too.
-        if not self._database.truncate_log():
-            logger.warning(
-                "session_id=<%s> | somebody else is using the file, so deleted or redacted text stays in the "
-                "write-ahead log until the next deletion or redaction, or until the last connection closes",
-                session_id,
-            )
+
+def erase_former_content(database: Database) -> None:
+    """Make what was just deleted or replaced unreadable in the search index and in the write-ahead log too."""
+    from ._search import erase_removed  # Only here: most programs never search or delete.
+
+    erase_removed(database)
+    database.truncate_log()
 
 
 def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:

@@ -4,12 +4,14 @@ import asyncio
 import builtins
 import copy
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
+from . import _search
 from ._database import Database, Synchronous
 from ._path import IN_MEMORY
 
@@ -33,6 +35,8 @@ _WRITE = """
     INSERT INTO storage (key, data) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
     """
+
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -190,17 +194,81 @@ class SQLiteStorage:
         return [key[len(self._prefix) :] for (key,) in rows]
 
     async def search(self, query: str) -> "builtins.list[StorageSearchResult]":
-        """Search keys and data for words, as Strands' own storages do. Needs strands-agents 1.54 or newer.
+        """Search keys and UTF-8 data for words. Needs strands-agents 1.54 or newer.
+
+        Words match in any English form and without accents; those that Strands' own storages leave out ("the", "what",
+        …) are left out here too. What was written since the last search is indexed first; see
+        `SessionCatalog.search`.
 
         Args:
-            query: What to look for, in words.
+            query: What to look for: any text. Its first 100 words count.
 
         Returns:
-            All keys with one of the words or more, those with the most first.
+            All keys with one of the words or more, the best match (BM25) first, with their data.
         """
-        from strands.storage.search import KeywordSearchStrategy
+        return await self._run(f"search for '{query}'", self._search, query)
 
-        return await KeywordSearchStrategy().search(self, query)
+    def _search(self, query: str) -> "builtins.list[StorageSearchResult]":
+        from strands.storage.search import StorageSearchResult
+        from strands.storage.search.keyword import STOP_WORDS
+
+        # Each word for itself: "dark-mode" finds what has only one of the two, as in Strands' own storages.
+        words = [word for word in _search.words(_PUNCTUATION.sub(" ", query)) if word.lower() not in STOP_WORDS]
+        if not words:
+            return []
+        key_range = self._key_range("")
+        rows = _search.find(
+            self._database,
+            _search.STORAGE,
+            f"""
+            SELECT
+                key, -rank, data,
+                highlight(search_storage, 0, char(2), char(3)),
+                search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
+            FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
+            WHERE search_storage MATCH ? AND {_search.STORAGE.not_stale} AND key >= ? AND key < ?
+            ORDER BY rank
+            """,  # noqa: S608 (constants only)
+            (
+                f"content : ({_search.match_expression(words, 'OR')})",
+                _search.match_expression(words, "OR"),
+                *key_range,
+            ),
+        )
+        if rows is None:
+            return self._scan(words)
+        return [
+            StorageSearchResult(key[len(self._prefix) :], score, data)
+            for key, score, data, name, is_in_content in rows
+            # Not in the part of the key that a view leaves out.
+            if is_in_content or _search.START in _search.after(name, self._prefix)
+        ]
+
+    def _scan(self, words: builtins.list[str]) -> "builtins.list[StorageSearchResult]":
+        """Search without the index."""
+        from strands.storage.search import StorageSearchResult
+
+        scan = _search.Scan(words)
+        results = []
+        start, end = self._key_range("")
+        while rows := self._database.query(
+            "SELECT key, data FROM storage WHERE key >= ? AND key < ? ORDER BY key LIMIT 100", (start, end)
+        ):
+            start = f"{rows[-1][0]}\0"
+            for key, data in rows:
+                name = key[len(self._prefix) :]
+                score = sum(map(bool, scan.count("\n".join(_search.storage_texts(name, data)))))
+                if score:
+                    results.append(StorageSearchResult(name, score, data))
+        return sorted(results, key=lambda result: -result.score)
+
+    async def reindex(self) -> None:
+        """Build the index anew, where a search does not find what is there. Writers get their turn in between.
+
+        Raises:
+            StorageError: If it cannot be built, because SQLite lacks FTS5, say.
+        """
+        await self._run("reindex", _search.rebuild, self._database, _search.STORAGE)
 
     def namespace(self, prefix: str) -> "Self":
         """Return a view of what is under a prefix, with keys that leave it out.

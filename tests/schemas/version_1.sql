@@ -52,7 +52,7 @@ CREATE TABLE sessions (
     ;
 INSERT INTO "sessions" VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
 CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id);
-CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type, metadata ON sessions WHEN NEW.updated_at = OLD.updated_at
+CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
     END;

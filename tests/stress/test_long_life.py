@@ -1,5 +1,6 @@
 """A process that lives long: the log, the memory and the file stay within bounds."""
 
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -7,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.session import Session, SessionAgent, SessionType
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from helpers import resident_kib, text_message
+from helpers import resident_kib, run_python, text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 APPENDS, SESSIONS, AT_A_TIME, DELETED_AT = 1_000_000, 1_000, 20, 300
@@ -79,3 +80,35 @@ def test_a_million_appends(db_path: Path, report: Any) -> None:
     assert largest_log < 64 * MIB
     assert memory[-1] < memory[0] + 20
     assert after < 1.3 * live
+
+
+# In a process of its own: the greatest memory that it ever had counts.
+THROUGH_JSON_LINES = """
+import sys
+from pathlib import Path
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager.transfer import export_jsonl, import_jsonl
+
+def greatest_kib():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+source, lines, target = sys.argv[1:]
+before = greatest_kib()
+export_jsonl(SQLiteSessionRepository(source), lines)
+assert import_jsonl(lines, SQLiteSessionRepository(target)).copied.messages == 400
+print(greatest_kib() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_json_lines_of_any_size(tmp_path: Path, report: Any) -> None:
+    """200 MB of images through a process that has room for a part of them."""
+    image: Any = {"role": "user", "content": [{"image": {"format": "png", "source": {"bytes": os.urandom(500_000)}}}]}
+    with SQLiteSessionRepository(tmp_path / "source.db") as source:
+        source.create_session(Session("s", SessionType.AGENT))
+        source.create_agent("s", SessionAgent("a", {}, {}))
+        for number in range(400):
+            source.create_message("s", "a", SessionMessage(image, number))
+    more = int(run_python(THROUGH_JSON_LINES, tmp_path / "source.db", tmp_path / "lines", tmp_path / "target.db"))
+    report(more_memory=f"{more // 1024} MiB")
+    assert more < 70_000

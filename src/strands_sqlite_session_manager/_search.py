@@ -1,0 +1,516 @@
+r"""The search index: FTS5 tables inside the database, and what keeps them true.
+
+A write pays nothing for the index. What was added since the last search is indexed by the next one, in short
+transactions between which writers get their turn. What was indexed and then changed or deleted is entered into the
+plain table `search_stale` by triggers, in the same statement, and no search shows what is entered there. The triggers
+touch plain tables alone, so neither a broken index nor an SQLite without FTS5 can make a write fail; that is why they
+do not delete from the index themselves. The former text lies in the file until the next search, or `erase_removed`,
+takes it out.
+
+* `search_state`: for each source (a table), the row up to which rows are indexed or entered as stale: its rowid, and
+  what tells it from a row that a dump and restore, say, gave the same rowid. Then all is indexed anew. The row always
+  exists (a trigger sees to it), so rows that are added have higher rowids.
+* `search_stale`: rowids to be indexed, or to be taken out where the row is gone. Whoever has done so deletes the entry
+  only if its ticket is still the one it read, because the row may have changed meanwhile.
+* `search_messages`, `search_storage`: the FTS5 tables, with the rowids of their sources.
+
+Words match by their English stem, and without accents (tokenizers porter and unicode61). Of scripts without spaces, and
+of Korean, which glues particles to its words, each character is a word of its own: zero-width spaces are put between
+them. A run of them is then found as a phrase, wherever it stands, at any length. The trigram tokenizer would want a
+second, larger index beside this one, and find nothing for the two characters that most Chinese words have.
+
+The index holds the texts too: FTS5 needs them to delete (until 3.43), and to show snippets. Of very long texts, only
+the start is indexed. From SQLite 3.42 on, what is deleted is gone from its pages at once (`secure-delete`). Before,
+`erase_removed` must merge the whole index: half a second for 100,000 messages.
+
+An index that makes SQLite fail is dropped and built anew. Where this cannot be done (no FTS5, a file that cannot be
+written, a lock that somebody holds for too long), a search reads everything there is instead: slow, but complete.
+"""
+
+import codecs
+import contextlib
+import json
+import logging
+import re
+import sqlite3
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from strands.types.exceptions import SessionException
+
+from ._database import Database, Parameters, SessionConflictError
+
+logger = logging.getLogger(__name__)
+
+# What one transaction does at the most, so that it holds the write lock for less than 50 ms.
+QUEUED_ROWS, INDEXED_ROWS, INDEXED_WORDS, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 8_000, 32, 100
+# What is indexed of one text: it goes into one transaction.
+LONGEST_TEXT = 100_000
+
+# Words of a query that count.
+MOST_WORDS = 100
+
+# Around what was found, until it is shown: characters that no text needs.
+START, END = "\2", "\3"
+
+# Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and emoji, which are words too.
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+    "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+)
+_AROUND_SPACELESS = re.compile(f"(?=[{_SPACELESS}])|(?<=[{_SPACELESS}])")
+_SEPARATOR = "\u200b"
+
+# Marks are parts of words: in Thai and Hindi they are vowels.
+_TOKENIZER = """porter unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"""
+_IS_WORD = ("L", "M", "N", "Co", "So")
+
+# SQLite's errors that do not mean that the index is broken.
+_UNWRITABLE = ("locked", "readonly", "is full", "unable to open", "disk I/O", "interrupted")
+
+# Tables that an FTS5 table consists of, with these after its name.
+_PARTS = ("data", "idx", "content", "docsize", "config")
+
+_NOT_STALE = """
+    NOT EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = '{0}' AND search_stale.id = search_{0}.rowid)
+    """
+
+
+class Source(NamedTuple):
+    """A table whose texts are indexed.
+
+    Attributes:
+        table: Its name.
+        columns: What `texts` takes.
+        fields: Columns of the index.
+        texts: Returns the text for each of the fields.
+        identity: SQL for what tells a row from others that may get its rowid.
+    """
+
+    table: str
+    columns: str
+    fields: str
+    texts: Callable[..., tuple[str, ...]]
+    identity: str
+
+    @property
+    def fts_table(self) -> str:
+        """Name of the FTS5 table."""
+        return f"search_{self.table}"
+
+    @property
+    def not_stale(self) -> str:
+        """Condition for a row of the index that may be shown."""
+        return _NOT_STALE.format(self.table)
+
+
+def message_text(message: str) -> str:
+    """Return the text of a message as the view `conversation` shows it: of its text blocks."""
+    try:
+        content = json.loads(message)["content"]
+        return "\n".join(block["text"] for block in content if isinstance(block.get("text"), str))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ""  # What somebody has damaged by hand is not found, instead of failing every search.
+
+
+def storage_texts(key: str, data: bytes) -> tuple[str, str]:
+    """Return the key without its extension, as Strands' own search takes it, and the data if it is UTF-8."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(data)  # Its end may be cut off.
+    except UnicodeDecodeError:
+        text = ""
+    return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text
+
+
+MESSAGES = Source(
+    "messages",
+    "coalesce(redact_message, message)",
+    "text",
+    lambda text: (message_text(text),),
+    "message_id || created_at",
+)
+STORAGE = Source("storage", f"key, substr(data, 1, {4 * LONGEST_TEXT})", "name, content", storage_texts, "key")
+
+
+def separated(text: str) -> str:
+    """Return a text as it is indexed, with the words of scripts without spaces told apart."""
+    text = text[:LONGEST_TEXT].replace("\0", " ")
+    if text.isascii():
+        return text
+    # SQLite cannot hold lone surrogates.
+    text = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
+    return _AROUND_SPACELESS.sub(_SEPARATOR, text)
+
+
+def snippet(highlighted: str) -> str:
+    """Return the part of an indexed text around the first hit, with [brackets] around hits.
+
+    FTS5 has a function `snippet`, which takes minutes for a text that is one word over and over.
+
+    Args:
+        highlighted: The text with `START` and `END` around hits.
+    """
+    text = highlighted.replace(_SEPARATOR, "")
+    hit = text.find(START)
+    start, end = max(hit - 40, 0), hit + 120
+    if start:
+        start = text.find(" ", start, hit) + 1 or start  # Not in the middle of a word, if there are words.
+    part = text[start:end]
+    if part.rfind(START) > part.rfind(END):
+        part += END
+    part = part.replace(START, "[").replace(END, "]")
+    return ("…" if start else "") + part + ("…" if end < len(text) else "")
+
+
+def after(highlighted: str, prefix: str) -> str:
+    """Return what comes after a prefix in an indexed text with `START` and `END` around hits."""
+    rest = iter(highlighted)
+    for expected in separated(prefix):
+        for character in rest:
+            if character == expected:
+                break
+    return "".join(rest)
+
+
+def words(query: str) -> list[str]:
+    """Return the words of a query, each once: what stands between blanks, if there is anything to be found in it."""
+    return [
+        word
+        for word in dict.fromkeys(query.split())
+        if any(unicodedata.category(character).startswith(_IS_WORD) for character in word)
+    ][:MOST_WORDS]
+
+
+def match_expression(words: Iterable[str], operator: str) -> str:
+    """Return an FTS5 query: quoted, so that nothing in the words is an operator. "dark-mode" is a phrase of two."""
+    return f" {operator} ".join('"' + separated(word).replace('"', " ") + '"' for word in words)
+
+
+def find(database: Database, source: Source, sql: str, parameters: Parameters) -> list[tuple[Any, ...]] | None:
+    """Bring the index up to date and search it.
+
+    Args:
+        database: Database to search.
+        source: What is searched.
+        sql: SELECT on the index.
+        parameters: Its parameters.
+
+    Returns:
+        Its rows; None if there is no index that could be used.
+    """
+    if not _has_fts5(database):
+        _warn_of_missing_fts5()
+        return None
+    for _ in range(2):
+        epoch = _epoch(database, source)
+        try:
+            update(database, source)
+            return database.query(sql, parameters)
+        except SessionException as error:
+            if any(text in str(error.__cause__) for text in _UNWRITABLE):
+                logger.warning("index=<%s>, error=<%s> | searching without the index", source.fts_table, error)
+                return None
+            logger.warning("index=<%s>, error=<%s> | building a broken index anew", source.fts_table, error)
+            with contextlib.suppress(SessionException):  # The next attempt fails too then.
+                _forget(database, source, epoch)
+    return None
+
+
+def rebuild(database: Database, source: Source) -> None:
+    """Drop the index and build it anew.
+
+    Raises:
+        SessionException: If it cannot be built.
+    """
+    if not _has_fts5(database):
+        raise SessionException(f"{database.path}: this SQLite lacks FTS5, so there is no search index to build")
+    _forget(database, source, _epoch(database, source))
+    update(database, source)
+
+
+def erase_removed(database: Database) -> None:
+    """Take the text of messages that were changed or deleted out of the index, for good. Costs nothing if none were.
+
+    To be called before `Database.truncate_log`. An index that cannot be used is dropped, with all that is in it.
+    """
+    if not database.query("SELECT 1 FROM search_stale WHERE source = 'messages' LIMIT 1"):
+        return
+    epoch = _epoch(database, MESSAGES)
+    try:
+        while _refresh(database, MESSAGES) == INDEXED_ROWS:
+            pass
+        if not database.query("SELECT 1 FROM search_messages_config WHERE k = 'secure-delete' AND v"):
+            _merge_all(database, MESSAGES)
+    except SessionException as error:
+        # What was to be erased is deleted all the same, so this is no failure of the call.
+        logger.warning("error=<%s> | dropping the search index, which cannot be updated", error)
+        with contextlib.suppress(SessionException):
+            _forget(database, MESSAGES, epoch)
+            _create(database, MESSAGES)
+
+
+def update(database: Database, source: Source) -> None:
+    """Index what was added or changed since the last time, and take out what was deleted.
+
+    Raises:
+        SessionException: If this cannot be done.
+    """
+    state = database.query(
+        f"""
+        SELECT
+            last_id = 0 OR EXISTS (SELECT 1 FROM {source.table} WHERE rowid = last_id AND {source.identity} = last_row),
+            EXISTS (SELECT 1 FROM {source.table} WHERE rowid > last_id)
+            OR EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = search_state.source),
+            epoch
+        FROM search_state WHERE source = ?
+        """,  # noqa: S608 (constants only, as in all of this module)
+        (source.table,),
+    )
+    if not state:
+        _create(database, source)
+    else:
+        is_ours, has_work, epoch = state[0]
+        if not is_ours:
+            logger.debug("index=<%s> | rows were renumbered, building the index anew", source.fts_table)
+            _forget(database, source, epoch)
+            _create(database, source)
+        elif not has_work:
+            return
+    while True:
+        queued = _queue_new(database, source)
+        indexed = _refresh(database, source)
+        # No more than there was at the start, or little more: writers that never rest keep no search waiting for ever.
+        if queued < QUEUED_ROWS and indexed < INDEXED_ROWS:
+            return
+
+
+def _queue_new(database: Database, source: Source) -> int:
+    new = f"SELECT rowid FROM {source.table} WHERE rowid > last_id ORDER BY rowid LIMIT {QUEUED_ROWS}"  # noqa: S608
+    queued, _ = database.transaction(
+        [
+            (
+                f"""
+                INSERT INTO search_stale (source, id, ticket)
+                SELECT ?1, rowid, random() FROM {source.table}
+                WHERE rowid > (SELECT last_id FROM search_state WHERE source = ?1) ORDER BY rowid LIMIT {QUEUED_ROWS}
+                ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket
+                """,  # noqa: S608
+                (source.table,),
+            ),
+            (
+                f"""
+                UPDATE search_state SET (last_id, last_row) = (
+                    SELECT rowid, {source.identity} FROM {source.table} WHERE rowid = (SELECT max(rowid) FROM ({new}))
+                )
+                WHERE source = ?1 AND EXISTS ({new})
+                """,  # noqa: S608
+                (source.table,),
+            ),
+        ]
+    )
+    return queued
+
+
+def _refresh(database: Database, source: Source) -> int:
+    """Index some of the stale rows anew and return how many; `INDEXED_ROWS` means that there may be more."""
+    rows = database.query(
+        f"""
+        SELECT id, ticket, {source.table}.rowid IS NOT NULL, {source.columns}
+        FROM search_stale LEFT JOIN {source.table} ON {source.table}.rowid = id
+        WHERE source = ? ORDER BY id LIMIT {INDEXED_ROWS}
+        """,  # noqa: S608
+        (source.table,),
+    )
+    statements: list[tuple[str, Parameters]] = []
+    words = 0
+    for row_id, ticket, exists, *columns in rows:
+        texts = [separated(text) for text in source.texts(*columns)] if exists else []
+        # Roughly: a Latin word takes seven characters, one of a script without spaces has a separator of its own.
+        length = sum(len(text) // 7 + text.count(_SEPARATOR) for text in texts)
+        if statements and words + length > INDEXED_WORDS:
+            _write(database, source, statements)
+            statements, words = [], 0
+        key = (source.table, row_id, ticket)
+        statements += [
+            _replace(source, texts, key) if exists else _remove(source, key),
+            ("DELETE FROM search_stale WHERE source = ? AND id = ? AND ticket = ?", key),
+        ]
+        words += length
+    if statements:
+        _write(database, source, statements)
+    return len(rows)
+
+
+def _write(database: Database, source: Source, statements: list[tuple[str, Parameters]]) -> None:
+    database.transaction(statements)
+    # By itself, FTS5 would merge now and then, and for longer.
+    _merge(database, source, MERGED_PAGES)
+
+
+def _replace(source: Source, texts: list[str], key: tuple[str, int, int]) -> tuple[str, Parameters]:
+    return (
+        f"""
+        INSERT OR REPLACE INTO {source.fts_table} (rowid, {source.fields})
+        SELECT id, {", ".join("?" * len(texts))} FROM search_stale WHERE source = ? AND id = ? AND ticket = ?
+        """,  # noqa: S608
+        (*texts, *key),
+    )
+
+
+def _remove(source: Source, key: tuple[str, int, int]) -> tuple[str, Parameters]:
+    return (
+        f"""
+        DELETE FROM {source.fts_table}
+        WHERE rowid = (SELECT id FROM search_stale WHERE source = ? AND id = ? AND ticket = ?)
+        """,  # noqa: S608
+        key,
+    )
+
+
+def _merge(database: Database, source: Source, pages: int) -> None:
+    database.execute(f"INSERT INTO {source.fts_table} ({source.fts_table}, rank) VALUES ('merge', ?)", (pages,))  # noqa: S608
+
+
+def _merge_all(database: Database, source: Source) -> None:
+    """Merge all segments of the index into one, which drops what was deleted from them, step by step."""
+    structure = f"SELECT block FROM {source.fts_table}_data WHERE id = 10"  # noqa: S608
+    pages = -MERGED_PAGES  # A negative number marks all segments to be merged.
+    before = None
+    while (now := database.query(structure)) != before:
+        before = now
+        _merge(database, source, pages)
+        pages = MERGED_PAGES
+
+
+def _epoch(database: Database, source: Source) -> int | None:
+    rows = database.query("SELECT epoch FROM search_state WHERE source = ?", (source.table,))
+    return rows[0][0] if rows else None
+
+
+def _forget(database: Database, source: Source, epoch: int | None) -> None:
+    """Give up an index, unless somebody else has done so and built another."""
+    database.transaction(
+        [
+            ("DELETE FROM search_state WHERE source = ? AND epoch = ?", (source.table, epoch)),
+            (
+                """
+                DELETE FROM search_stale
+                WHERE source = ?1 AND NOT EXISTS (SELECT 1 FROM search_state WHERE search_state.source = ?1)
+                """,
+                (source.table,),
+            ),
+        ]
+    )
+
+
+def _create(database: Database, source: Source) -> None:
+    """Make an empty index in the place of one that is given up, unless somebody else just did."""
+    index = source.fts_table
+    statements: list[tuple[str, Parameters]] = [
+        # Fails if somebody else was first.
+        ("INSERT INTO search_state (source, epoch) VALUES (?, random())", (source.table,)),
+        ("DELETE FROM search_stale WHERE source = ?", (source.table,)),
+    ]
+    if database.query("SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (index,)):
+        _empty(database, source)
+        statements += _drop(index)
+    # Without its FTS5 table, which somebody has dropped by force.
+    statements += [(f"DROP TABLE IF EXISTS {index}_{part}", ()) for part in _PARTS]
+    statements += [
+        (f'CREATE VIRTUAL TABLE {index} USING fts5({source.fields}, tokenize="{_TOKENIZER}")', ()),
+        # Merges are asked for, in steps of known size.
+        (f"INSERT INTO {index} ({index}, rank) VALUES ('automerge', 0)", ()),  # noqa: S608
+        (f"INSERT INTO {index} ({index}, rank) VALUES ('crisismerge', 1999)", ()),  # noqa: S608
+    ]
+    ((version,),) = database.query("SELECT sqlite_version()")
+    if tuple(map(int, version.split("."))) >= (3, 42):
+        statements.append((f"INSERT INTO {index} ({index}, rank) VALUES ('secure-delete', 1)", ()))  # noqa: S608
+    with contextlib.suppress(SessionConflictError):
+        database.transaction(statements)
+
+
+def _empty(database: Database, source: Source) -> None:
+    """Empty the tables that an index consists of in small steps, because dropping a large index takes seconds."""
+    for part in ("data", "content", "docsize"):
+        table = f"{source.fts_table}_{part}"
+        # What is missing or forbidden (SQLite's defensive mode) is left to the dropping of the whole.
+        with contextlib.suppress(SessionException):
+            while database.execute(
+                f"""
+                DELETE FROM {table} WHERE id IN (SELECT id FROM {table} LIMIT {EMPTIED_ROWS})
+                AND NOT EXISTS (SELECT 1 FROM search_state WHERE source = ?)
+                """,  # noqa: S608
+                (source.table,),
+            ):
+                pass
+
+
+def _drop(index: str) -> list[tuple[str, Parameters]]:
+    """Return what drops an FTS5 table. It must look sound at first sight, or FTS5 refuses."""
+    return [
+        (f"CREATE TABLE IF NOT EXISTS {index}_data (id INTEGER PRIMARY KEY, block BLOB)", ()),
+        (f"CREATE TABLE IF NOT EXISTS {index}_config (k PRIMARY KEY, v) WITHOUT ROWID", ()),
+        (f"REPLACE INTO {index}_data VALUES (1, x''), (10, zeroblob(7))", ()),  # noqa: S608
+        (f"REPLACE INTO {index}_config VALUES ('version', 4)", ()),  # noqa: S608
+        (f"DROP TABLE {index}", ()),
+    ]
+
+
+def _has_fts5(database: Database) -> bool:
+    return bool(database.query("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
+
+
+_has_warned = False
+
+
+def _warn_of_missing_fts5() -> None:
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        warnings.warn(
+            f"this SQLite ({sqlite3.sqlite_version}) lacks FTS5, so each search reads everything; most builds have it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# Latin letters without their accents, one for one.
+_WITHOUT_ACCENTS = {
+    code: unicodedata.normalize("NFD", chr(code))[0]
+    for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00))
+    if unicodedata.normalize("NFD", chr(code))[0].isascii()
+}
+
+
+class Scan:
+    """A search without the index: for words as they are, or as the start of longer ones."""
+
+    def __init__(self, words: Iterable[str]):
+        """Prepare to look for words."""
+        self._patterns = [
+            re.compile(("" if re.match(f"[{_SPACELESS}]", word) else rf"(?<![^\W{_SPACELESS}])") + re.escape(word))
+            for word in map(_folded, words)
+        ]
+
+    def count(self, text: str) -> list[int]:
+        """Return how often each word is in a text."""
+        text = _folded(text)
+        return [len(pattern.findall(text)) for pattern in self._patterns]
+
+    def highlighted(self, text: str) -> str:
+        """Return a text with `START` and `END` around the words."""
+        text = unicodedata.normalize("NFC", text)
+        parts = []
+        last = 0
+        for start, end in sorted(hit.span() for pattern in self._patterns for hit in pattern.finditer(_folded(text))):
+            if start >= last:
+                parts += [text[last:start], START, text[start:end], END]
+                last = end
+        return "".join((*parts, text[last:]))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).translate(_WITHOUT_ACCENTS).lower()

@@ -1,0 +1,196 @@
+-- A file of schema version 3.
+PRAGMA application_id = 1396790093;
+PRAGMA user_version = 3;
+BEGIN TRANSACTION;
+CREATE TABLE agents (
+        session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE ON UPDATE CASCADE,
+        agent_id TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT '{}',
+        conversation_manager_state TEXT NOT NULL DEFAULT '{}',
+        internal_state TEXT NOT NULL DEFAULT '{}',
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        PRIMARY KEY (session_id, agent_id)
+    ) STRICT
+    ;
+INSERT INTO agents VALUES('user-42','default','{"color":"red"}','{"__name__":"SlidingWindowConversationManager","removed_message_count":0}','{"interrupt_state":{"interrupts":{},"context":{},"activated":false}}','2026-01-31T12:00:00.000002+00:00','2026-01-31T12:00:00.000003+00:00');
+CREATE TABLE messages (
+        session_id TEXT NOT NULL,
+        agent_id TEXT NOT NULL,
+        message_id INTEGER NOT NULL CHECK (message_id >= 0),
+        message TEXT NOT NULL,
+        redact_message TEXT,
+        attachments BLOB,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        PRIMARY KEY (session_id, agent_id, message_id),
+        FOREIGN KEY (session_id, agent_id) REFERENCES agents (session_id, agent_id)
+            ON DELETE CASCADE ON UPDATE CASCADE
+    ) STRICT
+    ;
+INSERT INTO messages VALUES('user-42','default',0,'{"role":"user","content":[{"text":"My name is Ada."}]}',NULL,NULL,'2026-01-31T12:00:00.000004+00:00','2026-01-31T12:00:00.000005+00:00');
+INSERT INTO messages VALUES('user-42','default',1,'{"role":"assistant","content":[{"text":"Hello, Ada."}],"metadata":{"usage":{"inputTokens":10,"outputTokens":5,"totalTokens":15}}}',NULL,NULL,'2026-01-31T12:00:01.000004+00:00','2026-01-31T12:00:01.000005+00:00');
+INSERT INTO messages VALUES('user-42','default',2,'{"role":"user","content":[{"text":"[redacted]"}]}','{"role":"user","content":[{"text":"[redacted]"}]}',NULL,'2026-01-31T12:00:02.000004+00:00','2026-01-31T12:00:02.000005+00:00');
+INSERT INTO messages VALUES('user-42','default',3,'{"role":"user","content":[{"image":{"format":"png","source":{"bytes":{"__encoded__":["attachment",0,5]}}}}]}',NULL,X'89504E4700','2026-01-31T12:00:03.000004+00:00','2026-01-31T12:00:03.000005+00:00');
+CREATE TABLE multi_agents (
+        session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE ON UPDATE CASCADE,
+        multi_agent_id TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        PRIMARY KEY (session_id, multi_agent_id)
+    ) STRICT
+    ;
+INSERT INTO multi_agents VALUES('user-42','graph','{"type":"graph"}','2026-01-31T12:00:00.000006+00:00','2026-01-31T12:00:00.000007+00:00');
+CREATE TABLE search_stale (
+        source TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        ticket INTEGER NOT NULL,
+        PRIMARY KEY (source, id)
+    ) STRICT, WITHOUT ROWID
+    ;
+CREATE TABLE search_state (
+        source TEXT NOT NULL PRIMARY KEY,
+        last_id INTEGER NOT NULL DEFAULT 0,
+        last_row TEXT NOT NULL DEFAULT '',
+        epoch INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    ;
+CREATE TABLE sessions (
+        session_id TEXT NOT NULL PRIMARY KEY,
+        session_type TEXT NOT NULL DEFAULT 'AGENT',
+        metadata TEXT NOT NULL DEFAULT '{}',
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))
+    ) STRICT, WITHOUT ROWID
+    ;
+INSERT INTO sessions VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
+CREATE TABLE storage (
+        key TEXT NOT NULL PRIMARY KEY,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        data BLOB NOT NULL
+    ) STRICT
+    ;
+INSERT INTO storage VALUES('memory/facts/name.md','2026-01-31T12:00:00.000010+00:00','2026-01-31T12:00:00.000011+00:00',X'23204E616D650A41646120E29C9300FF');
+CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id);
+CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
+    END;
+CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state ON agents WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_updated_at AFTER UPDATE OF message, redact_message, attachments ON messages WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE messages SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER multi_agents_updated_at AFTER UPDATE OF state ON multi_agents WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE multi_agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.created_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session AFTER INSERT ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session_again AFTER UPDATE OF updated_at ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE VIEW conversation AS
+    SELECT
+        session_id,
+        agent_id,
+        message_id,
+        json_extract(shown, '$.role') AS role,
+        (
+            SELECT group_concat(json_extract(block.value, '$.text'), char(10))
+            FROM json_each(shown, '$.content') AS block
+            WHERE block.type = 'object'
+        ) AS text,
+        redacted,
+        created_at
+    FROM (
+        SELECT
+            session_id,
+            agent_id,
+            message_id,
+            CASE
+                WHEN json_valid(coalesce(redact_message, message)) THEN coalesce(redact_message, message)
+            END AS shown,
+            redact_message IS NOT NULL AS redacted,
+            created_at
+        FROM messages
+    );
+CREATE VIEW token_usage AS
+    SELECT
+        session_id,
+        agent_id,
+        message_id,
+        coalesce(json_extract(usage, '$.inputTokens'), 0) AS input_tokens,
+        coalesce(json_extract(usage, '$.outputTokens'), 0) AS output_tokens,
+        coalesce(json_extract(usage, '$.totalTokens'), 0) AS total_tokens,
+        coalesce(json_extract(usage, '$.cacheReadInputTokens'), 0) AS cache_read_input_tokens,
+        coalesce(json_extract(usage, '$.cacheWriteInputTokens'), 0) AS cache_write_input_tokens,
+        created_at
+    FROM (
+        SELECT
+            session_id,
+            agent_id,
+            message_id,
+            CASE WHEN json_valid(message) THEN json_extract(message, '$.metadata.usage') END AS usage,
+            created_at
+        FROM messages
+    )
+    WHERE usage IS NOT NULL;
+CREATE TRIGGER storage_updated_at AFTER UPDATE OF data ON storage WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE storage SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_search_update AFTER UPDATE OF message, redact_message ON messages 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
+    BEGIN
+        INSERT INTO search_stale (source, id, ticket) VALUES ('messages', OLD.rowid, random())
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+    END;
+CREATE TRIGGER messages_search_delete AFTER DELETE ON messages 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
+    BEGIN
+        INSERT INTO search_stale (source, id, ticket) VALUES ('messages', OLD.rowid, random())
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM messages WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT message_id || created_at FROM messages WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = 'messages' AND last_id = OLD.rowid;
+    END;
+CREATE TRIGGER storage_search_update AFTER UPDATE OF key, data ON storage 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'storage')
+    BEGIN
+        INSERT INTO search_stale (source, id, ticket) VALUES ('storage', OLD.rowid, random())
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+    END;
+CREATE TRIGGER storage_search_delete AFTER DELETE ON storage 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'storage')
+    BEGIN
+        INSERT INTO search_stale (source, id, ticket) VALUES ('storage', OLD.rowid, random())
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM storage WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT key FROM storage WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = 'storage' AND last_id = OLD.rowid;
+    END;
+COMMIT;
