@@ -17,7 +17,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from helpers import make_agent, text_message, texts
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _schema, maintenance
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _check, _schema, maintenance
 from strands_sqlite_session_manager._database import Database
 from strands_sqlite_session_manager.maintenance import Finding, backup, check, repair, restore_backup, stats, vacuum
 
@@ -547,7 +547,7 @@ class TestCheck:
             tables = connection.execute(
                 "SELECT name FROM sqlite_master WHERE EXISTS (SELECT 1 FROM pragma_foreign_key_list(name))"
             ).fetchall()
-        assert {name for (name,) in tables} == {table for table, *_ in maintenance._ORPHANS}
+        assert {name for (name,) in tables} == {table for table, *_ in _check._ORPHANS}
 
     @pytest.mark.parametrize(
         ("table", "column", "kind", "key"),
@@ -626,9 +626,9 @@ class TestCheck:
     def test_knows_the_versions_of_sqlite_with_a_bug(
         self, db_path: Path, version: tuple[int, ...], affected: bool
     ) -> None:
-        assert maintenance._has_wal_reset_bug(version) == affected
+        assert _check._has_wal_reset_bug(version) == affected
         fill(db_path)
-        here = maintenance._has_wal_reset_bug(sqlite3.sqlite_version_info)
+        here = _check._has_wal_reset_bug(sqlite3.sqlite_version_info)
         assert ("sqlite_version" in {finding.kind for finding in check(db_path)}) == here
 
     @pytest.mark.parametrize(
@@ -645,7 +645,7 @@ class TestCheck:
             "/dev/vda / ext4 rw 0 0\nserver:/x /home/ada/team\\040share nfs4 rw 0 0\n"
             "/dev/sda /mnt xfs rw 0 0\n//server/x /mnt cifs rw 0 0\nproc /proc proc rw 0 0\n"
         )
-        assert maintenance._file_system(path, mounts) == file_system
+        assert _check._file_system(path, mounts) == file_system
 
 
 class TestRepair:

@@ -33,6 +33,19 @@ from .repository import SQLiteSessionRepository, erase_former_content
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+__all__ = [
+    "AgentSummary",
+    "HistoryMessage",
+    "PruneResult",
+    "RecordCounts",
+    "SearchResult",
+    "SessionCatalog",
+    "SessionEntry",
+    "SessionPage",
+    "SessionSummary",
+    "Usage",
+]
+
 logger = logging.getLogger(__name__)
 
 # In any order: the columns that a list is sorted by, its direction, and how what follows a cursor compares with it.

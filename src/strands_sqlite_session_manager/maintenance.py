@@ -7,66 +7,33 @@ the working directory. None of them makes a database where there is none, and al
 import contextlib
 import logging
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
 
-from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from ._codec import decode, decode_message
+from ._check import RESTORE_OR_SALVAGE, Finding, file_findings, findings, size_of, structure_findings
 from ._database import Database, is_in_use
 from ._path import chosen_path
 
+__all__ = [
+    "BackupResult",
+    "DatabaseStats",
+    "Finding",
+    "SessionStats",
+    "TableStats",
+    "VacuumResult",
+    "backup",
+    "check",
+    "repair",
+    "restore_backup",
+    "stats",
+    "vacuum",
+]
+
 logger = logging.getLogger(__name__)
-
-# Bytes. A log starts over when no reader needs its old part: at 4 MiB, unless a reader stays or a write is huge.
-LARGE_LOG = 64 * 1024 * 1024
-# Rows that a check reads at once: few, because a message may have megabytes.
-_BATCH = 100
-
-_NETWORK_FILE_SYSTEMS = (
-    *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs"),
-    *("gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"),
-)
-# The complaints of `PRAGMA integrity_check` about an index whose pages and table are sound.
-_INDEX_DAMAGE = re.compile(
-    r"(?:row \d+ missing from|wrong # of entries in|row \d+ values differ from"
-    r"|rowid not at end-of-record for row \d+ of) index (\w+)"
-)
-_RESTORE_OR_SALVAGE = (
-    "move the file away, with its -wal and -shm, and restore a backup; or salvage what is left into a new file with "
-    "the `.recover` command of sqlite3; writing to it may damage more"
-)
-
-_NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id)"
-_NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (?) ON CONFLICT DO NOTHING"
-
-# Rows that have lost what they belong to: their table, the second column of its key, which they are, what is missing,
-# and the statement that makes it anew from the beginning of the key. An agent's conversation manager is the SDK's
-# default one, which restores it.
-_ORPHANS = (
-    ("agents", "agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
-    ("multi_agents", "multi_agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
-    ("messages", "agent_id", _NO_SESSION, "their session does not exist", _NEW_SESSION, 1),
-    (
-        "messages",
-        "agent_id",
-        "NOT EXISTS (SELECT 1 FROM agents WHERE (agents.session_id, agents.agent_id) = "
-        "(messages.session_id, messages.agent_id))",
-        "their agent does not exist",
-        """
-        INSERT INTO agents (session_id, agent_id, conversation_manager_state)
-        VALUES (?, ?, '{"__name__":"SlidingWindowConversationManager","removed_message_count":0}')
-        """,
-        2,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -80,36 +47,6 @@ class BackupResult:
 
     path: str
     size: int
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that `check` noticed.
-
-    Attributes:
-        severity: "error": something cannot be read, or is at risk. "warning": it may become an error, or a part of a
-            conversation is missing. "info": good to know.
-        kind: "unreadable", "integrity", "index", "orphan", "metadata", "json", "gap", "tool_call", "log",
-            "sqlite_version" or "network".
-        message: What is wrong.
-        advice: What to do.
-        table: Table of the row, if it is about one.
-        key: Primary key of that row; session and agent ids where it is about all messages of an agent.
-        remedy: The SQL statement that `repair` runs, with its parameters; None if it cannot mend this.
-    """
-
-    severity: Literal["error", "warning", "info"]
-    kind: str
-    message: str
-    advice: str
-    table: str | None = None
-    key: tuple[Any, ...] | None = None
-    remedy: tuple[str, tuple[Any, ...]] | None = None
-
-    @property
-    def repairable(self) -> bool:
-        """Whether `repair` can mend it."""
-        return self.remedy is not None
 
 
 @dataclass(frozen=True)
@@ -231,7 +168,7 @@ def restore_backup(
     with _opened(os.fspath(source), read_only=True) as saved:
         if target.exists() and target.samefile(saved.path):
             raise ValueError(f"{target}: a backup cannot be restored to itself")
-        damage = list(_integrity(saved))
+        damage = list(structure_findings(saved))
         if damage:
             raise SessionException(f"{saved.path}: a damaged backup: {damage[0].message}; nothing was restored")
         if not target.exists():
@@ -263,16 +200,14 @@ def check(db_path: str | os.PathLike[str] | None = None) -> list[Finding]:
     Raises:
         SessionException: If there is no such file. A file that is too damaged to be read is a finding.
     """
-    path = _existing(db_path)
-    findings: list[Finding] = []
+    found = list(file_findings(_existing(db_path)))
     try:
-        for finding in _findings(db_path, path):
-            findings.append(finding)  # One by one: what was found before an error is kept.
+        with _opened(db_path, read_only=True) as database:
+            for finding in findings(database):
+                found.append(finding)  # One by one: what was found before an error is kept.
     except SessionException as error:
-        findings.append(
-            Finding("error", "unreadable", str(error), f"unless a lock is the cause, {_RESTORE_OR_SALVAGE}")
-        )
-    return sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.severity))
+        found.append(Finding("error", "unreadable", str(error), f"unless a lock is the cause, {RESTORE_OR_SALVAGE}"))
+    return sorted(found, key=lambda finding: ("error", "warning", "info").index(finding.severity))
 
 
 def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = True) -> list[Finding]:
@@ -298,14 +233,14 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
     Raises:
         SessionException: If there is no such file, or it cannot be written. Then nothing is changed.
     """
-    findings = [finding for finding in check(db_path) if finding.repairable]
-    if dry_run or not findings:
-        return findings
+    planned = [finding for finding in check(db_path) if finding.repairable]
+    if dry_run or not planned:
+        return planned
     with _opened(db_path) as database:
         # A checkpoint is no part of a transaction.
-        database.transaction([finding.remedy for finding in findings if finding.remedy and finding.kind != "log"])
+        database.transaction([finding.remedy for finding in planned if finding.remedy and finding.kind != "log"])
         is_log_empty = database.truncate_log()
-    mended = [finding for finding in findings if finding.kind != "log" or is_log_empty]
+    mended = [finding for finding in planned if finding.kind != "log" or is_log_empty]
     for finding in mended:
         logger.info("kind=<%s>, table=<%s>, key=<%s> | repaired", finding.kind, finding.table, finding.key)
     return mended
@@ -353,8 +288,8 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
         )
         return DatabaseStats(
             path=database.path,
-            file_size=_size(database.path),
-            log_size=_size(f"{database.path}-wal"),
+            file_size=size_of(database.path),
+            log_size=size_of(f"{database.path}-wal"),
             free_size=free_size,
             tables=_table_stats(database),
             largest_sessions=tuple(SessionStats(*row) for row in sessions),
@@ -376,11 +311,11 @@ def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
         SessionException: If there is no such file, or it cannot be written. The database is then as it was.
     """
     with _opened(db_path) as database:
-        size_before = _size(database.path) + _size(f"{database.path}-wal")
+        size_before = size_of(database.path) + size_of(f"{database.path}-wal")
         # The search index refers to rowids. SQLite gives new ones only to tables without any index, not even of a key.
         database.execute("VACUUM")
         database.truncate_log()
-        return VacuumResult(size_before, _size(database.path) + _size(f"{database.path}-wal"))
+        return VacuumResult(size_before, size_of(database.path) + size_of(f"{database.path}-wal"))
 
 
 def _existing(db_path: str | os.PathLike[str] | None) -> str:
@@ -398,13 +333,6 @@ def _opened(db_path: str | os.PathLike[str] | None, *, read_only: bool = False) 
     _existing(db_path)
     with contextlib.closing(Database(db_path, synchronous="NORMAL", busy_timeout=5.0, read_only=read_only)) as database:
         yield database
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _tables(database: Database) -> list[str]:
@@ -524,246 +452,3 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SessionException(f"{path}: cannot be written: {error}") from error
-
-
-def _findings(db_path: str | os.PathLike[str] | None, path: str) -> Iterator[Finding]:
-    yield from _network_findings(path)
-    yield from _log_findings(path)
-    with _opened(db_path, read_only=True) as database:
-        yield from _version_findings(database)
-        damage = list(_integrity(database))
-        yield from damage
-        if not damage:
-            yield from _orphans(database)
-            yield from _damaged_states(database)
-            yield from _damaged_conversations(database)
-
-
-def _network_findings(path: str) -> Iterator[Finding]:
-    mounts = Path("/proc/mounts")  # Linux only.
-    file_system = _file_system(path, mounts.read_text("utf-8", "replace")) if mounts.exists() else ""
-    if file_system in _NETWORK_FILE_SYSTEMS:
-        yield Finding(
-            "warning",
-            "network",
-            f"{path}: on a network file system ({file_system}), where a write-ahead log can damage the database",
-            "keep it on a local disk, and put backups on the network",
-        )
-
-
-def _file_system(path: str, mounts: str) -> str:
-    """Return the type of the file system that a path is on, by the text of /proc/mounts."""
-    found_at, found = "", ""
-    for line in mounts.splitlines():
-        _, mounted_at, file_system, *_ = line.split(" ")
-        # Blanks and the like are written in octal.
-        mounted_at = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mounted_at).rstrip("/")
-        # The last one counts, if several are mounted at the same place.
-        if f"{path}/".startswith(f"{mounted_at}/") and len(mounted_at) >= len(found_at):
-            found_at, found = mounted_at, file_system
-    return found
-
-
-def _log_findings(path: str) -> Iterator[Finding]:
-    size = _size(f"{path}-wal")
-    if size > LARGE_LOG:
-        yield Finding(
-            "warning",
-            "log",
-            f"{path}-wal: the write-ahead log has {size // 2**20} MiB, which makes reading slow",
-            "end whatever has been reading for long, and repair",
-            remedy=("PRAGMA wal_checkpoint(TRUNCATE)", ()),
-        )
-
-
-def _version_findings(database: Database) -> Iterator[Finding]:
-    ((version,),) = database.query("SELECT sqlite_version()")
-    if _has_wal_reset_bug(tuple(int(number) for number in version.split("."))):
-        yield Finding(
-            "warning",
-            "sqlite_version",
-            f"SQLite {version} can, very rarely, damage a database in WAL mode (https://sqlite.org/wal.html#walresetbug)",
-            "use a Python with SQLite 3.51.3 or newer, 3.50.7 or 3.44.6, and keep backups",
-        )
-
-
-def _has_wal_reset_bug(version: tuple[int, ...]) -> bool:
-    return version < (3, 51, 3) and not (3, 50, 7) <= version < (3, 51) and not (3, 44, 6) <= version < (3, 45)
-
-
-def _integrity(database: Database) -> Iterator[Finding]:
-    complaints = [text for (text,) in database.query("PRAGMA integrity_check(10000)") if text != "ok"]
-    indexes = {match[1] for text in complaints if (match := _INDEX_DAMAGE.fullmatch(text))}
-    others = [text for text in complaints if not _INDEX_DAMAGE.fullmatch(text)]
-    for text in others[:100]:
-        yield Finding("error", "integrity", f"{database.path}: {text}", _RESTORE_OR_SALVAGE)
-    for index in sorted(indexes):
-        yield Finding(
-            "error",
-            "index",
-            f"{database.path}: the index {index} disagrees with its table",
-            _RESTORE_OR_SALVAGE if others else "repair, which makes the index anew from the table; then check again",
-            # Not where pages are damaged too: one that is taken for free may be in use.
-            remedy=None if others else (f'REINDEX "{index}"', ()),
-        )
-
-
-def _orphans(database: Database) -> Iterator[Finding]:
-    for table, column, condition, complaint, remedy, parameters in _ORPHANS:
-        found = database.query(
-            f"""
-            SELECT session_id, {column}, count(*) FROM {table} WHERE {condition.format(table=table)}
-            GROUP BY session_id, {column} ORDER BY session_id, {column}
-            """  # noqa: S608 (constants only)
-        )
-        for session_id, record_id, count in found:
-            key = (session_id, record_id)
-            yield Finding(
-                "error",
-                "orphan",
-                f"{table} {key}: {f'{count} messages: ' if table == 'messages' else ''}{complaint}",
-                "repair, which makes it anew; then delete the session or agent if it was to be gone",
-                table,
-                key,
-                (remedy, key[:parameters]),
-            )
-
-
-def _damaged_states(database: Database) -> Iterator[Finding]:
-    for session_id, metadata in _rows(database, "sessions", ("session_id",), ("metadata",)):
-        key: tuple[Any, ...] = (session_id,)
-        for complaint in _complaints((metadata,), "sessions", key):
-            yield Finding(
-                "error",
-                "metadata",
-                f"{complaint}; it reads {metadata!r}",
-                "mend it by hand, or repair, which makes it {}",
-                "sessions",
-                key,
-                (
-                    # Unless somebody else has mended it meanwhile.
-                    "UPDATE sessions SET metadata = '{}' WHERE session_id = ? AND CAST(metadata AS BLOB) = ?",
-                    (session_id, metadata),
-                ),
-            )
-    states = {
-        "agents": ("agent_id", ("state", "conversation_manager_state", "internal_state")),
-        "multi_agents": ("multi_agent_id", ("state",)),
-    }
-    for table, (column, texts) in states.items():
-        for session_id, record_id, *values in _rows(database, table, ("session_id", column), texts):
-            key = (session_id, record_id)
-            for complaint in _complaints(values, table, key):
-                advice = f"mend {' or '.join(texts)} of this row by hand, with an UPDATE, or take it from a backup"
-                yield Finding("error", "json", complaint, advice, table, key)
-
-
-def _complaints(texts: Iterable[bytes], table: str, key: tuple[Any, ...]) -> Iterator[str]:
-    for text in texts:
-        try:
-            decode(text.decode(), table, key)
-        except SessionException as error:
-            yield str(error)
-        except UnicodeDecodeError as error:
-            yield f"{table} {key}: damaged text in the database: {error}"
-
-
-def _damaged_conversations(database: Database) -> Iterator[Finding]:
-    rows = _rows(
-        database,
-        "messages",
-        ("session_id", "agent_id", "message_id"),
-        ("message", "redact_message"),
-        ", length(attachments)",
-    )
-    for (session_id, agent_id), conversation in groupby(rows, key=itemgetter(0, 1)):
-        expected_id = 0
-        unanswered: set[str] = set()
-        for _, _, message_id, *columns in conversation:
-            key = (session_id, agent_id, message_id)
-            if message_id != expected_id:
-                yield _gap(session_id, agent_id, expected_id, message_id)
-            message, complaint = _decoded(key, *columns)
-            if complaint:
-                advice = (
-                    "mend message or redact_message of this row by hand, with an UPDATE, or take it from a backup; the "
-                    "agent cannot be restored before"
-                )
-                yield Finding("error", "json", complaint, advice, "messages", key)
-            elif message_id == expected_id and not unanswered <= _tool_use_ids(message, "toolResult"):
-                yield _missing_results((session_id, agent_id, message_id - 1), unanswered, message)
-            # Of the last message there may be no results yet.
-            unanswered = _tool_use_ids(message, "toolUse")
-            expected_id = message_id + 1
-
-
-def _gap(session_id: str, agent_id: str, expected_id: int, message_id: int) -> Finding:
-    missing = f"message {expected_id} is" if message_id == expected_id + 1 else f"{expected_id} to {message_id - 1} are"
-    return Finding(
-        "warning",
-        "gap",
-        f"messages {(session_id, agent_id)}: {missing} missing; the agent may remember less than it should",
-        "if nobody deleted them on purpose, look for them in a backup",
-        "messages",
-        (session_id, agent_id),
-    )
-
-
-def _missing_results(key: tuple[Any, ...], unanswered: set[str], answer: Message | None) -> Finding:
-    missing = ", ".join(sorted(unanswered - _tool_use_ids(answer, "toolResult")))
-    return Finding(
-        "info",
-        "tool_call",
-        f"messages {key}: calls of tools without results: {missing}",
-        "nothing: the SDK adds a result that says so when it restores the agent",
-        "messages",
-        key,
-    )
-
-
-def _tool_use_ids(message: Message | None, kind: str) -> set[str]:
-    blocks: Iterable[Any] = message["content"] if message else ()
-    found = (block.get(kind) for block in blocks if isinstance(block, dict))
-    return {str(block.get("toolUseId")) for block in found if isinstance(block, dict)}
-
-
-def _decoded(
-    key: tuple[Any, ...], text: bytes, redact_text: bytes | None, attachments_size: int | None
-) -> tuple[Message | None, str]:
-    """Return what is shown of a message, or what is wrong with it."""
-    session_id, agent_id, message_id = key
-    try:
-        row = (
-            message_id,
-            text.decode(),
-            None if redact_text is None else redact_text.decode(),
-            # What the bytes are cannot be wrong; only how many.
-            bytes(attachments_size or 0),
-            "",
-            "",
-        )
-        return decode_message(row, session_id, agent_id).to_message(), ""
-    except SessionException as error:
-        return None, str(error)
-    except UnicodeDecodeError as error:
-        return None, f"messages {key}: damaged text in the database: {error}"
-
-
-def _rows(
-    database: Database, table: str, key: tuple[str, ...], texts: tuple[str, ...], more: str = ""
-) -> Iterator[tuple[Any, ...]]:
-    """Go through a table in the order of its key, in batches, with texts as bytes: they may be no UTF-8."""
-    names = ", ".join(key)
-    last: tuple[Any, ...] = tuple(-1 if column == "message_id" else "" for column in key)
-    while True:
-        rows = database.query(
-            f"""
-            SELECT {names}, {", ".join(f"CAST({text} AS BLOB)" for text in texts)} {more} FROM {table}
-            WHERE ({names}) > ({", ".join("?" * len(key))}) ORDER BY {names} LIMIT {_BATCH}
-            """,  # noqa: S608 (constants only)
-            last,
-        )
-        yield from rows
-        if len(rows) < _BATCH:
-            return
-        last = rows[-1][: len(key)]
