@@ -52,10 +52,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def filled(db_path: Path) -> Path:
     """Sessions `s` and `t` in ./sessions.db."""
+    usage = {"usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}}  # as newer SDKs store it
     for session_id in "st":
-        agent = make_agent(SQLiteSessionManager(session_id, db_path), "Hello, Ada.", "Goodbye.")
-        agent("I am Ada.")
-        agent("Bye.")
+        with SQLiteSessionManager(session_id, db_path) as manager:
+            manager.create_agent(session_id, SessionAgent("default", {}, {}))
+            for number, text in enumerate(("I am Ada.", "Hello, Ada.", "Bye.", "Goodbye.")):
+                message: Any = {"role": "assistant" if number % 2 else "user", "content": [{"text": text}]}
+                if number % 2:
+                    message["metadata"] = usage
+                manager.create_message(session_id, "default", SessionMessage(message, number))
     return db_path
 
 

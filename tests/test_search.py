@@ -19,6 +19,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from helpers import run_python, text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository, _search
 from strands_sqlite_session_manager._records import SearchResult
+from strands_sqlite_session_manager._schema import APPLICATION_ID, MIGRATIONS
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 FTS_PARTS = ("data", "idx", "content", "docsize", "config")
@@ -194,6 +195,26 @@ class TestWhatIsFound:
             raw.execute("UPDATE messages SET message = ? WHERE message_id = ?", (text, number))
         assert ids(catalog.search("blue")) == [3]
 
+    def test_bytes_that_are_no_text_hide_nothing_around_them(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add(repository, "blue", "blue", "blue")
+        catalog.search("blue")
+        before = epoch(raw)
+        raw.execute("UPDATE messages SET message = CAST(x'7b22ff' AS TEXT) WHERE message_id = 0")
+        damaged = b'{"role": "user", "content": [{"text": "blue \xff sky"}]}'
+        raw.execute("UPDATE messages SET message = CAST(? AS TEXT) WHERE message_id = 1", (damaged,))
+        assert ids(catalog.search("blue")) == [1, 2]
+        assert ids(catalog.search("sky")) == [1]
+        assert epoch(raw) == before
+
+    def test_is_in_the_start_of_a_very_long_text(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository
+    ) -> None:
+        hay = "hay " * (_search.LONGEST_TEXT // 4)
+        add(repository, "needle " + hay, hay + "needle", "hay needle")
+        assert ids(catalog.search("needle hay")) == [0, 2]
+
     @pytest.mark.parametrize(
         "query",
         ["", " ", '"', "'", "AND", "a OR", "NOT", "NEAR(", "text:", "*", "blue*", "^blue", "{", "-", "a-b", "(((", "+",
@@ -354,6 +375,34 @@ class TestWhatIsNeverFoundAgain:
         assert repository._database.truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
         assert self.found(catalog) == [("other", 0), ("s", 0), ("s", 2)]
+
+    def test_on_disk_if_it_was_written_under_a_rowid_that_an_erasure_was_about_to_take_out(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        raw.execute("DELETE FROM messages WHERE session_id = 'other'")
+        add(repository, "xylophone is the password", session_id="other")
+        _search.erase_removed(repository._database)
+        assert raw.execute("SELECT * FROM search_messages_content WHERE c0 LIKE 'xylo%'").fetchall() == []
+        assert [result.session_id for result in catalog.search("xylophone")] == ["other"]
+        repository.update_message("other", "a", redacted(0))
+        assert repository._database.truncate_log()
+        assert b"xylophon" not in bytes_on_disk(db_path)
+
+    def test_although_much_is_still_to_be_indexed_which_an_erasure_leaves_to_searches(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        """A search that was killed leaves rows that are queued, and not in the index."""
+        add(repository, *(f"later {number}" for number in range(300)), first=4)
+        _search._queue_new(repository._database, _search.MESSAGES)
+        repository.update_message("s", "a", redacted(0))
+        repository.update_message("s", "a", redacted(4))
+        catalog.delete_session("other")
+        _search.erase_removed(repository._database)
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (300,)
+        assert raw.execute("SELECT count(*) FROM search_messages_content").fetchone() == (4,)
+        assert raw.execute("SELECT * FROM search_messages_content WHERE c0 = 'secret zero'").fetchall() == []
+        assert len(catalog.search("later", limit=500)) == 299
+        assert self.found(catalog) == [("s", 2)]
 
     def test_after_the_file_was_vacuumed(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
@@ -533,7 +582,7 @@ class TestABrokenIndex:
         *(f"DROP TABLE search_messages_{part}" for part in FTS_PARTS),
         *(f"DELETE FROM search_messages_{part}" for part in ("data", "content", "docsize", "config")),
         "UPDATE search_messages_docsize SET sz = x'ff00ff'",
-        "UPDATE search_messages_data SET block = randomblob(length(block)) WHERE id > 10",
+        "UPDATE search_messages_data SET block = CAST(hex(block) AS BLOB) WHERE id > 10",
         "DROP TABLE search_messages",
         "DELETE FROM search_state",
     )
@@ -584,6 +633,31 @@ class TestABrokenIndex:
         _search.erase_removed(repository._database)
         assert repository._database.truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
+
+    def test_that_cannot_be_looked_at_makes_no_erasure_fail(
+        self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        raw.execute("DROP TABLE search_stale")
+        _search.erase_removed(repository._database)
+
+
+def test_a_file_of_an_older_schema_that_is_only_read_is_searched_without_an_index(
+    db_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(db_path)) as connection, connection:
+        for statement in (statement for version in MIGRATIONS[:2] for statement in version):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 2")
+        connection.execute("INSERT INTO sessions (session_id, session_type) VALUES ('s', 'AGENT')")
+        connection.execute("INSERT INTO agents (session_id, agent_id) VALUES ('s', 'a')")
+        connection.execute(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', 0, ?)",
+            (json.dumps(text_message(0, "blue").message),),
+        )
+    with SessionCatalog(db_path, read_only=True) as catalog:
+        assert ids(catalog.search("blue")) == [0]
+    assert "broken" not in caplog.text
 
 
 class TestWithoutFts5:
@@ -652,7 +726,7 @@ class TestStorage:
             "a/theme.md": b"dark mode",
             "b/dark.md": b"nothing",
             "c": b"bright",
-            "d": b"\xff\xfe dark",
+            "d": b"\xff\xfe bright",
             "e/mode": b"\xff",
         }
         asyncio.run(storage.write_many(items))
@@ -685,6 +759,37 @@ class TestStorage:
         assert self.run(storage, "creme other") == []
         assert self.run(storage, "changed") == ["k"]
         assert self.run(storage, "new") == ["m"]
+
+    @pytest.mark.usefixtures("_choose")
+    def test_finds_what_is_beside_empty_values_and_bytes_that_are_no_text(self, storage: Any) -> None:
+        asyncio.run(storage.write("empty", b""))
+        asyncio.run(storage.write("mixed", b"needle\xff\xfetail"))
+        assert self.run(storage, "empty") == ["empty"]
+        assert self.run(storage, "needle") == self.run(storage, "tail") == ["mixed"]
+        if _search._has_fts5(storage._database):
+            asyncio.run(storage.reindex())
+
+    @pytest.mark.usefixtures("_choose")
+    def test_looks_at_the_start_of_very_long_data(self, storage: Any) -> None:
+        hay = b"hay " * (_search.LONGEST_TEXT // 4)
+        asyncio.run(storage.write("start", b"needle " + hay))
+        asyncio.run(storage.write("end", hay + b"needle"))
+        assert self.run(storage, "needle") == ["start"]
+
+    def test_what_was_deleted_or_changed_is_not_left_in_the_index(
+        self, storage: Any, db_path: Path, raw: sqlite3.Connection
+    ) -> None:
+        items = {"a": b"xylophone", "b": b"zanzibar", "quokka": b"", "d": b"stays"}
+        asyncio.run(storage.write_many(items))
+        assert self.run(storage, "stays") == ["d"]
+        asyncio.run(storage.delete("a"))
+        asyncio.run(storage.write("b", b"harmless"))
+        asyncio.run(storage.delete("quokka"))
+        _search.erase_removed(storage._database, _search.STORAGE)
+        assert storage._database.truncate_log()
+        data = bytes_on_disk(db_path)
+        assert not [word for word in (b"xylophon", b"zanzibar", b"quokka") if word in data]
+        assert self.run(storage, "stays harmless") == ["b", "d"]
 
     def test_can_be_built_anew(self, storage: Any, db_path: Path) -> None:
         asyncio.run(storage.write("k", b"words"))

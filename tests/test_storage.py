@@ -278,13 +278,37 @@ class TestListing:
             assert run(view.delete_prefix(prefix)) == len(expected)
             assert run(view.list()) == sorted(keys.difference(expected))
 
+    def test_what_is_deleted_is_erased(self, storage: SQLiteStorage, db_path: Path) -> None:
+        pytest.importorskip("strands.storage.search")
+        deletions = [
+            lambda: storage.delete("a/1"),
+            lambda: storage.delete_many(["a/1"]),
+            lambda: storage.delete_prefix("a/"),
+            lambda: storage.clear(),
+        ]
+        for delete in deletions:
+            run(storage.write("a/1", b"the zanzibarsecret is here"))
+            assert len(run(storage.search("zanzibarsecret"))) == 1
+            run(delete())
+            files = [db_path, db_path.with_name(f"{db_path.name}-wal")]
+            assert not any(b"zanzibarsecret" in file.read_bytes() for file in files)
+
+    def test_deletes_only_what_is_meant(self, storage: SQLiteStorage) -> None:
+        run(storage.write_many({"a": b"", "b": b""}))
+        with pytest.raises(StorageError, match="several keys are needed"):
+            run(storage.delete_many("ab"))
+        with pytest.raises(StorageError, match=r"call clear\(\)"):
+            run(storage.delete_prefix("/"))
+        assert run(storage.list()) == ["a", "b"]
+        assert run(storage.delete_prefix("")) == 2
+
     @pytest.mark.parametrize("prefix", ["session/", "", "\U0010ffff"])
     def test_walks_the_index_of_the_keys_alone(
         self, storage: SQLiteStorage, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, prefix: str
     ) -> None:
         asked: list[tuple[str, Any]] = []
-        for name in ("query", "execute"):
-            monkeypatch.setattr(storage._database, name, lambda sql, parameters: asked.append((sql, parameters)) or [])
+        monkeypatch.setattr(storage._database, "query", lambda sql, parameters: asked.append((sql, parameters)) or [])
+        monkeypatch.setattr(storage._database, "transaction", lambda statements: asked.extend(statements) or [])
         run(storage.list(prefix))
         run(storage.delete_prefix(prefix))
         plans = [[row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)] for sql, parameters in asked]
@@ -321,6 +345,23 @@ class TestConcurrency:
                 run(storage.write("k", b"x"))
             raw.execute("ROLLBACK")
             run(storage.write("k", b"x"))
+
+    def test_not_even_one_that_is_cancelled_twice_lands_after_the_next_one(
+        self, storage: SQLiteStorage, raw: sqlite3.Connection
+    ) -> None:
+        async def write_under_a_lock() -> None:
+            raw.execute("BEGIN IMMEDIATE")
+            first = asyncio.ensure_future(storage.write("k", b"old"))
+            for _ in range(3):
+                await asyncio.sleep(0)
+                first.cancel()
+            raw.execute("ROLLBACK")
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            await storage.write("k", b"new")
+
+        run(write_under_a_lock())
+        assert run(storage.read("k")) == b"new"
 
     def test_a_cancelled_write_lands_before_the_next_one(self, storage: SQLiteStorage, raw: sqlite3.Connection) -> None:
         async def work() -> None:

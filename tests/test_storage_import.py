@@ -17,3 +17,16 @@ except ImportError as error:
     )
     assert "SQLiteStorage needs strands-agents 1.48 or newer" in shown
     assert "pip install --upgrade strands-agents" in shown
+
+
+def test_with_such_an_sdk_everything_else_can_be_imported() -> None:
+    shown = run_python(
+        """
+import sys
+import strands
+sys.modules["strands.storage"] = None
+from strands_sqlite_session_manager import *
+print(SQLiteSessionManager.__name__, "SQLiteStorage" in globals())
+"""
+    )
+    assert shown == "SQLiteSessionManager False\n"

@@ -1,6 +1,7 @@
 """Sessions of Strands agents in one SQLite file."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ._database import SessionConflictError
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from .catalog import SessionCatalog
     from .storage import SQLiteStorage
 
-__all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SQLiteStorage", "SessionCatalog", "SessionConflictError"]
+__all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SessionCatalog", "SessionConflictError"]
+if find_spec("strands.storage"):
+    __all__ += ["SQLiteStorage"]
 
 # Imported when they are first used: an agent needs neither, and older SDKs have no storage.
 _LATER = {"SessionCatalog": ".catalog", "SQLiteStorage": ".storage"}

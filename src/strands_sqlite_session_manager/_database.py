@@ -108,17 +108,23 @@ class Database:
         """Run statements that write, all or none, and return the number of rows that each changed."""
         return self._live_pool().run_exclusively(_transaction, list(statements))
 
-    def truncate_log(self) -> bool:
+    def truncate_log(self, *, wait: bool = True) -> bool:
         """Copy the write-ahead log into the file and empty it, so that nothing overwritten is left in either.
 
         `secure_delete` overwrites what is deleted in the newest version of its pages; the log holds older versions too.
 
+        Args:
+            wait: Whether to wait for others who use the file, up to the busy timeout; if they keep it from being
+                emptied for longer, that is logged.
+
         Returns:
-            False if others who use the file kept it from being emptied within the busy timeout, which is logged.
+            Whether it was emptied.
         """
         pool = self._live_pool()
         deadline = time.monotonic() + pool.busy_timeout
         while not self._log_is_truncated(pool):
+            if not wait:
+                return False
             # Waiting out here and not in SQLite, which would keep all writers waiting too.
             if time.monotonic() >= deadline:
                 logger.warning(

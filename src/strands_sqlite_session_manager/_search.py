@@ -27,7 +27,6 @@ An index that makes SQLite fail is dropped and built anew. Where this cannot be 
 written, a lock that somebody holds for too long), a search reads everything there is instead: slow, but complete.
 """
 
-import codecs
 import contextlib
 import json
 import logging
@@ -48,6 +47,7 @@ logger = logging.getLogger(__name__)
 QUEUED_ROWS, INDEXED_ROWS, INDEXED_WORDS, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 8_000, 32, 100
 # What is indexed of one text: it goes into one transaction.
 LONGEST_TEXT = 100_000
+LONGEST_DATA = 4 * LONGEST_TEXT
 
 # Words of a query that count.
 MOST_WORDS = 100
@@ -70,6 +70,9 @@ _IS_WORD = ("L", "M", "N", "Co", "So")
 
 # SQLite's errors that do not mean that the index is broken.
 _UNWRITABLE = ("locked", "readonly", "is full", "unable to open", "disk I/O", "interrupted")
+
+# Of a file with an older schema that is only read.
+_NO_INDEX = "no such table: search_state"
 
 # Tables that an FTS5 table consists of, with these after its name.
 _PARTS = ("data", "idx", "content", "docsize", "config")
@@ -107,32 +110,40 @@ class Source(NamedTuple):
         return _NOT_STALE.format(self.table)
 
 
-def message_text(message: str) -> str:
-    """Return the text of a message as the view `conversation` shows it: of its text blocks."""
+def message_text(message: bytes) -> str:
+    """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
     try:
-        content = json.loads(message)["content"]
-        return "\n".join(block["text"] for block in content if isinstance(block.get("text"), str))
+        content = json.loads(message.decode(errors="replace"))["content"]
+        return "\n".join(block["text"] for block in content if isinstance(block.get("text"), str))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""  # What somebody has damaged by hand is not found, instead of failing every search.
 
 
 def storage_texts(key: str, data: bytes) -> tuple[str, str]:
-    """Return the key without its extension, as Strands' own search takes it, and the data if it is UTF-8."""
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(data)  # Its end may be cut off.
-    except UnicodeDecodeError:
-        text = ""
-    return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text
+    """Return the key without its extension, as Strands' own search takes it, and the start of what is text in the data.
+
+    Bytes that are not UTF-8 become blanks, so that they are no part of the words beside them.
+    """
+    text = data[:LONGEST_DATA].decode(errors="replace").replace("\ufffd", " ")
+    return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text[:LONGEST_TEXT]
 
 
 MESSAGES = Source(
     "messages",
-    "coalesce(redact_message, message)",
+    # As bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
+    "CAST(coalesce(redact_message, message) AS BLOB)",
     "text",
     lambda text: (message_text(text),),
     "message_id || created_at",
 )
-STORAGE = Source("storage", f"key, substr(data, 1, {4 * LONGEST_TEXT})", "name, content", storage_texts, "key")
+STORAGE = Source(
+    "storage",
+    # In SQLite 3.40 and others, a part of an empty BLOB is NULL.
+    f"key, coalesce(substr(data, 1, {LONGEST_DATA}), x'')",
+    "name, content",
+    storage_texts,
+    "key",
+)
 
 
 def separated(text: str) -> str:
@@ -205,12 +216,13 @@ def find(database: Database, source: Source, sql: str, parameters: Parameters) -
         _warn_of_missing_fts5()
         return None
     for _ in range(2):
-        epoch = _epoch(database, source)
+        epoch = None
         try:
+            epoch = _epoch(database, source)
             update(database, source)
             return database.query(sql, parameters)
         except SessionException as error:
-            if any(text in str(error.__cause__) for text in _UNWRITABLE):
+            if any(text in str(error.__cause__) for text in (*_UNWRITABLE, _NO_INDEX)):
                 logger.warning("index=<%s>, error=<%s> | searching without the index", source.fts_table, error)
                 return None
             logger.warning("index=<%s>, error=<%s> | building a broken index anew", source.fts_table, error)
@@ -231,25 +243,36 @@ def rebuild(database: Database, source: Source) -> None:
     update(database, source)
 
 
-def erase_removed(database: Database) -> None:
-    """Take the text of messages that were changed or deleted out of the index, for good. Costs nothing if none were.
+def erase_removed(database: Database, source: Source = MESSAGES) -> None:
+    """Take the text of rows that were changed or deleted out of the index, for good. Costs nothing if none were.
 
-    To be called before `Database.truncate_log`. An index that cannot be used is dropped, with all that is in it.
+    What is still to be indexed is left to the next search. To be called before `Database.truncate_log`. An index that
+    cannot be used is dropped, with all that is in it.
+
+    Args:
+        database: Database to erase from.
+        source: Whose index.
     """
-    if not database.query("SELECT 1 FROM search_stale WHERE source = 'messages' LIMIT 1"):
-        return
-    epoch = _epoch(database, MESSAGES)
+    epoch = None
     try:
-        while _refresh(database, MESSAGES) == INDEXED_ROWS:
-            pass
-        if not database.query("SELECT 1 FROM search_messages_config WHERE k = 'secure-delete' AND v"):
-            _merge_all(database, MESSAGES)
+        epoch = _epoch(database, source)
+        if not database.query("SELECT 1 FROM search_stale WHERE source = ? LIMIT 1", (source.table,)):
+            return
+        count = _refresh(database, source, only_indexed=True)
+        if not count:
+            return
+        while count == INDEXED_ROWS:
+            count = _refresh(database, source, only_indexed=True)
+        if not database.query(f"SELECT 1 FROM {source.fts_table}_config WHERE k = 'secure-delete' AND v"):  # noqa: S608
+            _merge_all(database, source)
     except SessionException as error:
         # What was to be erased is deleted all the same, so this is no failure of the call.
-        logger.warning("error=<%s> | dropping the search index, which cannot be updated", error)
+        logger.warning(
+            "index=<%s>, error=<%s> | dropping the search index, which cannot be updated", source.fts_table, error
+        )
         with contextlib.suppress(SessionException):
-            _forget(database, MESSAGES, epoch)
-            _create(database, MESSAGES)
+            _forget(database, source, epoch)
+            _create(database, source)
 
 
 def update(database: Database, source: Source) -> None:
@@ -314,13 +337,24 @@ def _queue_new(database: Database, source: Source) -> int:
     return queued
 
 
-def _refresh(database: Database, source: Source) -> int:
-    """Index some of the stale rows anew and return how many; `INDEXED_ROWS` means that there may be more."""
+def _refresh(database: Database, source: Source, *, only_indexed: bool = False) -> int:
+    """Index some of the stale rows anew and return how many; `INDEXED_ROWS` means that there may be more.
+
+    Args:
+        database: Database to index.
+        source: What is indexed.
+        only_indexed: Leave out rows that are not in the index yet.
+    """
+    # With the plus, SQLite looks up each stale row in the index, and not each row of the index among the stale.
+    is_indexed = f"+search_stale.id IN (SELECT id FROM {source.fts_table}_content)" if only_indexed else "TRUE"  # noqa: S608
+    # A row above `last_id` has the rowid of one that is gone. It is not indexed before it is queued, because until then
+    # the triggers do not tell when it changes.
     rows = database.query(
         f"""
-        SELECT id, ticket, {source.table}.rowid IS NOT NULL, {source.columns}
-        FROM search_stale LEFT JOIN {source.table} ON {source.table}.rowid = id
-        WHERE source = ? ORDER BY id LIMIT {INDEXED_ROWS}
+        SELECT search_stale.id, ticket, {source.table}.rowid IS NOT NULL, {source.columns}
+        FROM search_stale LEFT JOIN {source.table} ON {source.table}.rowid = search_stale.id
+            AND search_stale.id <= (SELECT last_id FROM search_state WHERE search_state.source = search_stale.source)
+        WHERE source = ? AND {is_indexed} ORDER BY search_stale.id LIMIT {INDEXED_ROWS}
         """,  # noqa: S608
         (source.table,),
     )

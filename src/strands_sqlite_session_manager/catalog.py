@@ -400,7 +400,7 @@ class SessionCatalog:
         All words must be there, in any order and any English form: "refund orders" finds "refunded your order". Case
         and the accents of Latin letters do not matter; what is joined by punctuation ("dark-mode") is a phrase.
         Chinese, Japanese, Korean, Thai and the like are found as any part of a text. Searched is the text of the
-        message, not what tools got and gave; of a redacted message, what replaces it.
+        message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it.
 
         The first search indexes all messages, some 90 seconds for a million, and each one those that came after the
         search before, in steps that keep no writer waiting. Where SQLite lacks FTS5, or the file cannot be written, the

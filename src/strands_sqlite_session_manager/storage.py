@@ -2,16 +2,18 @@
 
 import asyncio
 import builtins
+import contextlib
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
 from . import _search
+from ._arguments import BEGINS_WITH
 from ._database import Database, Synchronous
 from ._path import IN_MEMORY
 
@@ -40,6 +42,8 @@ _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
+_BEGINS_WITH = BEGINS_WITH.format(column="key")
+
 
 class SQLiteStorage:
     """Bytes under keys, in the same SQLite file as the sessions: for snapshots, memory and stash.
@@ -50,8 +54,8 @@ class SQLiteStorage:
 
     Safe to share between agents, threads and event loops; a forked child goes on with connections of its own. The event
     loop never waits for the disk or for a lock: what does, runs in a thread. A write is done completely or not at all,
-    and done when its call returns. A call that is cancelled returns when its work is done, so that no cancelled write
-    lands on top of one that came after it.
+    and done when its call returns: also one that is cancelled, so that no cancelled write lands on top of one that came
+    after it.
 
     Keys are those of Strands' own storages: parts with slashes between them, without backslashes or `..`. What Strands
     keeps where:
@@ -108,7 +112,8 @@ class SQLiteStorage:
         Raises:
             StorageError: If the data is not bytes.
         """
-        await self._run(f"write '{key}'", self._database.execute, _WRITE, (self._key(key), _bytes(key, data)))
+        parameters = (self._key(key), _bytes(key, data))
+        await self._write(f"write '{key}'", lambda: self._database.execute(_WRITE, parameters))
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none.
@@ -119,8 +124,11 @@ class SQLiteStorage:
         Raises:
             StorageError: If the data of a key is not bytes.
         """
-        statements = [(_WRITE, (self._key(key), _bytes(key, data))) for key, data in items.items()]
-        await self._run(f"write {len(statements)} keys", self._database.transaction, statements)
+        copied = [(key, _bytes(key, data)) for key, data in items.items()]
+        await self._write(
+            f"write {len(copied)} keys",
+            lambda: self._database.transaction([(_WRITE, (self._key(key), data)) for key, data in copied]),
+        )
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.
@@ -131,8 +139,9 @@ class SQLiteStorage:
         Returns:
             The bytes, or None if there are none.
         """
-        rows = await self._run(
-            f"read '{key}'", self._database.query, "SELECT data FROM storage WHERE key = ?", (self._key(key),)
+        parameters = (self._key(key),)
+        rows = await self._read(
+            f"read '{key}'", lambda: self._database.query("SELECT data FROM storage WHERE key = ?", parameters)
         )
         return rows[0][0] if rows else None
 
@@ -142,7 +151,9 @@ class SQLiteStorage:
         Args:
             key: Key to delete.
         """
-        await self._run(f"delete '{key}'", self._database.execute, _DELETE, (self._key(key),))
+        statement = (_DELETE, (self._key(key),))
+        # Strands deletes key by key, many at once, which must not wait for each other.
+        await self._write(f"delete '{key}'", lambda: self._delete([statement], wait=False))
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Delete those of several keys that are there, all or none.
@@ -153,8 +164,12 @@ class SQLiteStorage:
         Returns:
             How many were there.
         """
-        statements = [(_DELETE, (self._key(key),)) for key in keys]
-        return sum(await self._run(f"delete {len(statements)} keys", self._database.transaction, statements))
+        if isinstance(keys, (str, bytes)):
+            raise StorageError(f"{keys!r}: several keys are needed, not one")
+        copied = list(keys)
+        return await self._write(
+            f"delete {len(copied)} keys", lambda: self._delete([(_DELETE, (self._key(key),)) for key in copied])
+        )
 
     async def delete_prefix(self, prefix: str) -> int:
         """Delete all keys that start with a prefix, all or none.
@@ -164,13 +179,15 @@ class SQLiteStorage:
 
         Returns:
             How many there were.
+
+        Raises:
+            StorageError: If nothing is left of the prefix but the slashes: `clear` deletes everything.
         """
-        return await self._run(
-            f"delete keys with prefix '{prefix}'",
-            self._database.execute,
-            "DELETE FROM storage WHERE key >= ? AND key < ?",
-            self._key_range(prefix),
-        )
+        stored_prefix = self._stored_prefix(prefix)
+        if prefix and stored_prefix == self._prefix:
+            raise StorageError(f"'{prefix}' is the prefix of all keys; to delete everything, call clear()")
+        statement = (f"DELETE FROM storage WHERE {_BEGINS_WITH}", (stored_prefix, stored_prefix))  # noqa: S608
+        return await self._write(f"delete keys with prefix '{prefix}'", lambda: self._delete([statement]))
 
     async def clear(self) -> None:
         """Delete everything in this storage; in a view, everything under its prefix. The sessions are not touched."""
@@ -185,11 +202,13 @@ class SQLiteStorage:
         Returns:
             The keys in the order of their code points.
         """
-        rows = await self._run(
-            f"list keys with prefix '{query}'",
-            self._database.query,
-            "SELECT key FROM storage WHERE key >= ? AND key < ? ORDER BY key",
-            self._key_range(query),
+        prefix = self._stored_prefix(query)
+        return await self._read(f"list keys with prefix '{query}'", lambda: self._list(prefix))
+
+    def _list(self, prefix: str) -> builtins.list[str]:
+        rows = self._database.query(
+            f"SELECT key FROM storage WHERE {_BEGINS_WITH} ORDER BY key",  # noqa: S608 (constants only)
+            (prefix, prefix),
         )
         return [key[len(self._prefix) :] for (key,) in rows]
 
@@ -206,7 +225,7 @@ class SQLiteStorage:
         Returns:
             All keys with one of the words or more, the best match (BM25) first, with their data.
         """
-        return await self._run(f"search for '{query}'", self._search, query)
+        return await self._read(f"search for '{query}'", lambda: self._search(query))
 
     def _search(self, query: str) -> "builtins.list[StorageSearchResult]":
         from strands.storage.search import StorageSearchResult
@@ -216,7 +235,6 @@ class SQLiteStorage:
         words = [word for word in _search.words(_PUNCTUATION.sub(" ", query)) if word.lower() not in STOP_WORDS]
         if not words:
             return []
-        key_range = self._key_range("")
         rows = _search.find(
             self._database,
             _search.STORAGE,
@@ -226,13 +244,14 @@ class SQLiteStorage:
                 highlight(search_storage, 0, char(2), char(3)),
                 search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
             FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
-            WHERE search_storage MATCH ? AND {_search.STORAGE.not_stale} AND key >= ? AND key < ?
+            WHERE search_storage MATCH ? AND {_search.STORAGE.not_stale} AND {_BEGINS_WITH}
             ORDER BY rank
             """,  # noqa: S608 (constants only)
             (
                 f"content : ({_search.match_expression(words, 'OR')})",
                 _search.match_expression(words, "OR"),
-                *key_range,
+                self._prefix,
+                self._prefix,
             ),
         )
         if rows is None:
@@ -250,9 +269,10 @@ class SQLiteStorage:
 
         scan = _search.Scan(words)
         results = []
-        start, end = self._key_range("")
+        start = self._prefix
         while rows := self._database.query(
-            "SELECT key, data FROM storage WHERE key >= ? AND key < ? ORDER BY key LIMIT 100", (start, end)
+            f"SELECT key, data FROM storage WHERE {_BEGINS_WITH} ORDER BY key LIMIT 100",  # noqa: S608 (constants only)
+            (start, self._prefix),
         ):
             start = f"{rows[-1][0]}\0"
             for key, data in rows:
@@ -268,7 +288,7 @@ class SQLiteStorage:
         Raises:
             StorageError: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        await self._run("reindex", _search.rebuild, self._database, _search.STORAGE)
+        await self._read("reindex", lambda: _search.rebuild(self._database, _search.STORAGE))
 
     def namespace(self, prefix: str) -> "Self":
         """Return a view of what is under a prefix, with keys that leave it out.
@@ -307,33 +327,48 @@ class SQLiteStorage:
         """Return the key in the table."""
         return self._prefix + _storable(_sdk._normalize_key(key))
 
-    def _key_range(self, prefix: str) -> tuple[str, str | bytes]:
-        """Return the first key in the table that can start with a prefix, and what comes after all that do.
+    def _stored_prefix(self, prefix: str) -> str:
+        """Return what the keys in the table begin with."""
+        return self._prefix + _storable(_sdk._normalize_prefix(prefix))
 
-        SQLite compares the bytes of UTF-8, which is comparing code points.
+    async def _write(self, what: str, operation: Callable[[], _Result]) -> _Result:
+        """Run an operation that writes in a thread, to its end, whoever cancels it meanwhile.
+
+        A thread cannot be stopped, and left alone it might write after the caller's next write.
         """
-        start = self._prefix + _storable(_sdk._normalize_prefix(prefix))
-        stem = start.rstrip("\U0010ffff")
-        if not stem:
-            return start, b""  # To SQLite, all bytes come after any text.
-        following = ord(stem[-1]) + 1
-        if following == 0xD800:
-            following = 0xE000  # UTF-8 has no surrogates.
-        return start, stem[:-1] + chr(following)
+        work = asyncio.ensure_future(asyncio.to_thread(operation))
+        cancelled = None
+        while not work.done():
+            try:
+                await asyncio.wait([work])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        with _explained(what):
+            result = work.result()
+        if cancelled is not None:
+            raise cancelled
+        return result
 
-    async def _run(self, what: str, operation: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Run an operation in a thread."""
-        work = asyncio.ensure_future(asyncio.to_thread(operation, *arguments))
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            # A thread cannot be stopped, and left alone it might write after the caller's next write.
-            await asyncio.wait([work])
-            raise
-        try:
-            return work.result()
-        except (SessionException, OverflowError) as error:
-            raise StorageError(f"Failed to {what}: {error}") from error
+    async def _read(self, what: str, operation: Callable[[], _Result]) -> _Result:
+        """Run an operation in a thread that nobody has to wait for."""
+        with _explained(what):
+            return await asyncio.to_thread(operation)
+
+    def _delete(self, statements: builtins.list[tuple[str, tuple[Any, ...]]], *, wait: bool = True) -> int:
+        """Delete, and leave nothing of it in the search index and in the log."""
+        deleted = sum(self._database.transaction(statements))
+        if deleted:
+            _search.erase_removed(self._database, _search.STORAGE)
+            self._database.truncate_log(wait=wait)
+        return deleted
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (SessionException, OverflowError) as error:
+        raise StorageError(f"Failed to {what}: {error}") from error
 
 
 def _storable(text: str) -> str:
