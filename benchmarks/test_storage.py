@@ -43,13 +43,11 @@ def read(measure: Callable[..., Any], run: Callable[[Any], Any], storage: Any, s
 
 
 @pytest.mark.work("storage: write 10 KB", BOTH)
-@pytest.mark.goal(1, times=LOCAL_FILES)
 def test_write_10_kb(measure: Callable[..., Any], run: Any, storage: Any) -> None:
     write(measure, run, storage, 10_000, rounds=500)
 
 
 @pytest.mark.work("storage: write 1 MB", BOTH)
-@pytest.mark.goal(1, times=LOCAL_FILES)
 def test_write_1_mb(measure: Callable[..., Any], run: Any, storage: Any) -> None:
     write(measure, run, storage, 1_000_000, rounds=50)
 
