@@ -6,13 +6,13 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from strands.types.exceptions import SessionException
 
 from . import _search
 from ._arguments import BEGINS_WITH, checked_id, checked_ids, checked_number, checked_time
+from ._closing import Closing
 from ._codec import decode, decode_message, encode
 from ._conversations import copy, cut
 from ._database import Database, SessionConflictError, Synchronous
@@ -29,9 +29,6 @@ from ._records import (
     Usage,
 )
 from .repository import SQLiteSessionRepository, erase_former_content
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "AgentSummary",
@@ -109,7 +106,7 @@ _USAGE_KEYS = {
 }
 
 
-class SessionCatalog:
+class SessionCatalog(Closing):
     """Finds, describes, copies, changes and deletes the sessions of a database.
 
     ```python
@@ -753,16 +750,6 @@ class SessionCatalog:
         """
         if self._owns_database:
             self._database.close()
-
-    def __enter__(self) -> "Self":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def _conditions(

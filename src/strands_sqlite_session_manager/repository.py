@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from strands.session.session_repository import SessionRepository
@@ -11,12 +10,12 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._arguments import checked_id, checked_number
+from ._closing import Closing
 from ._codec import decode, decode_message, encode, encode_message
 from ._database import Database, MissingParentError, SessionConflictError, Synchronous
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
-    from typing_extensions import Self
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ _SELECT_MESSAGES = """
     """
 
 
-class SQLiteSessionRepository(SessionRepository):
+class SQLiteSessionRepository(Closing, SessionRepository):
     """Sessions, agents, messages and multi-agent states in one SQLite file.
 
     Safe to share between managers, threads and asyncio tasks; a forked child goes on with connections of its own. Each
@@ -454,16 +453,6 @@ class SQLiteSessionRepository(SessionRepository):
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`."""
         self._database.close()
-
-    def __enter__(self) -> "Self":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def erase_former_content(database: Database) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from strands.session.repository_session_manager import RepositorySessionManager
@@ -12,16 +11,16 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from ._closing import Closing
 from ._database import SessionConflictError, Synchronous
 from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
     from strands.types.agent import LocalAgent
-    from typing_extensions import Self
 
 
-class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
+class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository):
     """Keeps one session of Strands agents, graphs and swarms in a SQLite file.
 
     ```python
@@ -200,16 +199,6 @@ class SQLiteSessionManager(RepositorySessionManager, SessionRepository):
         """
         if self._owns_repository:
             self.session_repository.close()
-
-    def __enter__(self) -> "Self":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """See `SQLiteSessionRepository.create_session`."""

@@ -7,13 +7,13 @@ import copy
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
 from . import _search
 from ._arguments import BEGINS_WITH
+from ._closing import Closing
 from ._database import Database, Synchronous
 from ._path import IN_MEMORY
 
@@ -45,7 +45,7 @@ _DELETE = "DELETE FROM storage WHERE key = ?"
 _BEGINS_WITH = BEGINS_WITH.format(column="key")
 
 
-class SQLiteStorage:
+class SQLiteStorage(Closing):
     """Bytes under keys, in the same SQLite file as the sessions: for snapshots, memory and stash.
 
     ```python
@@ -312,16 +312,6 @@ class SQLiteStorage:
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `StorageError`."""
         self._database.close()
-
-    def __enter__(self) -> "Self":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _key(self, key: str) -> str:
         """Return the key in the table."""
