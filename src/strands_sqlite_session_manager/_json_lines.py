@@ -30,7 +30,6 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +39,7 @@ from strands.types.exceptions import SessionException
 
 from ._arguments import checked_id, checked_ids, checked_number
 from ._database import SessionConflictError
+from ._path import new_file
 from ._records import RecordCounts
 from ._rows import COLUMNS, ImportReport, Row, RowWriter, Skipped, agent_ids, counts, multi_agent_ids, read_rows
 from ._rows import session_ids as all_session_ids
@@ -88,36 +88,12 @@ def export_jsonl(
     chosen = all_session_ids(source) if session_ids is None else _existing(source, session_ids)
     if not isinstance(file, (str, os.PathLike)):
         return _write(source, file, chosen)
-    try:
-        with _new_file(Path(file)) as lines:
-            return _write(source, lines, chosen)
-    except OSError as error:
-        raise SessionException(f"{file}: cannot be written: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[TextIO]:
-    """Open a private file, which is complete at its path or absent."""
-    _refuse_existing(path)
-    descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as lines:
-            yield lines
-            lines.flush()
-            os.fsync(descriptor)
-        # Not a hard link, which would find out what exists in the same step: not all file systems have them.
-        _refuse_existing(path)
-        Path(partial).rename(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    # The directory's entry; some systems cannot do this.
-    with contextlib.suppress(OSError):
-        directory = os.open(path.parent, os.O_RDONLY)
+    with new_file(Path(file), _refuse_existing) as partial:
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with partial.open("w", encoding="utf-8", newline="\n") as lines:
+                return _write(source, lines, chosen)
+        except OSError as error:
+            raise SessionException(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def _refuse_existing(path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Which file a database is in, and that it is private to its owner."""
+"""Which file a database is in, that it is private to its owner, and how files are made beside it."""
 
 import contextlib
 import os
 import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from strands.types.exceptions import SessionException
@@ -72,3 +74,55 @@ def _make_private_directory(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
             path.chmod(0o700)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, refuse_existing: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a private file that is complete at its path, and on disk, or absent.
+
+    Args:
+        path: Where it is to be.
+        refuse_existing: Raises if something is there already. Asked before and after the file is filled.
+
+    Yields:
+        The path of an empty file beside it, to fill and close. If the process is killed, it is left over.
+
+    Raises:
+        SessionException: If the file cannot be made.
+    """
+    refuse_existing(path)
+    with _explained(path):
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(descriptor)
+    partial = Path(name)
+    try:
+        yield partial
+        with _explained(path):
+            _sync(partial, os.O_RDWR)
+            # Not a hard link, which would find out what exists in the same step: not all file systems have them.
+            refuse_existing(path)
+            partial.rename(path)
+    except BaseException:
+        for suffix in ("", "-wal", "-shm"):  # SQLite may have filled it.
+            with contextlib.suppress(OSError):
+                Path(f"{partial}{suffix}").unlink()
+        raise
+    # The directory's entry; some systems cannot do this.
+    with contextlib.suppress(OSError):
+        _sync(path.parent, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SessionException(f"{path}: cannot be written: {error.strerror}") from error

@@ -7,7 +7,6 @@ the working directory. None of them makes a database where there is none, and al
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from strands.types.exceptions import SessionException
 
 from ._check import RESTORE_OR_SALVAGE, Finding, file_findings, findings, size_of, structure_findings
 from ._database import Database, is_in_use
-from ._path import chosen_path
+from ._path import chosen_path, new_file
 
 __all__ = [
     "BackupResult",
@@ -406,29 +405,11 @@ def _make_file(path: Path, fill: Callable[[str], None]) -> None:
         path: Where it is to be. Nothing may be there.
         fill: Gets the path of an empty file beside it, to fill.
     """
-    _refuse_existing(path)
-    with _explained(path):
-        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(descriptor)
-    partial = Path(name)
-    try:
+    with new_file(path, _refuse_existing) as partial:
         try:
-            fill(name)
+            fill(str(partial))
         except SessionException as error:
             raise SessionException(f"{path}: not written: {error}") from error
-        with _explained(path):
-            _sync(partial, os.O_RDWR)
-            # Not a hard link, which would find out what exists in the same step: not all file systems have them.
-            _refuse_existing(path)
-            partial.rename(path)
-    except BaseException:
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                Path(f"{partial}{suffix}").unlink()
-        raise
-    # The directory's entry; some systems cannot do this.
-    with contextlib.suppress(OSError):
-        _sync(path.parent, os.O_RDONLY)
 
 
 def _refuse_existing(path: Path) -> None:
@@ -436,19 +417,3 @@ def _refuse_existing(path: Path) -> None:
     for taken in (str(path), f"{path}-wal", f"{path}-journal"):
         if os.path.lexists(taken):
             raise SessionException(f"{taken}: exists already; move it away, or choose another path than {path}")
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SessionException(f"{path}: cannot be written: {error}") from error
