@@ -45,7 +45,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# In any order: the columns that a list is sorted by, its direction, and how what follows a cursor compares with it.
+# By order: what a list is sorted by, and how what follows a cursor compares with it.
 _ORDERS = {
     "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) < (?, ?)"),
     "created": ("created_at DESC, session_id DESC", "(created_at, session_id) < (?, ?)"),
@@ -417,18 +417,14 @@ class SessionCatalog(Closing):
             The messages; none if the query has no words.
         """
         words = _search.words(query)
-        conditions, parameters = ["TRUE"], []
-        for condition, value in (
+        conditions, parameters = _given(
             ("messages.session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("messages.agent_id = ?", None if agent_id is None else checked_id("agent_id", agent_id)),
             (f"{_ROLE} = ?", role),
             (_OF_SESSION_WITH_METADATA, encode(dict(metadata), "metadata") if metadata else None),
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                parameters.append(value)
+        )
         count = checked_number("limit", limit)
         if not words:
             return []
@@ -531,15 +527,11 @@ class SessionCatalog(Closing):
         }
         if by not in keys:
             raise ValueError(f"by={by!r}: must be 'session', 'agent', 'day' or None")
-        conditions, parameters = ["TRUE"], []
-        for condition, value in (
+        conditions, parameters = _given(
             ("session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("created_at >= ?", None if since is None else checked_time("since", since)),
             ("created_at < ?", None if until is None else checked_time("until", until)),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                parameters.append(value)
+        )
         rows = self._database.query(
             f"""
             SELECT {_USAGE_TOTALS}, {_USAGE_KEYS[by]}
@@ -759,22 +751,21 @@ def _conditions(
     updated_after: datetime | None,
 ) -> tuple[list[str], list[Any]]:
     """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
-    conditions: list[str] = ["TRUE"]
-    parameters: list[Any] = []
+    conditions, parameters = _given(
+        (_HAS_METADATA, encode(dict(metadata), "metadata") if metadata else None),
+        ("updated_at < ?", None if updated_before is None else checked_time("updated_before", updated_before)),
+        ("updated_at >= ?", None if updated_after is None else checked_time("updated_after", updated_after)),
+    )
     if prefix:
         conditions.append(BEGINS_WITH.format(column="session_id"))
         parameters += [checked_id("prefix", prefix)] * 2
-    if metadata:
-        conditions.append(_HAS_METADATA)
-        parameters.append(encode(dict(metadata), "metadata"))
-    for condition, name, value in (
-        ("updated_at < ?", "updated_before", updated_before),
-        ("updated_at >= ?", "updated_after", updated_after),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            parameters.append(checked_time(name, value))
     return conditions, parameters
+
+
+def _given(*filters: tuple[str, Any]) -> tuple[list[str], list[Any]]:
+    """Return the conditions of filters that have a value, one at the least, and these values."""
+    given = [(condition, value) for condition, value in filters if value is not None]
+    return ["TRUE", *(condition for condition, _ in given)], [value for _, value in given]
 
 
 def _metadata(session_id: str, text: str) -> dict[str, Any]:
