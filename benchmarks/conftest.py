@@ -185,7 +185,6 @@ def _draw(works: list[Work], picture: Path) -> None:
     axes.margins(x=0.12)
     figure.legend(loc="outside upper center", ncols=len(COLOURS), frameon=False)
     figure.savefig(picture, metadata={"Date": None})
-    figure.savefig("/tmp/speed.png")
 
 
 @pytest.fixture(scope="session")
