@@ -122,9 +122,11 @@ def message_text(message: bytes) -> str:
 def storage_texts(key: str, data: bytes) -> tuple[str, str]:
     """Return the key without its extension, as Strands' own search takes it, and the start of what is text in the data.
 
-    Bytes that are not UTF-8 become blanks, so that they are no part of the words beside them.
+    Data with a NUL is an image or the like, and has none. Bytes that are not UTF-8 become blanks, so that they are no
+    part of the words beside them.
     """
-    text = data[:LONGEST_DATA].decode(errors="replace").replace("\ufffd", " ")
+    data = data[:LONGEST_DATA]
+    text = "" if b"\0" in data else data.decode(errors="replace").replace("\ufffd", " ")
     return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text[:LONGEST_TEXT]
 
 

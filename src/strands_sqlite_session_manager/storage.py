@@ -216,8 +216,9 @@ class SQLiteStorage(Closing):
         """Search keys and data for words. Needs strands-agents 1.54 or newer.
 
         Words match in any English form and without accents; those that Strands' own storages leave out ("the", "what",
-        …) are left out here too. Of data, the first 100,000 characters of UTF-8 are searched. What was written since
-        the last search is indexed first; see `SessionCatalog.search`.
+        …) are left out here too. Of data, the first 100,000 characters of UTF-8 are searched; of images and other data
+        with a NUL, the key alone. What was written since the last search is indexed first; see
+        `SessionCatalog.search`.
 
         Args:
             query: What to look for: any text. Its first 100 words count.
