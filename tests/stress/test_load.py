@@ -239,37 +239,65 @@ def append_until(path: str, started: Any, stop: Any, results: Any) -> None:
         results.put((count, longest))
 
 
+def beside_a_writer(path: Path, processes: Any, report: Any, work: Callable[[], Any]) -> tuple[Any, float]:
+    """Do some work while another process appends; return its result and how long the longest append took."""
+    started, stop, results = processes.Event(), processes.Event(), processes.Queue()
+    writer = processes.Process(target=append_until, args=(str(path), started, stop, results))
+    writer.start()
+    assert started.wait(60)
+    before = time.monotonic()
+    result = work()
+    seconds = time.monotonic() - before
+    stop.set()
+    appends, longest = results.get(timeout=60)
+    writer.join(60)
+    with SessionCatalog(path) as catalog:
+        assert catalog.describe("writer").message_count == appends
+        assert catalog.delete_session("writer")
+    report(seconds=f"{seconds:.1f}", appends=appends, longest=f"{longest * 1000:.0f} ms")
+    return result, longest
+
+
+def fill_sessions(raw: sqlite3.Connection, sessions: int) -> None:
+    """Make sessions with an agent and 20 messages each."""
+    raw.execute("BEGIN")
+    for session in range(sessions):
+        raw.execute("INSERT INTO sessions (session_id) VALUES (?)", (f"s{session}",))
+        raw.execute("INSERT INTO agents (session_id, agent_id) VALUES (?, 'a')", (f"s{session}",))
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES (?, 'a', ?, ?)",
+            (
+                (f"s{session}", n, f'{{"role":"user","content":[{{"text":"hello {session * 20 + n}"}}]}}')
+                for n in range(20)
+            ),
+        )
+    raw.execute("COMMIT")
+
+
 def test_pruning_beside_a_writer(db_path: Path, report: Any, processes: Any, raw: sqlite3.Connection) -> None:
     """100,000 messages go, in small batches: a writer of another process must not wait for more than some of them."""
     sessions = 5000
 
     def longest_append() -> float:
-        raw.execute("BEGIN")
-        for session in range(sessions):
-            raw.execute("INSERT INTO sessions (session_id) VALUES (?)", (f"s{session}",))
-            raw.execute("INSERT INTO agents (session_id, agent_id) VALUES (?, 'a')", (f"s{session}",))
-            raw.executemany(
-                "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES (?, 'a', ?, ?)",
-                ((f"s{session}", number, '{"role":"user","content":[{"text":"hello"}]}') for number in range(20)),
-            )
-        raw.execute("COMMIT")
-        started, stop, results = processes.Event(), processes.Event(), processes.Queue()
-        writer = processes.Process(target=append_until, args=(str(db_path), started, stop, results))
-        writer.start()
-        assert started.wait(60)
-        before = time.monotonic()
-        pruned = catalog.prune(keep_last=1)
-        seconds = time.monotonic() - before
-        stop.set()
-        appends, longest = results.get(timeout=60)
-        writer.join(60)
+        fill_sessions(raw, sessions)
+        pruned, longest = beside_a_writer(db_path, processes, report, lambda: catalog.prune(keep_last=1))
         assert (len(pruned.session_ids), pruned.messages) == (sessions, sessions * 20)
-        assert catalog.describe("writer").message_count == appends
-        assert catalog.delete_session("writer")
-        report(seconds=f"{seconds:.1f}", appends=appends, longest=f"{longest * 1000:.0f} ms")
         return longest
 
     with SessionCatalog(db_path) as catalog:
+        assert within(0.25, longest_append)
+
+
+def test_indexing_beside_a_writer(db_path: Path, report: Any, processes: Any, raw: sqlite3.Connection) -> None:
+    """100,000 messages are indexed for search, in small batches too."""
+
+    def longest_append() -> float:
+        _, longest = beside_a_writer(db_path, processes, report, catalog.reindex)
+        assert [(hit.session_id, hit.message_id) for hit in catalog.search("hello 77777")] == [("s3888", 17)]
+        return longest
+
+    with SessionCatalog(db_path) as catalog:
+        fill_sessions(raw, 5000)
         assert within(0.25, longest_append)
 
 
