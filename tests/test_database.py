@@ -636,8 +636,8 @@ class TestTrouble:
     ) -> None:
         """Also after SQLite itself has stopped waiting, and soon."""
         calls = {
-            "one statement": lambda: repository.create_session(Session("t", SessionType.AGENT)),
-            "a transaction": lambda: repository.create_agent("s", SessionAgent("a", {}, {})),
+            "one statement": lambda: repository.create_session(Session("new", SessionType.AGENT)),
+            "a transaction": lambda: repository.create_agent("s", SessionAgent("new", {}, {})),
         }
         raw.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as executor:
@@ -645,7 +645,7 @@ class TestTrouble:
             assert not wait([waiting], timeout=10 * LOCK_WAIT).done
             raw.execute("ROLLBACK")
             waiting.result(timeout=30)
-        assert (repository.read_session("t") is not None) != (repository.read_agent("s", "a") is not None)
+        assert (repository.read_session("new") is not None) != (repository.read_agent("s", "new") is not None)
 
     def test_a_lock_held_too_long_is_reported_and_then_forgotten(self, db_path: Path, raw: sqlite3.Connection) -> None:
         with SQLiteSessionRepository(db_path, busy_timeout=0.2) as repository:
