@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -53,12 +54,24 @@ class TestPath:
         with SQLiteSessionManager("s"):
             assert (tmp_path / "sessions.db").exists()
 
+    def test_a_tilde_is_the_home_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+        with SQLiteSessionManager("s", "~/data.db"):
+            assert (tmp_path / "home" / "data.db").exists()
+
+    @pytest.mark.parametrize("db_path", ["", "  ", "a\0b", "sqlite:///x.db", "file:x.db?mode=ro", b"x.db", 5])
+    def test_what_is_no_path_is_refused(self, tmp_path: Path, db_path: Any) -> None:
+        with pytest.raises(ValueError, match="db_path="):
+            SQLiteSessionManager("s", db_path)
+        assert not list(tmp_path.iterdir())
+
     def test_an_argument_goes_before_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STRANDS_SQLITE_DB_PATH", str(tmp_path / "env.db"))
         with SQLiteSessionManager("s", str(tmp_path / "argument.db")):
             assert not (tmp_path / "env.db").exists()
 
-    @pytest.mark.parametrize("name", ["a b.db", "q?x=1#y.db", "100%41.db", "ünï 漢.db", "file:x.db", "'.db", "-"])
+    @pytest.mark.parametrize("name", ["a b.db", "q?x=1#y.db", "100%41.db", "ünï 漢.db", "x:y.db", "'.db", "-"])
     def test_may_hold_any_characters(self, tmp_path: Path, name: str) -> None:
         if os.name == "nt" and set(name) & set('?:"<>|*'):
             pytest.skip("Windows has no such file names")
@@ -731,6 +744,57 @@ class TestTrouble:
         with pytest.raises(SessionException, match="unable to open database file"):
             repository.read_session("s")
         assert not db_path.exists()
+
+    def test_nothing_is_written_into_a_file_that_is_no_longer_at_its_path(self, tmp_path: Path) -> None:
+        """Though its connections are open, and SQLite would write on."""
+        db_path = tmp_path / "data" / "s.db"
+        with SQLiteSessionManager("s", db_path) as manager:
+            manager.create_agent("s", SessionAgent("a", {}, {}))
+            for message_id, put_another_there in enumerate((False, True)):
+                manager.create_message("s", "a", text_message(2 * message_id, "stored"))
+                (tmp_path / "data").rename(tmp_path / "moved")
+                if put_another_there:
+                    SQLiteSessionManager("s", db_path).close()
+                with pytest.raises(
+                    SessionException, match=r"s\.db: the file was deleted, moved or replaced .* nothing was"
+                ):
+                    manager.create_message("s", "a", text_message(2 * message_id + 1, "refused"))
+                shutil.rmtree(tmp_path / "data", ignore_errors=True)
+                (tmp_path / "moved").rename(tmp_path / "data")
+            assert texts(manager.list_messages("s", "a")) == ["stored", "stored"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+    def test_a_deleted_file_takes_no_more_writes(self, repository: SQLiteSessionRepository, db_path: Path) -> None:
+        db_path.unlink()
+        with pytest.raises(SessionException, match="deleted"):
+            repository.create_message("s", "a", text_message(0))
+        assert not db_path.exists()
+
+    @needs_fork
+    def test_reading_leaves_a_file_that_needs_recovery_as_it_is(self, db_path: Path) -> None:
+        def be_killed() -> None:
+            agent = make_agent(SQLiteSessionManager("s", db_path), "hi")
+            agent("hello")
+            os._exit(0)
+
+        in_child(be_killed)
+        log = db_path.with_name(f"{db_path.name}-wal")
+        before = db_path.read_bytes(), log.read_bytes()
+        with SQLiteSessionRepository(db_path, read_only=True) as reader:
+            assert texts(reader.list_messages("s", "default")) == ["hello", "hi"]
+        assert (db_path.read_bytes(), log.read_bytes()) == before
+
+    def test_a_file_can_be_read_where_nothing_can_be_made_beside_it(
+        self, repository: SQLiteSessionRepository, db_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repository.create_message("s", "a", text_message(0))
+        repository.close()
+        del repository
+        gc.collect()
+        monkeypatch.setattr(os, "access", lambda path, mode: False)  # Root may write anywhere.
+        with SQLiteSessionRepository(db_path, read_only=True) as reader:
+            assert texts(reader.list_messages("s", "a")) == ["hello"]
+            assert [path.name for path in db_path.parent.iterdir()] == [db_path.name]
 
     def test_a_file_system_without_a_write_ahead_log_is_used_with_a_warning(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -145,6 +145,12 @@ class TestViews:
         tool = text_message(3)
         tool.message["content"] = [{"toolResult": {"toolUseId": "1", "content": []}}, {"image": {"source": b"x"}}]
         repository.create_message("s", "a", tool)
+        cited = text_message(4, role="assistant")
+        cited.message["content"] = [
+            {"citationsContent": {"citations": [{"title": "source"}], "content": [{"text": "as they say"}]}},
+            {"text": "or so"},
+        ]
+        repository.create_message("s", "a", cited)
         rows = raw.execute(
             "SELECT session_id, agent_id, message_id, role, text, redacted FROM conversation ORDER BY message_id"
         ).fetchall()
@@ -153,6 +159,7 @@ class TestViews:
             ("s", "a", 1, "assistant", "one\ntwo", 0),
             ("s", "a", 2, "user", "[redacted]", 1),
             ("s", "a", 3, "user", None, 0),
+            ("s", "a", 4, "assistant", "as they say\nor so", 0),
         ]
         created = raw.execute("SELECT created_at FROM conversation WHERE message_id = 1").fetchone()
         assert created == (both.created_at,)

@@ -46,7 +46,11 @@ _Result = TypeVar("_Result")
 _ADVICE = (
     ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
-    ("readonly", "check owner and permissions of the file, of its -wal and -shm, and of the directory"),
+    (
+        "readonly",
+        "check owner and permissions of the file, of its -wal and -shm, and of the directory, if it was not opened with "
+        "read_only=True",
+    ),
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
     ("not a database", "the file is something else, or encrypted; choose a different path"),
@@ -232,8 +236,16 @@ def _nothing(connection: sqlite3.Connection) -> None:
 class _Pool:
     """The connections to one database with one set of settings. They are closed when the pool is collected."""
 
-    def __init__(self, path: str, synchronous: Synchronous, busy_timeout: float, read_only: bool):
+    def __init__(
+        self,
+        path: str,
+        synchronous: Synchronous,
+        busy_timeout: float,
+        read_only: bool,
+        file_id: tuple[int, int] | None = None,
+    ):
         self.path = path
+        self._file_id = file_id
         self._read_only = read_only
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
@@ -245,7 +257,7 @@ class _Pool:
             # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.
             self._uri = f"file:/{uuid.uuid4().hex}?vfs=memdb"
         else:
-            # SQLite must not create the file: a file deleted under a running process is an error, not a new database.
+            # SQLite must not create the file: see `_check_file`.
             self._uri = f"{Path(path).as_uri()}?mode=rw"
         token, leave = object(), _fork_gate.leave
         try:
@@ -306,12 +318,33 @@ class _Pool:
         try:
             if not self._write_lock.acquire(self.busy_timeout):
                 raise _explained(sqlite3.OperationalError("database is locked"), self.path)
+            self._check_file()
             return self.run(operation, *arguments)
         finally:
             try:  # noqa: SIM105 (see `WriteLock.acquire`)
                 release()
             except RuntimeError:
                 pass
+
+    def _check_file(self) -> None:
+        """Make sure that what is about to be written will be at the path.
+
+        SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
+        """
+        if self._file_id is None:
+            return
+        try:
+            status = os.stat(self.path)  # noqa: PTH116 (`Path.stat` takes longer)
+            is_there = (status.st_dev, status.st_ino) == self._file_id
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        except OSError:
+            return  # Unreachable by its path, but open.
+        if not is_there:
+            raise SessionException(
+                f"{self.path}: the file was deleted, moved or replaced while it was in use, so nothing was stored; put "
+                "it back, or go on with a new session manager and agent"
+            )
 
     def before_fork(self) -> None:
         """Close the connections to a file; after the fork, parent and child each open their own."""
@@ -325,7 +358,11 @@ class _Pool:
     def _open(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._uri, uri=True, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
+                self._uri_to_read() if self._read_only else self._uri,
+                uri=True,
+                timeout=self.busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
             )
             try:
                 self._configure(connection)
@@ -337,13 +374,21 @@ class _Pool:
             raise _explained(error, self.path) from error
         return connection
 
+    def _uri_to_read(self) -> str:
+        """Return a URI that leaves the file and what is beside it as they are."""
+        if Path(f"{self.path}-wal").exists():
+            return f"{Path(self.path).as_uri()}?mode=ro"  # The last connection that may write empties the log.
+        if not os.access(Path(self.path).parent, os.W_OK):
+            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may take it that nobody writes.
+            return f"{Path(self.path).as_uri()}?immutable=1"
+        return self._uri  # With `mode=ro`, these two would stay behind.
+
     def _configure(self, connection: sqlite3.Connection) -> None:
         # Before anything that would change a database that is not ours.
         version = _schema.check(connection, self.path)
         if self._read_only:
             if version == 0:
                 raise SessionException(f"{self.path}: an empty file, without the tables of sessions")
-            # Not `mode=ro`, which would leave a `-wal` and a `-shm` behind where there were none.
             connection.execute("PRAGMA query_only = ON")
             return
         if self.path != IN_MEMORY:
@@ -447,7 +492,7 @@ def _pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_onl
         key = (path, file_id, synchronous, busy_timeout, read_only)
         pool = _shared_pools.get(key)
         if pool is None:
-            pool = _shared_pools[key] = _Pool(path, synchronous, busy_timeout, read_only)
+            pool = _shared_pools[key] = _Pool(path, synchronous, busy_timeout, read_only, file_id)
         return pool
 
 

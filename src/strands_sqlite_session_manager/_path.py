@@ -15,15 +15,19 @@ IN_MEMORY = ":memory:"
 
 
 def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
-    """Return the path to use: the one given, else that of the environment, else the default.
+    """Return the path to use: the one given, else that of the environment, else the default. "~" is the user's home.
 
     Raises:
         ValueError: If it cannot be a path.
     """
-    path = os.fspath(db_path) if db_path is not None else os.environ.get(DB_PATH_VARIABLE) or DEFAULT_DB_PATH
-    if not isinstance(path, str) or not path or "\0" in path:
+    path = db_path if db_path is not None else os.environ.get(DB_PATH_VARIABLE) or DEFAULT_DB_PATH
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
-    return path
+    if path.startswith(("file:", "sqlite:")):
+        raise ValueError(f"db_path={path!r}: must be a path, not a URL")
+    return os.path.expanduser(path)  # noqa: PTH111 (`Path.expanduser` raises for an unknown user)
 
 
 def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int]]:

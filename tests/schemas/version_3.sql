@@ -112,7 +112,17 @@ CREATE VIEW conversation AS
         message_id,
         json_extract(shown, '$.role') AS role,
         (
-            SELECT group_concat(json_extract(block.value, '$.text'), char(10))
+            SELECT group_concat(
+                coalesce(
+                    json_extract(block.value, '$.text'),
+                    (
+                        SELECT group_concat(json_extract(part.value, '$.text'), char(10))
+                        FROM json_each(block.value, '$.citationsContent.content') AS part
+                        WHERE part.type = 'object'
+                    )
+                ),
+                char(10)
+            )
             FROM json_each(shown, '$.content') AS block
             WHERE block.type = 'object'
         ) AS text,
