@@ -48,8 +48,8 @@ _ADVICE = (
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
     (
         "readonly",
-        "check owner and permissions of the file, of its -wal and -shm, and of the directory, if it was not opened with "
-        "read_only=True",
+        "if it was not opened with read_only=True, check owner and permissions of the file, of its -wal and -shm, and of "
+        "the directory",
     ),
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),

@@ -244,7 +244,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             ),
         )
         if not updated:
-            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
+            raise _missing_agent(session_id, agent_id)
 
     def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Append a message to an agent's conversation.
@@ -263,7 +263,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         try:
             self._database.execute(_INSERT_MESSAGE, parameters)
         except MissingParentError as error:
-            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist") from error
+            raise _missing_agent(session_id, agent_id) from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"Message {session_message.message_id} of agent {agent_id} in session {session_id} already exists: "
@@ -371,7 +371,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             (*key, checked_number("offset", offset), -1 if limit is None else checked_number("limit", limit)),
         )
         if not rows and not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
-            raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
+            raise _missing_agent(session_id, agent_id)
         return [decode_message(row, session_id, agent_id) for row in rows]
 
     def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
@@ -461,6 +461,13 @@ class SQLiteSessionRepository(Closing, SessionRepository):
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`."""
         self._database.close()
+
+
+def _missing_agent(session_id: str, agent_id: str) -> SessionException:
+    return SessionException(
+        f"Agent {agent_id} in session {session_id} does not exist; if it was deleted or renamed meanwhile, a new "
+        "session manager and agent begin it anew"
+    )
 
 
 def erase_former_content(database: Database) -> None:

@@ -88,7 +88,11 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
                 database cannot be used.
             ValueError: If the agent's conversation manager is of another class than the stored one.
         """
-        is_known = agent.agent_id in self._latest_agent_message
+        if agent.agent_id in self._latest_agent_message:
+            raise SessionException(
+                "The `agent_id` of an agent must be unique in a session. This session manager has an agent "
+                f"{agent.agent_id} already: build a new manager for the same agent, or give another an id of its own"
+            )
         if self.session_repository.read_agent(self.session_id, agent.agent_id) is None:
             # The base class would store the agent and then its first messages, one by one. Another process could
             # restore it in between, without them, or create it first, which would fail here.
@@ -102,9 +106,8 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
         try:
             super().initialize(agent, **kwargs)
         except BaseException as error:
-            if not is_known:
-                # The base class refuses an agent that it has seen. One that could not be restored may try again.
-                self._latest_agent_message.pop(agent.agent_id, None)
+            # The base class refuses an agent that it has seen. One that could not be restored may try again.
+            self._latest_agent_message.pop(agent.agent_id, None)
             if isinstance(error, (KeyError, TypeError, AttributeError)):
                 key = (self.session_id, agent.agent_id)
                 raise SessionException(f"agents {key}: damaged state or message in the database: {error!r}") from error
