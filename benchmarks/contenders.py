@@ -103,6 +103,22 @@ class Floor:
         self._connection.close()
 
 
+class FloorOnOurTables(Floor):
+    """The same statements on this package's tables: what its foreign keys, triggers and index cost in SQLite itself.
+
+    What this package takes beyond that goes into its Python.
+    """
+
+    def __init__(self, path: Path):
+        with SQLiteSessionRepository(path):  # Makes the tables.
+            super().__init__(path)
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.execute("PRAGMA secure_delete = ON")
+
+    def create_session(self, session: Session) -> None:
+        self._connection.execute("INSERT INTO sessions (session_id) VALUES (?)", (session.session_id,))
+
+
 def _states(agent: SessionAgent) -> tuple[str, str, str]:
     return (
         _to_json(agent.state),
@@ -155,6 +171,7 @@ class BareRepository(Nothing):
 
 
 FLOOR = "bare sqlite3"
+FLOOR_ON_OUR_TABLES = "bare sqlite3, these tables"
 OURS = "this package"
 FILES = "FileSessionManager"
 SQLALCHEMY = "strands-session-sql"
@@ -165,6 +182,8 @@ def make_repository(contender: str, directory: Path, synchronous: Any = "NORMAL"
     repository: Any
     if contender == FLOOR:
         repository = Floor(directory / "floor.db", synchronous)
+    elif contender == FLOOR_ON_OUR_TABLES:
+        repository = FloorOnOurTables(directory / "sessions.db")
     elif contender == OURS:
         repository = SQLiteSessionRepository(directory / "sessions.db", synchronous=synchronous)
     elif contender == FILES:
@@ -173,7 +192,7 @@ def make_repository(contender: str, directory: Path, synchronous: Any = "NORMAL"
         from strands_session_sql import SQLSessionManager
 
         repository = SQLSessionManager("s", url=f"sqlite:///{directory / 'sqlalchemy.db'}")
-    if contender in (FLOOR, OURS):  # The others are managers, which make their session themselves.
+    if contender in (FLOOR, FLOOR_ON_OUR_TABLES, OURS):  # The others are managers, which make their session themselves.
         repository.create_session(Session("s", SessionType.AGENT))
     repository.create_agent("s", SessionAgent("a", {}, {}))
     return repository

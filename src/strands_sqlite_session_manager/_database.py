@@ -48,8 +48,8 @@ _ADVICE = (
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
     (
         "readonly",
-        "if it was not opened with read_only=True, check owner and permissions of the file, of its -wal and -shm, and of "
-        "the directory",
+        "if it was not opened with read_only=True, check owner and permissions of the file, of its -wal and -shm, and "
+        "of the directory",
     ),
     ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
@@ -280,7 +280,10 @@ class _Pool:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            result = self._run_when_unlocked(operation, connection, arguments)
+            try:
+                result = operation(connection, *arguments)
+            except sqlite3.OperationalError as error:
+                result = self._run_when_unlocked(error, operation, connection, arguments)
             done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
             if len(self._idle) < MAX_IDLE:
                 self._idle.append(done)
@@ -299,18 +302,22 @@ class _Pool:
             leave(token, None)
 
     def _run_when_unlocked(
-        self, operation: Callable[..., _Result], connection: sqlite3.Connection, arguments: tuple[Any, ...]
+        self,
+        error: sqlite3.OperationalError,
+        operation: Callable[..., _Result],
+        connection: sqlite3.Connection,
+        arguments: tuple[Any, ...],
     ) -> _Result:
-        deadline = None
-        while True:
+        """Run an operation that met a lock again and again, until it meets none. To be called with what it raised."""
+        deadline = time.monotonic() + self.busy_timeout
+        while "locked" in str(error) and time.monotonic() < deadline:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             try:
                 return operation(connection, *arguments)
-            except sqlite3.OperationalError as error:
-                deadline = deadline or time.monotonic() + self.busy_timeout
-                if "locked" not in str(error) or time.monotonic() >= deadline:
-                    raise
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            except sqlite3.OperationalError as next_error:
+                error = next_error
+        raise error
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread that shares this pool does."""
