@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from helpers import make_agent, text_message, texts
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _check, _schema, maintenance
+from strands_sqlite_session_manager import (
+    SessionCatalog,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    _check,
+    _schema,
+    maintenance,
+)
 from strands_sqlite_session_manager._database import Database
 from strands_sqlite_session_manager.maintenance import Finding, backup, check, repair, restore_backup, stats, vacuum
 
@@ -124,6 +131,18 @@ class TestEveryFunction:
             use()
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize(
+        "use",
+        [lambda path: backup("copy.db", path), repair, stats, vacuum],
+        ids=["backup", "repair", "stats", "vacuum"],
+    )
+    def test_makes_no_database_of_an_empty_file(self, db_path: Path, use: Callable[[Path], object]) -> None:
+        db_path.touch()
+        with suppress(SessionException):
+            assert use(db_path) == []
+        assert db_path.read_bytes() == b""
+        assert list(db_path.parent.iterdir()) == [db_path]
+
     def test_takes_the_path_from_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fill(tmp_path / "from_env.db")
         monkeypatch.setenv("STRANDS_SQLITE_DB_PATH", str(tmp_path / "from_env.db"))
@@ -148,6 +167,14 @@ class TestBackup:
         with by_hand(copy) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert stored(copy) == ["hello"] * 3 + ["newest"]
+
+    def test_leaves_a_database_of_an_older_version_as_it_is(self, db_path: Path) -> None:
+        """A program of that version may be using it."""
+        make_old(db_path)
+        before = db_path.read_bytes()
+        backup("copy.db", db_path)
+        assert db_path.read_bytes() == before
+        assert content(Path("copy.db")) == content(db_path)
 
     def test_is_of_one_moment_while_threads_and_a_process_write(self, db_path: Path, tmp_path: Path) -> None:
         """And comes to an end: no write makes it start anew."""
@@ -423,9 +450,7 @@ repository.create_message("s", "a", text_message(3, "from the process"))
 
     def test_brings_an_old_backup_to_the_newest_schema(self, db_path: Path) -> None:
         """At once: those who have the file open do not look at its version again."""
-        script = (Path(__file__).parent / "schemas" / "version_1.sql").read_text("utf-8")
-        with by_hand(Path("old.db")) as connection:
-            connection.executescript(script)
+        make_old(Path("old.db"))
         fill(db_path)
         with SQLiteSessionRepository(db_path) as repository:
             restore_backup("old.db", db_path, overwrite=True)
@@ -538,6 +563,10 @@ class TestCheck:
             ("orphan", "messages", ("gone", "a")),
             ("orphan", "messages", ("s", "gone")),
         ]
+        assert [finding.message for finding in found(db_path)][2:] == [
+            "messages ('gone', 'a'): 1 message: their session does not exist",
+            "messages ('s', 'gone'): 2 messages: their agent does not exist",
+        ]
         with by_hand(db_path) as connection:
             assert connection.execute("PRAGMA foreign_key_check").fetchall()
 
@@ -576,6 +605,18 @@ class TestCheck:
         assert (finding.severity, finding.kind, finding.table, finding.key) == ("error", kind, table, key)
         assert finding.message.startswith(f"{table} {key}: damaged ")
         assert finding.repairable == (kind == "metadata")
+
+    def test_names_the_ways_out_of_a_damaged_message(self, db_path: Path) -> None:
+        """Both work on a conversation with one."""
+        fill(db_path)
+        run_by_hand(db_path, "UPDATE messages SET message = '{' WHERE message_id = 1")
+        (finding,) = found(db_path)
+        assert "`strands-sqlite fork SESSION NEW --through N` copies what is before it" in finding.advice
+        assert "`strands-sqlite undo SESSION` removes the last turns" in finding.advice
+        with SessionCatalog(db_path) as catalog:
+            catalog.fork_session("s", "new", through=0)
+            assert catalog.undo_turns("s", "a", 3) == 3
+        assert found(db_path) == []
 
     def test_goes_on_when_a_key_cannot_be_read(self, db_path: Path) -> None:
         make_orphans(db_path)
@@ -741,6 +782,15 @@ class TestStats:
         assert 6000 < with_text.size < 6500
         assert stats(db_path).file_size == db_path.stat().st_size
 
+    def test_takes_any_name_of_a_table(self, db_path: Path) -> None:
+        fill(db_path)
+        run_by_hand(db_path, 'CREATE TABLE "a""b" ("c""d", updated_at)')
+        run_by_hand(db_path, 'INSERT INTO "a""b" VALUES (\'text\', NULL)')
+        assert {table.name: table.rows for table in stats(db_path).tables}['a"b'] == 1
+        with closing(Database(db_path, synchronous="NORMAL", busy_timeout=1)) as database:
+            assert maintenance._size_of_values(database, 'a"b') == 4
+            assert maintenance._last_change(database) > ""
+
     def test_can_do_without_dbstat(self, db_path: Path) -> None:
         fill(db_path, 3, "x" * 1000)
         with closing(Database(db_path, synchronous="NORMAL", busy_timeout=1)) as database:
@@ -780,6 +830,12 @@ class TestVacuum:
 CALL: dict[str, Any] = {"toolUse": {"name": "t", "toolUseId": "call", "input": {}}}
 RESULT: dict[str, Any] = {"toolResult": {"toolUseId": "call", "status": "success", "content": [{"text": "done"}]}}
 GAP = "messages ('s', 'a'): {} missing; the agent may remember less than it should"
+
+
+def make_old(db_path: Path) -> None:
+    """A database as the first version of the schema had it."""
+    with by_hand(db_path) as connection:
+        connection.executescript((Path(__file__).parent / "schemas" / "version_1.sql").read_text("utf-8"))
 
 
 def make_orphans(db_path: Path) -> None:

@@ -210,12 +210,16 @@ def _orphans(database: Database) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "orphan",
-                f"{table} {key}: {f'{count} messages: ' if table == 'messages' else ''}{complaint}",
+                f"{table} {key}: {_plural(count) if table == 'messages' else ''}{complaint}",
                 "repair, which makes it anew; then delete the session or agent if it was to be gone",
                 table,
                 key,
                 (remedy, key[:parameters]),
             )
+
+
+def _plural(count: int) -> str:
+    return f"{count} message{'' if count == 1 else 's'}: "
 
 
 def _damaged_states(database: Database) -> Iterator[Finding]:
@@ -276,7 +280,8 @@ def _damaged_conversations(database: Database) -> Iterator[Finding]:
             if complaint:
                 advice = (
                     "mend message or redact_message of this row by hand, with an UPDATE, or take it from a backup; the "
-                    "agent cannot be restored before"
+                    "agent cannot be restored before; or do without it: `strands-sqlite fork SESSION NEW --through N` "
+                    "copies what is before it, and `strands-sqlite undo SESSION` removes the last turns"
                 )
                 yield Finding("error", "json", complaint, advice, "messages", key)
             elif message_id == expected_id and not unanswered <= _tool_use_ids(message, "toolResult"):

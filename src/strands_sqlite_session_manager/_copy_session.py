@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
@@ -169,7 +170,7 @@ def _source_rows(
                 yield "messages", message_row(session_id, agent_id, message)
     for multi_agent_id in multi_agent_ids:
         state = _multi_agent(source, session_id, multi_agent_id)
-        yield "multi_agents", multi_agent_row(session_id, multi_agent_id, state)
+        yield "multi_agents", multi_agent_row(session_id, multi_agent_id, state, datetime.now(timezone.utc))
 
 
 class _MultiAgentState:

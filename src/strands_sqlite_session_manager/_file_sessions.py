@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from ._rows import (
     RowWriter,
     Skipped,
     agent_row,
+    checked_repository,
+    checked_timestamp,
     message_row,
     multi_agent_row,
     named,
@@ -52,7 +55,7 @@ class ExportReport:
     Attributes:
         session_ids: Sessions written.
         copied: Number of records written.
-        skipped: Sessions left out, and why.
+        skipped: Sessions left out, or written without their metadata, and why.
     """
 
     session_ids: list[str]
@@ -72,6 +75,9 @@ def import_file_sessions(
     session is stored. Mend the file and run the import again, which stores what is new. An agent is held in memory
     meanwhile, as it is when the SDK restores it. Symbolic links below `storage_dir` are not followed.
 
+    A session keeps the `updated_at` of its file, so that an export has the same bytes. `FileSessionManager` leaves that
+    at the time of the session's creation; the next message here moves it on.
+
     Args:
         storage_dir: The `storage_dir` of the `FileSessionManager`. Nothing in it is changed.
         target: Where to store.
@@ -85,6 +91,7 @@ def import_file_sessions(
         SessionException: If there is no such directory, or the database cannot be used.
         ValueError: If an id cannot be one.
     """
+    checked_repository("target", target)
     chosen = None if session_ids is None else checked_ids("session_ids", session_ids)
     directory = Path(storage_dir)
     if not directory.is_dir():
@@ -175,7 +182,11 @@ class _FileImport:
         return read_json(path, row)
 
     def _multi_agent(self, path: Path, session_id: str, multi_agent_id: str) -> tuple[str, Row]:
-        return "multi_agents", read_json(path, lambda state: multi_agent_row(session_id, multi_agent_id, state))
+        def row(state: dict[str, Any]) -> Row:
+            written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+            return multi_agent_row(session_id, multi_agent_id, state, written)
+
+        return "multi_agents", read_json(path, row)
 
     def _record(self, record_type: type[Record], data: dict[str, Any], path: Path) -> Record:
         """Return the record of a file, after reporting what it cannot hold."""
@@ -184,8 +195,8 @@ class _FileImport:
             # Of times, the SDK would make up the present ones.
             raise ValueError(f"no {name} in it")
         record = record_type.from_dict(data)
-        if not isinstance(record.created_at, str) or not isinstance(record.updated_at, str):
-            raise ValueError("created_at or updated_at is no text")
+        for name in ("created_at", "updated_at"):
+            checked_timestamp(name, getattr(record, name))
         for name in data.keys() - names:
             reason = f"the SDK that is installed does not know the field {name!r}; the rest of the file was read"
             self.skipped.append(Skipped(str(path), reason))
@@ -201,7 +212,7 @@ def export_file_sessions(
     """Write sessions into a directory of Strands' `FileSessionManager`.
 
     The SDK's own manager writes them, into a directory beside, which then takes its place: a session appears whole.
-    Only its owner may read it.
+    Only its owner may read it. Such files have no place for a session's metadata, which is reported.
 
     Args:
         source: Where to read.
@@ -216,6 +227,7 @@ def export_file_sessions(
         SessionException: If the directory cannot be created.
         ValueError: If an id cannot be one.
     """
+    checked_repository("source", source)
     chosen = _rows.session_ids(source) if session_ids is None else checked_ids("session_ids", session_ids)
     try:
         Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -230,6 +242,8 @@ def export_file_sessions(
             skipped.append(Skipped(session_id, str(error)))
             continue
         exported.append(session_id)
+        if source._database.query("SELECT 1 FROM sessions WHERE session_id = ? AND metadata <> '{}'", (session_id,)):
+            skipped.append(Skipped(session_id, "exported, but for its metadata, for which such files have no place"))
         copied.update(asdict(result.copied))
         logger.debug("session_id=<%s> | exported session", session_id)
     return ExportReport(exported, _rows.counts(copied), skipped)

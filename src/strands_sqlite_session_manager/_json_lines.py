@@ -19,10 +19,10 @@ numbers are for people; they need not be mended when a line is removed.
 
     {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1}
 
-Times are ISO 8601 with a UTC offset, as Python's `datetime.isoformat()` writes them. `attachments` are the bytes of
-images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py` lists
-the other such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited it by
-hand say, is a string under another name: `message_text` in place of `message`.
+Times are UTC in ISO 8601, as Python's `datetime.now(timezone.utc).isoformat()` writes them. `attachments` are the bytes
+of images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py`
+lists the other such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited
+it by hand say, is a string under another name: `message_text` in place of `message`.
 """
 
 import base64
@@ -31,7 +31,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,7 +40,19 @@ from ._arguments import checked_id, checked_ids, checked_number
 from ._database import SessionConflictError
 from ._path import new_file
 from ._records import RecordCounts
-from ._rows import COLUMNS, ImportReport, Row, RowWriter, Skipped, agent_ids, counts, multi_agent_ids, read_rows
+from ._rows import (
+    COLUMNS,
+    ImportReport,
+    Row,
+    RowWriter,
+    Skipped,
+    agent_ids,
+    checked_repository,
+    checked_timestamp,
+    counts,
+    multi_agent_ids,
+    read_rows,
+)
 from ._rows import session_ids as all_session_ids
 from .repository import SQLiteSessionRepository
 
@@ -85,6 +96,7 @@ def export_jsonl(
         SessionException: If the file exists already or cannot be written, or a session does not exist.
         ValueError: If an id cannot be one.
     """
+    checked_repository("source", source)
     chosen = all_session_ids(source) if session_ids is None else _existing(source, session_ids)
     if not isinstance(file, (str, os.PathLike)):
         return _write(source, file, chosen)
@@ -169,6 +181,7 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
             which only full batches are. If there is no last line that says that the file is whole, everything that is
             there is stored first.
     """
+    checked_repository("target", target)
     if not isinstance(file, (str, os.PathLike)):
         try:
             return _Import(target).run(file)
@@ -202,6 +215,8 @@ class _Import:
         _check_header(lines.readline().removeprefix("\ufeff"))
         number, is_whole = 1, False
         for number, line in enumerate(lines, 2):
+            if is_whole and not line.strip():
+                continue  # As some editors end a file.
             with _bad_line(number):
                 if is_whole:
                     raise ValueError("below the line that ends the file")
@@ -321,23 +336,12 @@ def _value(record: dict[str, Any], column: str) -> Any:
     if column in _JSON_COLUMNS and isinstance(value, dict):
         return _utf8(_to_json(value))
     if column in ("created_at", "updated_at"):
-        return _time(column, _utf8(value))
+        return checked_timestamp(column, value)
     if column in ("redact_message", "attachments") and value is None:
         return None
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")
     return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
-
-
-def _time(column: str, text: str) -> str:
-    """Return a text if it is a time that can be compared with others."""
-    try:
-        has_offset = datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        has_offset = False
-    if not has_offset:
-        raise ValueError(f"{column}={text!r}: must be an ISO 8601 time with a UTC offset")
-    return text
 
 
 def _utf8(text: Any) -> str:

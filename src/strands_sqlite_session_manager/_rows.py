@@ -4,10 +4,11 @@ A row is a tuple of the columns in the order of `TABLES`. A session's rows come 
 written: the session, each agent followed by its messages, then the multi-agent states.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, TypeVar
 
 from strands.types.exceptions import SessionException
@@ -104,11 +105,34 @@ def message_row(session_id: str, agent_id: str, message: SessionMessage) -> Row:
     return _message_parameters(session_id, agent_id, message)
 
 
-def multi_agent_row(session_id: str, multi_agent_id: str, state: dict[str, Any]) -> Row:
-    """Return the row of a multi-agent state, as of now: Strands' repositories keep no times of it."""
-    now = datetime.now(timezone.utc).isoformat()
+def multi_agent_row(session_id: str, multi_agent_id: str, state: dict[str, Any], time: datetime) -> Row:
+    """Return the row of a multi-agent state. Strands' repositories keep no times of it, hence the time to use."""
     key = (checked_id("session_id", session_id), checked_id("multi_agent_id", multi_agent_id))
-    return (*key, encode(state, "state"), now, now)
+    return (*key, encode(state, "state"), time.isoformat(), time.isoformat())
+
+
+def checked_repository(name: str, value: object) -> None:
+    """Raise if something else is passed, such as the path of a database.
+
+    Raises:
+        ValueError: If it is no `SQLiteSessionRepository`.
+    """
+    if not isinstance(value, SQLiteSessionRepository):
+        raise ValueError(f"{name}={value!r}: must be an SQLiteSessionRepository")
+
+
+def checked_timestamp(name: str, text: object) -> str:
+    """Return a text if it is a time that compares as text with all others in the database.
+
+    Raises:
+        ValueError: If it is not ISO 8601 in UTC as Python and SQLite write it there.
+    """
+    if isinstance(text, str) and text.endswith("+00:00"):
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(text)
+            if text in (time.isoformat(), time.isoformat(timespec="microseconds")):
+                return text
+    raise ValueError(f"{name}={text!r}: must be a time in UTC such as 2026-01-31T12:00:00.123456+00:00")
 
 
 def session_ids(repository: SQLiteSessionRepository) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ def read_json(path: Path, build: Callable[[dict[str, Any]], _Result]) -> _Result
     """Return what is built of the object in a JSON file."""
     refuse_link(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("not a regular file")  # To open a pipe would wait for somebody to write to it.
         with path.open(encoding="utf-8") as file:
             data = json.load(file)
         if not isinstance(data, dict):

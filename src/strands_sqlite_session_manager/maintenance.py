@@ -137,7 +137,8 @@ def backup(
             read. What `progress` raises ends the backup and is passed on.
     """
     path = Path(os.path.abspath(chosen_path(os.fspath(destination))))  # noqa: PTH100 (a link is not to be followed)
-    with _opened(db_path) as database:
+    # To back up is not to migrate.
+    with _opened(db_path, read_only=True) as database:
         _make_file(path, lambda partial: database.backup_to(partial, progress))
         logger.debug("path=<%s>, destination=<%s> | made a backup", database.path, path)
     return BackupResult(str(path), path.stat().st_size)
@@ -309,7 +310,8 @@ def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
     Raises:
         SessionException: If there is no such file, or it cannot be written. The database is then as it was.
     """
-    with _opened(db_path) as database:
+    # Opened for reading first, which an empty file cannot be; for writing, it would become a database.
+    with _opened(db_path, read_only=True), _opened(db_path) as database:
         size_before = size_of(database.path) + size_of(f"{database.path}-wal")
         # The search index refers to rowids. SQLite gives new ones only to tables without any index, not even of a key.
         database.execute("VACUUM")
@@ -366,7 +368,7 @@ def _is_ahead(database: Database, saved: Database) -> bool:
 def _last_change(database: Database) -> str:
     """Return the newest `updated_at` of all rows: a redaction, say, moves that of its message alone."""
     newest = (
-        database.query(f'SELECT max(updated_at) FROM "{table}"')[0][0]  # noqa: S608
+        database.query(f"SELECT max(updated_at) FROM {_quoted(table)}")[0][0]  # noqa: S608
         for table in _tables(database)
         if "updated_at" in _columns(database, table)
     )
@@ -386,7 +388,7 @@ def _table_stats(database: Database) -> tuple[TableStats, ...]:
     else:
         sizes = {table: _size_of_values(database, table) for table in _tables(database)}
     tables = (
-        TableStats(table, database.query(f'SELECT count(*) FROM "{table}"')[0][0], sizes.get(table, 0))  # noqa: S608
+        TableStats(table, database.query(f"SELECT count(*) FROM {_quoted(table)}")[0][0], sizes.get(table, 0))  # noqa: S608
         for table in _tables(database)
     )
     return tuple(sorted(tables, key=lambda table: (-table.size, table.name)))
@@ -394,8 +396,13 @@ def _table_stats(database: Database) -> tuple[TableStats, ...]:
 
 def _size_of_values(database: Database, table: str) -> int:
     columns = _columns(database, table)
-    size = " + ".join(f'coalesce(length(CAST("{column}" AS BLOB)), 0)' for column in columns)
-    return int(database.query(f'SELECT coalesce(sum({size}), 0) FROM "{table}"')[0][0])  # noqa: S608
+    size = " + ".join(f"coalesce(length(CAST({_quoted(column)} AS BLOB)), 0)" for column in columns)
+    return int(database.query(f"SELECT coalesce(sum({size}), 0) FROM {_quoted(table)}")[0][0])  # noqa: S608
+
+
+def _quoted(name: str) -> str:
+    # A person may have added tables and columns of any name.
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _make_file(path: Path, fill: Callable[[str], None]) -> None:

@@ -5,7 +5,8 @@ be equal, but for its times, which move on while a session is in use. So whateve
 goes on after what is there.
 
 What a copy in a session database has is exactly what the source had, the times too. Other stores have no place for a
-session's metadata and for the times of the states of graphs and swarms; those get the time of the copying.
+session's metadata, nor for the times of the states of graphs and swarms; those get the time of the copying or, from a
+file, that of its last change.
 
 `_json_lines.py` describes the JSON Lines format.
 """
