@@ -1,5 +1,7 @@
 """Everything across sessions: what an application shows, changes and deletes."""
 
+import base64
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -49,6 +51,11 @@ def empty(db_path: Path) -> Iterator[SQLiteSessionRepository]:
 @pytest.fixture
 def catalog(empty: SQLiteSessionRepository) -> SessionCatalog:
     return SessionCatalog(session_repository=empty)
+
+
+def escaped(character: str) -> str:
+    """A character as JSON may write it too."""
+    return f"\\u{ord(character):04x}"
 
 
 def ids(page: SessionPage) -> list[str]:
@@ -132,6 +139,26 @@ class TestListSessions:
         assert "".join(ids(catalog.list_sessions(metadata=wanted, order="session_id"))) == found
         assert catalog.count_sessions(metadata=wanted) == len(found)
 
+    def test_metadata_that_sqlite_reads_differently_matches_nothing(self, catalog: SessionCatalog) -> None:
+        """It ends a text at a NUL, and makes a float of an integer beyond 64 bits."""
+        catalog.set_metadata("a", {"user": "42\0mallory", "number": 2**64 + 1, "lo\0ng": 1})
+        catalog.set_metadata("b", {"number": 2**64 + 1})
+        for wanted in ({"user": "42"}, {"number": float(2**64)}, {"lo": 1}):
+            assert catalog.count_sessions(metadata=wanted) == 0
+        for wanted in ({"user": "42\0mallory"}, {"user": ["\0"]}, {"number": 2**64 + 1}, {"number": -(2**63) - 1}):
+            with pytest.raises(ValueError, match=r"metadata=.*: SQLite cannot find"):
+                catalog.count_sessions(metadata=wanted)
+
+    @pytest.mark.parametrize("text", ["", "5", "a/b", 'a"b', "a\\b", "ü", "\u2028", "\ud800", "\n", "a','b"])
+    def test_text_is_found_however_it_is_written(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection, text: str
+    ) -> None:
+        in_escapes = "".join(map(escaped, text))
+        for name, written in (("a", json.dumps({"x": text})), ("b", f'{{"x": "{in_escapes}"}}')):
+            raw.execute("UPDATE sessions SET metadata = ? WHERE session_id = ?", (written, name))
+        catalog.set_metadata("c", {"x": text})
+        assert ids(catalog.list_sessions(metadata={"x": text}, order="session_id")) == ["a", "b", "c"]
+
     def test_damaged_metadata_is_named(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
         raw.execute("UPDATE sessions SET metadata = '{' WHERE session_id = 'c'")
         assert catalog.count_sessions(metadata={"user": 1}) == 0
@@ -149,6 +176,9 @@ class TestListSessions:
             {"after": "WyJ1cGRhdGVkIiwgMSwgMl0="},
             {"updated_after": datetime(2026, 1, 1)},
             {"prefix": "a\0"},
+            {"prefix": 0},
+            {"metadata": [1]},
+            {"after": base64.urlsafe_b64encode(b"[" * 50_000).decode()},
         ],
     )
     def test_bad_arguments(self, catalog: SessionCatalog, options: Any) -> None:
@@ -269,6 +299,11 @@ class TestMetadata:
         catalog.update_metadata("s", archived=True)
         assert catalog.list_sessions().sessions[0].updated_at == at(0)
 
+    def test_is_a_dictionary(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        add_session(empty, "s")
+        with pytest.raises(ValueError, match="metadata=None: must be a dictionary"):
+            catalog.set_metadata("s", None)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("change", ["set", "update"])
     def test_refusals(self, catalog: SessionCatalog, empty: SQLiteSessionRepository, change: str) -> None:
         add_session(empty, "s")
@@ -316,6 +351,25 @@ class TestHistory:
         assert [m.message_id for m in catalog.history("s", "a", before=page[-1].message_id)] == [2, 1, 0]
         assert catalog.history("s", "a", before=0) == []
 
+    def test_the_highest_id_of_all(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        add_session(empty, "s")
+        empty.create_message("s", "a", message(2**63 - 1))
+        assert [m.message_id for m in catalog.history("s", "a")] == [2**63 - 1]
+        assert catalog.history("s", "a", before=2**63 - 1) == []
+
+    def test_damaged_messages(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add_session(empty, "s", messages=3)
+        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 1")
+        with pytest.raises(SessionException, match=r"messages \('s', 'a', 1\): damaged JSON"):
+            catalog.history("s", "a")
+        newest, damaged, oldest = catalog.history("s", "a", with_damaged=True)
+        assert (newest.damage, oldest.damage) == (None, None)
+        assert (damaged.message_id, damaged.message, damaged.is_redacted, damaged.created_at) == (1, {}, False, at(0))
+        assert damaged.damage is not None
+        assert damaged.damage.startswith("messages ('s', 'a', 1): damaged JSON")
+
     def test_of_nobody(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
         add_session(empty, "s")
         assert catalog.history("s", "a") == []
@@ -353,6 +407,21 @@ class TestUsage:
         assert counts["session"] == [("s", 11, 2), ("t", 11, 4)]
         assert counts["agent"] == [(("s", "a"), 11, 2), (("t", "a"), 11, 4)]
         assert counts["day"] == [("2026-06-01", 11, 3), ("2026-06-02", 11, 3)]
+
+    @pytest.mark.parametrize(
+        ("count", "total"), [("9223372036854775807", 2**63 - 1), ("1.5", 12), ('"many"', 11), ("null", 11), ("[]", 11)]
+    )
+    def test_counts_that_are_none(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection, count: str, total: int
+    ) -> None:
+        raw.execute(
+            "UPDATE messages SET message = ? WHERE message_id = 0 AND session_id = 's'",
+            (f'{{"role": "user", "content": [], "metadata": {{"usage": {{"totalTokens": {count}}}}}}}',),
+        )
+        summary = catalog.describe("s")
+        assert summary is not None
+        assert summary.usage == catalog.usage("s") == catalog.usage(by="session")["s"]
+        assert (summary.usage.total_tokens, type(summary.usage.total_tokens)) == (total, int)
 
     def test_times(self, catalog: SessionCatalog) -> None:
         assert catalog.usage(since=NOW + timedelta(days=1)).message_count == 3
@@ -458,8 +527,9 @@ class TestFork:
             catalog.fork_session("s", "t")
         with pytest.raises(SessionException, match="Session nobody does not exist"):
             catalog.fork_session("nobody", "u")
-        with pytest.raises(ValueError, match="through=-1"):
-            catalog.fork_session("s", "u", through=-1)
+        for through in (-1, {1: 1, "q": 1}):
+            with pytest.raises(ValueError, match=r"through=-?1"):
+                catalog.fork_session("s", "u", through=through)  # type: ignore[arg-type]
         assert catalog.count_sessions() == 2
         assert empty.list_messages("t", "a") == []
 
@@ -491,12 +561,22 @@ class TestUndo:
         assert catalog.undo_turns("s", "default") == 4
         assert texts(m.message for m in catalog.history("s", "default")) == ["hi", "hello"]
 
-    def test_a_damaged_message_begins_no_turn(
+    def test_a_damaged_message_begins_a_turn(
         self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
         add_session(empty, "s", messages=4)
         raw.execute("UPDATE messages SET message = '{' WHERE message_id = 2")
-        assert catalog.undo_turns("s", "a") == 4
+        assert catalog.undo_turns("s", "a") == 2
+        assert [m.message_id for m in catalog.history("s", "a")] == [1, 0]
+
+    def test_not_of_a_conversation_that_went_on(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        add_session(empty, "s", messages=5)
+        for dry_run in (True, False):
+            assert catalog.undo_turns("s", "a", message_count=4, dry_run=dry_run) == 0
+        assert len(catalog.history("s", "a")) == 5
+        assert catalog.undo_turns("s", "a", message_count=5) == 1
+        with pytest.raises(ValueError, match="message_count=-1"):
+            catalog.undo_turns("s", "a", message_count=-1)
 
     def test_more_than_there_are(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
         add_session(empty, "s", messages=4)
@@ -544,6 +624,15 @@ class TestDelete:
         with pytest.raises(SessionException, match="Agent a in session s does not exist"):
             catalog.delete_agent("s", "a")
 
+    def test_messages_without_their_agent(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add_session(empty, "s", messages=3)
+        raw.execute("PRAGMA foreign_keys = OFF")
+        raw.execute("DELETE FROM agents")
+        counts = catalog.delete_agent("s", "a")
+        assert (counts.agents, counts.messages) == (0, 3)
+
 
 class TestPrune:
     @pytest.fixture(autouse=True)
@@ -576,6 +665,15 @@ class TestPrune:
         result = catalog.prune(keep_last=1, metadata={"user": "42"})
         assert result.session_ids == ["s1", "s3"]
         assert catalog.count_sessions() == 8
+
+    def test_only_what_was_planned(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        planned = catalog.prune(keep_last=8, dry_run=True).session_ids
+        assert planned == ["s0", "s1"]
+        add_session(empty, "new", 100)
+        empty.create_message("s1", "a", message(2, 100))
+        assert catalog.prune(keep_last=8, session_ids=planned).session_ids == ["s0"]
+        assert catalog.count_sessions() == 10
+        assert catalog.prune(keep_last=0, session_ids=[]).session_ids == []
 
     def test_dry_run(self, catalog: SessionCatalog) -> None:
         planned = catalog.prune(keep_last=4, dry_run=True)
@@ -612,15 +710,42 @@ class TestPrune:
         assert self.left(catalog) == ["s1", "s5", "s6", "s7", "s8", "s9"]
         assert len(empty.list_messages("s1", "a")) == 3
 
-    def test_a_session_with_a_newer_message_stays(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
+    def test_a_session_that_gets_other_metadata_meanwhile_stays(
+        self, catalog: SessionCatalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in (1, 2):
+            catalog.set_metadata(f"s{number}", {"draft": True})
+        transaction = catalog._database.transaction
+
+        def interrupted(statements: Any) -> list[int]:
+            monkeypatch.undo()
+            catalog.set_metadata("s1", {})
+            return transaction(statements)
+
+        monkeypatch.setattr(catalog._database, "transaction", interrupted)
+        assert catalog.prune(keep_last=0, metadata={"draft": True}).session_ids == ["s2"]
+        assert catalog.describe("s1") is not None
+
+    def test_a_session_with_a_newer_message_or_state_stays(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection
+    ) -> None:
         """As after an import from files, where nothing keeps the time of a session's last activity."""
         raw.execute("UPDATE messages SET created_at = ? WHERE session_id = 's1'", (at(100),))
-        assert catalog.prune(older_than=NOW + timedelta(minutes=3)).session_ids == ["s0", "s2"]
+        raw.execute("INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('s0', 'm', '{}')")
+        raw.execute("UPDATE multi_agents SET updated_at = ?", (at(100),))
+        raw.execute("UPDATE sessions SET updated_at = ? WHERE session_id = 's0'", (at(0),))
+        assert catalog.prune(older_than=NOW + timedelta(minutes=3)).session_ids == ["s2"]
 
     def test_impossible_ages(self, catalog: SessionCatalog) -> None:
         for age in (timedelta(minutes=-1), timedelta.max):
             with pytest.raises(ValueError, match="older_than="):
                 catalog.prune(older_than=age)
+
+    def test_the_argument_at_fault_is_named(self, catalog: SessionCatalog) -> None:
+        with pytest.raises(ValueError, match="older_than=90: must be a timedelta, or a datetime"):
+            catalog.prune(older_than=90)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"now=.*: must be a datetime with a time zone"):
+            catalog.prune(older_than=timedelta(days=1), now=datetime(2026, 1, 1))
 
     def test_not_without_a_limit(self, catalog: SessionCatalog) -> None:
         with pytest.raises(ValueError, match="give older_than or keep_last"):
@@ -637,8 +762,9 @@ class TestConstructor:
             catalog.count_sessions()
 
     def test_a_repository_of_somebody_else_stays_open(self, empty: SQLiteSessionRepository) -> None:
-        with SessionCatalog(session_repository=empty):
+        with SessionCatalog(session_repository=empty) as catalog:
             pass
         assert empty.read_session("s") is None
+        assert catalog.count_sessions() == 0
         with pytest.raises(ValueError, match="options of its own"):
             SessionCatalog("x.db", session_repository=empty)

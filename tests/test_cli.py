@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib import metadata
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ from strands.types.session import SessionAgent, SessionMessage
 
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from helpers import make_agent, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._display import sessions_table, size
 from strands_sqlite_session_manager.catalog import SessionCatalog
 from strands_sqlite_session_manager.cli import app
 
@@ -39,9 +44,8 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(*arguments: object, code: int = 0, answer: str | None = None, columns: int = 80) -> Result:
-        monkeypatch.setattr("strands_sqlite_session_manager.cli.console.width", columns)
+def run() -> Run:
+    def run(*arguments: object, code: int = 0, answer: str | None = None) -> Result:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=answer)
         assert result.exit_code == code, result.output
         return result
@@ -147,7 +151,7 @@ class TestReading:
                 manager.create_message("s", "a", SessionMessage({"role": role, "content": blocks}, number))  # type: ignore[typeddict-item]
             hidden = text_message(4, "[hidden]").message
             manager.create_message("s", "a", SessionMessage(hidden, 4, hidden))
-        shown = run("show", "s", columns=200).stdout
+        shown = run("show", "s").stdout
         for expected in (
             "agent a",
             "What is this? [bold]not markup[/bold]",
@@ -177,14 +181,81 @@ class TestReading:
         )
 
     @pytest.mark.parametrize(
-        "value", ["null", '"x"', "[1]", "{}", '{"source": "x"}', '{"reasoningText": "x"}', '{"content": 1}']
+        "value",
+        ["null", '"x"', "[1]", "{}", '{"source": "x"}', '{"reasoningText": "x"}', '{"content": 1}', '{"content": [1]}'],
     )
-    @pytest.mark.parametrize("kind", ["text", "toolUse", "toolResult", "image", "reasoningContent", "other"])
+    @pytest.mark.parametrize(
+        "kind", ["text", "citationsContent", "toolUse", "toolResult", "image", "reasoningContent", "other"]
+    )
     def test_shows_whatever_is_stored(self, run: Run, filled: Path, raw: Any, kind: str, value: str) -> None:
         message = f'{{"role":"user","content":[{{"{kind}":{value}}},"x",null,{{}}]}}'
         raw.execute("UPDATE messages SET message = ?, created_at = '[/x]\x1b[2J'", (message,))
         raw.execute("UPDATE sessions SET updated_at = '[/x]\x1b[2J'")
         assert "\x1b" not in run("show", "s").stdout + run("ls").stdout
+
+    def test_show_of_an_answer_with_citations(self, run: Run, db_path: Path) -> None:
+        """The SDK stores these instead of texts."""
+        cited = {"citations": [{"title": "a.pdf"}], "content": [{"text": "It is "}, {"text": "noon."}]}
+        with SQLiteSessionManager("s", db_path) as manager:
+            manager.create_agent("s", SessionAgent("a", {}, {}))
+            message: Any = {"role": "assistant", "content": [{"citationsContent": cited}]}
+            manager.create_message("s", "a", SessionMessage(message, 0))
+        assert run("show", "s").stdout.endswith("\nIt is noon.\n[1 citation]\n")
+
+    def test_show_goes_on_after_a_damaged_message(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE messages SET message = '{' WHERE session_id = 's' AND message_id = 1")
+        shown = run("show", "s", code=1).stdout
+        assert "I am Ada." in shown
+        assert "Goodbye." in shown
+        assert re.search(r"^damaged  1  .*\nmessages \('s', 'default', 1\): damaged JSON", shown, re.MULTILINE)
+        rows = [json.loads(line) for line in run("show", "s", "--raw", code=1).stdout.splitlines()]
+        assert [bool(row["damage"]) for row in rows] == [False, True, False, False]
+
+    def test_nothing_is_cut_or_wrapped_for_a_program(self, run: Run, db_path: Path) -> None:
+        long_id, long_text = "s" * 200, "word " * 100 + "end"
+        with SQLiteSessionManager(long_id, db_path) as manager:
+            make_agent(manager, long_text)("hi")
+        assert run("ls").stdout.splitlines()[1].startswith(long_id)
+        assert long_text in run("show", long_id).stdout.splitlines()
+        assert long_id in run("stats").stdout
+        assert max(map(len, run("usage").stdout.splitlines())) < 100
+
+    def test_a_narrow_terminal_shows_whole_ids(self, filled: Path) -> None:
+        with SessionCatalog(filled) as catalog:
+            catalog.rename_session("s", "0123456789" * 5)
+            page = catalog.list_sessions(prefix="0")
+            agents = {"0123456789" * 5: catalog.list_agents("0123456789" * 5)}
+        terminal = Console(width=40, file=StringIO())
+        terminal.print(sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
+        assert isinstance(terminal.file, StringIO)
+        first_column = (line.split(" ")[0] for line in terminal.file.getvalue().splitlines())
+        assert "".join(part for part in first_column if part.isdigit()) == "0123456789" * 5
+
+    def test_a_time_of_the_future_is_a_date(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE sessions SET updated_at = '2999-01-31T12:00:00+00:00'")
+        assert re.search(r"^s +2999-01-31 +default", run("ls").stdout, re.MULTILINE)
+
+    def test_json_cannot_command_the_terminal(self, run: Run, filled: Path) -> None:
+        names = ["C1 \x9b2J", "bidi \u202e", "\u2028", "\U000e0001", "\x7f", "ü ☃ 😀"]
+        SessionCatalog(filled).set_metadata("s", {"names": names})
+        with SQLiteSessionManager("t", filled) as manager:
+            manager.create_message("t", "default", text_message(4, "".join(names)))
+        for arguments in (["tag", "s"], ["show", "t", "--raw", "-n", "1"]):
+            shown = run(*arguments).stdout
+            assert shown.replace("\n", "").isprintable()
+            assert "ü ☃ 😀" in shown
+            assert "\x9b2J" in json.dumps(json.loads(shown), ensure_ascii=False)
+
+    def test_names_are_no_markup(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute('CREATE TABLE "[/foo]" (x)')
+        assert "[/foo]" in run("stats").stdout
+
+    @pytest.mark.parametrize(
+        ("number", "text"),
+        [(999, "999 B"), (1000, "1.0 KB"), (999_949, "999.9 KB"), (999_960, "1.0 MB"), (10**16, "10,000.0 TB")],
+    )
+    def test_sizes(self, number: int, text: str) -> None:
+        assert size(number) == text
 
     def test_reading_changes_nothing(self, run: Run, filled: Path, tmp_path: Path) -> None:
         run("backup", "backup.db")
@@ -230,6 +301,22 @@ class TestReading:
         run("usage", "--by", "week", code=2)
         run("usage", "--since", "yesterday", code=2)
 
+    def test_null_is_not_the_empty_text(self, run: Run, filled: Path) -> None:
+        SessionCatalog(filled).set_metadata("s", {"draft": None})
+        SessionCatalog(filled).set_metadata("t", {"draft": ""})
+        for wanted, found in (("draft:=null", "s"), ("draft=", "t"), ('draft:=""', "t")):
+            page = json.loads(run("ls", "--metadata", wanted, "--json").stdout)
+            assert [session["session_id"] for session in page["sessions"]] == [found]
+
+    def test_errors_are_one_line(self, run: Run, filled: Path) -> None:
+        assert run("show", "a\nb\u2028c", code=1).stderr == "strands-sqlite: Session a b c does not exist\n"
+        assert run("ls", "--db", "", code=1).stderr.startswith("strands-sqlite: db_path='': a path is")
+        assert "not a cursor" in run("ls", "--after", "W1tb" * 50_000, code=1).stderr
+        assert "no JSON" in run("tag", "s", "x:=" + "[" * 100_000, code=2).stderr
+
+    def test_version(self, run: Run) -> None:
+        assert run("--version").stdout == f"{metadata.version('strands-sqlite-session-manager')}\n"
+
     def test_stats_and_check(self, run: Run, filled: Path) -> None:
         assert json.loads(run("stats", "--json").stdout)["largest_sessions"][0]["messages"] == 4
         assert "largest sessions" in run("stats").stdout
@@ -267,7 +354,7 @@ class TestChanging:
         arguments = DESTRUCTIVE[name]
         assert "nothing was changed" in run(name, *arguments, "--dry-run").stdout
         assert "Aborted" in run(name, *arguments, code=1, answer="n\n").output
-        run(name, *arguments, code=1, answer="")
+        assert "give --yes\n" in run(name, *arguments, code=1, answer="").stderr
         assert list(raw.iterdump()) == before
         run(name, *arguments, "--yes")
         assert list(raw.iterdump()) != before
@@ -286,7 +373,7 @@ class TestChanging:
 
     def test_fork_rename_undo(self, run: Run, filled: Path) -> None:
         assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages.\n"
-        run("rename", "u", "v")
+        assert run("rename", "u", "v").stdout == "Renamed u to v.\n"
         assert left(filled) == ["s", "t", "v"]
         assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
         assert "Session t already exists" in run("rename", "s", "t", code=1).stderr
@@ -309,6 +396,12 @@ class TestChanging:
         assert run("export", "out.jsonl").stdout == "Exported 2 sessions with 8 messages.\n"
         assert run("import", "out.jsonl", "--db", "copy.db").stdout == "Imported 2 sessions with 8 messages.\n"
         assert run("export", "-", "--db", "copy.db").stdout == (tmp_path / "out.jsonl").read_text("utf-8")
+        assert (
+            run("import", "out.jsonl", "--db", "copy.db").stdout
+            == "Imported 0 sessions with 0 messages.\nThere already: 2 sessions with 8 messages.\n"
+        )
+        assert "all.json is neither" in run("export", "all.json", code=2).stderr
+        assert not (tmp_path / "all.json").exists()
         assert run("export", "files", "s").stdout == "Exported 1 session with 4 messages.\n"
         assert len(FileSessionManager("s", storage_dir="files").list_messages("s", "default")) == 4
         assert run("import", "files", "--db", "again.db").stdout == "Imported 1 session with 4 messages.\n"
@@ -319,7 +412,12 @@ class TestChanging:
         run("backup", "backup.db")
         assert "backup.db" in run("backup", "backup.db", code=1).stderr
         run("rm", "s", "--yes")
-        run("restore", "backup.db", "--yes", "--overwrite")
+        run("tag", "t", "x=1")
+        run("fork", "t", "new")
+        refused = run("restore", "backup.db", "--yes", code=1).stderr
+        assert "restore with --overwrite\n" in refused
+        restored = run("restore", "backup.db", "--yes", "--overwrite").stdout
+        assert restored == "Restored sessions.db from backup.db.\n"
         assert left(filled) == ["s", "t"]
         run("restore", "backup.db", "--yes", "--db", "new.db")
         assert left(filled.with_name("new.db")) == ["s", "t"]
@@ -328,8 +426,25 @@ class TestChanging:
     def test_repair_and_vacuum(self, run: Run, filled: Path, raw: Any) -> None:
         raw.execute("UPDATE sessions SET metadata = '{' WHERE session_id = 's'")
         assert "Repaired 1 finding." in run("repair", "--yes").stdout
-        assert "nothing found" in run("repair").stdout
+        assert "Repair" not in run("repair").stdout
         assert " now." in run("vacuum").stdout
+
+    def test_repair_fails_when_errors_are_left(self, run: Run, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE messages SET message = '{' WHERE session_id = 's' AND message_id = 1")
+        result = run("repair", code=1)
+        assert "error: messages ('s', 'default', 1): damaged JSON" in result.stdout
+        assert "1 error left" in result.stderr
+        raw.execute("UPDATE sessions SET metadata = '{'")
+        assert "1 error left" in run("repair", "--dry-run", code=1).stderr
+        result = run("repair", "--yes", code=1)
+        assert "Repaired 2 findings." in result.stdout
+        assert "1 error left" in result.stderr
+
+    def test_repair_of_what_is_no_database(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "sessions.db").write_bytes(b"x" * 5000)
+        result = run("repair", "--yes", code=1)
+        assert "error: " in result.stdout
+        assert "1 error left" in result.stderr
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -340,6 +455,12 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+def wait_for_question(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    while "?" not in process.stderr.read(1):
+        pass
 
 
 class TestProcess:
@@ -354,12 +475,43 @@ class TestProcess:
     @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
     def test_an_interrupt_is_quiet(self, filled: Path) -> None:
         with command("rm", "s", stdin=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            while "?" not in process.stderr.read(1):
-                pass
+            wait_for_question(process)
             process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
             assert "Traceback" not in process.stderr.read()
         assert process.returncode not in (0, None)
+        assert left(filled) == ["s", "t"]
+
+    def test_prune_deletes_what_it_asked_about(self, filled: Path) -> None:
+        with command("prune", "--keep-last", "1", stdin=subprocess.PIPE) as process:
+            wait_for_question(process)
+            with SessionCatalog(filled) as catalog:
+                catalog.fork_session("s", "new")
+            assert "Deleted 1 session," in process.communicate("y\n")[0]
+        assert left(filled) == ["new", "t"]
+
+    def test_undo_removes_what_it_asked_about(self, filled: Path) -> None:
+        with command("undo", "s", stdin=subprocess.PIPE) as process:
+            wait_for_question(process)
+            with SessionCatalog(filled) as catalog:
+                catalog.undo_turns("s", "default")
+            complaint = process.communicate("y\n")[1]
+        assert complaint.count("strands-sqlite: The conversation of agent default was changed meanwhile") == 1
+        assert process.returncode == 1
+        with SQLiteSessionRepository(filled) as repository:
+            assert len(repository.list_messages("s", "default")) == 2
+
+    @pytest.mark.skipif(os.name != "posix", reason="a shell of Unix closes the streams")
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [("ls >&-", "the output is closed"), ("rm s <&-", "give --yes"), ("import - <&-", "the input is closed")],
+    )
+    def test_closed_streams_are_named(self, filled: Path, arguments: str, complaint: str) -> None:
+        shell = f"{sys.executable} -m strands_sqlite_session_manager {arguments}"
+        done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("strands-sqlite: ")
+        assert done.stderr.endswith(f"{complaint}\n")
         assert left(filled) == ["s", "t"]
 
     def test_json_is_utf_8_whatever_the_locale(self, tmp_path: Path) -> None:

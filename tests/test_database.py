@@ -1,5 +1,6 @@
 """Opening, sharing, threads, forks, permissions, closing, and what goes wrong with files."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -643,6 +644,20 @@ class TestPrivacy:
 
 
 class TestTrouble:
+    def test_a_call_that_failed_keeps_no_connection_open(self, db_path: Path, raw: sqlite3.Connection) -> None:
+        """Until the garbage collector comes, because its error refers to itself, say."""
+        repository = SQLiteSessionRepository(db_path, busy_timeout=0.05)
+        pool = weakref.ref(repository._database._pool)
+        raw.execute("BEGIN IMMEDIATE")
+        gc.disable()
+        try:
+            with contextlib.suppress(SessionException):
+                repository.create_session(Session("t", SessionType.AGENT))
+            repository.close()
+            assert pool() is None
+        finally:
+            gc.enable()
+
     @pytest.mark.parametrize("write", ["one statement", "a transaction"])
     def test_a_writer_goes_on_when_a_lock_is_let_go(
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection, write: str

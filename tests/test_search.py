@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import random
 import sqlite3
 import threading
 import time
@@ -112,6 +114,7 @@ class TestWhatIsFound:
             ("저는 서울에서 살아요", ["서울", "울", "서울에서 살아요"], ["울서"]),
             ("使用Python3编程", ["Python3", "用Python3编", "编程"], ["Python4"]),
             ("done 🎉 at last", ["🎉", "🎉 done"], ["🎈"]),
+            ("Lego®, Python™: 20°C │name│age│ ●item", ["lego", "python", "20", "name age", "item", "20°C"], ["0"]),
         ],
     )
     def test_scripts_without_spaces_are_found_by_any_part_of_a_text(
@@ -150,6 +153,9 @@ class TestWhatIsFound:
         assert found(role="assistant") == [("s", "a", 1)]
         assert found(metadata={"user": "ada"}) == [("other", "a", 0)]
         assert found(metadata={"user": "bob"}) == []
+        for unknown in ({"user": "ada\0"}, [1]):
+            with pytest.raises(ValueError, match="metadata="):
+                found(metadata=unknown)
         time_ = datetime(2021, 1, 1, tzinfo=timezone.utc)
         assert found(until=time_) == [("s", "a", 2)]
         assert len(found(since=time_)) == 4
@@ -187,6 +193,16 @@ class TestWhatIsFound:
         for query in ("tool", "within", "role", "content", "text"):
             assert catalog.search(query) == []
 
+    def test_is_the_text_of_citations_too(self, catalog: SessionCatalog, repository: SQLiteSessionRepository) -> None:
+        """Strands stores text that cites a source in place of a block of text."""
+        message = text_message(0, "before")
+        cited = {"citations": [{"title": "Source"}], "content": [{"text": "the sky is blue"}, {"other": 1}, "damaged"]}
+        damaged = [{"citationsContent": shape} for shape in (None, [], "x", {}, {"content": {"text": "x"}})]
+        message.message["content"] += [*damaged, {"citationsContent": cited}, {"text": "after"}]
+        repository.create_message("s", "a", message)
+        assert ids(catalog.search("before blue after")) == [0]
+        assert catalog.search("source") == catalog.search("damaged") == catalog.search("x") == []
+
     def test_damaged_messages_are_not_found_and_harm_no_search(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -208,6 +224,25 @@ class TestWhatIsFound:
         assert ids(catalog.search("sky")) == [1]
         assert epoch(raw) == before
 
+    def test_a_role_that_is_no_text_is_shown_as_far_as_it_is(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        repository.create_message("s", "a", text_message(0, "blue", "us\ud800er"))
+        add(repository, "blue", "blue", first=1)
+        catalog.search("blue")
+        before = epoch(raw)
+        damaged = b'{"role": "us\xffer", "content": [{"text": "blue"}]}'
+        raw.execute("UPDATE messages SET message = CAST(? AS TEXT) WHERE message_id = 1", (damaged,))
+        raw.execute("""UPDATE messages SET message = '{"content": [{"text": "blue"}]}' WHERE message_id = 2""")
+        roles = {result.message_id: result.role for result in catalog.search("blue")}
+        assert roles == {0: "us\ufffd\ufffd\ufffder", 1: "us\ufffder", 2: ""}
+        assert epoch(raw) == before
+
+    def test_control_characters_are_no_hits(self, catalog: SessionCatalog, repository: SQLiteSessionRepository) -> None:
+        add(repository, "one \x02two\x03 blue \0 end")
+        (found,) = catalog.search("blue")
+        assert found.snippet == "one  two  [blue]   end"
+
     def test_is_in_the_start_of_a_very_long_text(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
     ) -> None:
@@ -227,6 +262,21 @@ class TestWhatIsFound:
         add(repository, "blue")
         assert isinstance(catalog.search(query), list)
 
+    @pytest.mark.parametrize(
+        ("text", "query"),
+        [
+            ("漢" * 2000, "漢" * 100_000),
+            ("".join(map(chr, range(0x4E00, 0x5600))), "".join(map(chr, range(0x4E00, 0x9E00)))),
+        ],
+        ids=["one character", "many characters"],
+    )
+    def test_of_a_very_long_query_the_start_counts(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, text: str, query: str
+    ) -> None:
+        """Each character of a script without spaces is one more word of a phrase, which took gigabytes."""
+        add(repository, text, text[:900])
+        assert ids(catalog.search(query)) == [0]
+
     def test_operators_are_words(self, catalog: SessionCatalog, repository: SQLiteSessionRepository) -> None:
         add(repository, "this OR that", "this", "dark-mode", "mode dark", "column text: x", 'say "hi" there')
         assert ids(catalog.search("this OR that")) == [0]
@@ -242,12 +292,10 @@ class TestWhatIsFound:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.text(st.characters() | st.sampled_from("\"'*()^-+:{} ORANDT东ไ\u200b\0"), max_size=30))
 def test_no_query_fails(
-    catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, query: str
+    catalog: SessionCatalog, repository: SQLiteSessionRepository, caplog: pytest.LogCaptureFixture, query: str
 ) -> None:
-    catalog.search("blue")
-    before = epoch(raw)
     assert catalog.search(query) == []
-    assert epoch(raw) == before  # SQLite had no complaint that was taken for a broken index.
+    assert caplog.text == ""  # SQLite had no complaint, after which all is searched without the index.
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -329,7 +377,7 @@ class TestWhatIsNeverFoundAgain:
 
         add(repository, "secret four", "secret five", first=4)
         monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=redact_meanwhile))
-        _search._queue_new(repository._database, _search.MESSAGES)
+        _search._queue_new(repository._database, _search.MESSAGES, newest=1000)
         _search._refresh(repository._database, _search.MESSAGES)
         found = "SELECT rowid FROM search_messages WHERE search_messages MATCH 'four OR five'"
         assert raw.execute(found).fetchall() == []
@@ -393,7 +441,7 @@ class TestWhatIsNeverFoundAgain:
     ) -> None:
         """A search that was killed leaves rows that are queued, and not in the index."""
         add(repository, *(f"later {number}" for number in range(300)), first=4)
-        _search._queue_new(repository._database, _search.MESSAGES)
+        _search._queue_new(repository._database, _search.MESSAGES, newest=1000)
         repository.update_message("s", "a", redacted(0))
         repository.update_message("s", "a", redacted(4))
         catalog.delete_session("other")
@@ -425,6 +473,14 @@ class TestWhatIsNeverFoundAgain:
 
 
 class TestTheIndex:
+    def test_is_kept_after_an_error_that_does_not_mean_that_it_is_broken(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        catalog.search("blue")
+        before = epoch(raw)
+        assert _search.find(repository._database, _search.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", ()) is None
+        assert epoch(raw) == before
+
     def test_costs_writers_nothing(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -474,6 +530,79 @@ class TestTheIndex:
         raw.execute("COMMIT")
         assert len(catalog.search("blue", limit=rows)) == rows
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
+
+    def test_queues_little_at_once_because_giving_it_up_deletes_the_queue_under_one_lock(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_search, "QUEUED_ROWS", 20)
+        monkeypatch.setattr(_search, "INDEXED_ROWS", 7)
+        queued = []
+
+        def texts(message: bytes) -> tuple[str, ...]:
+            queued.extend(raw.execute("SELECT count(*) FROM search_stale").fetchone())
+            return ("blue",)
+
+        monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=texts))
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, '{}')",
+            ((number,) for number in range(90)),
+        )
+        assert len(catalog.search("blue", limit=100)) == len(queued) == 90
+        assert max(queued) == 20
+
+    def test_writers_that_never_rest_keep_no_search_waiting_for_ever(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(_search, "QUEUED_ROWS", 1)
+        monkeypatch.setattr(_search, "INDEXED_ROWS", 1)
+        indexed = []
+
+        def write_meanwhile(message: bytes) -> tuple[str, ...]:
+            indexed.append(message)
+            if len(indexed) < 50:
+                add(repository, "newer", first=2 + len(indexed))
+                raw.execute("UPDATE messages SET redact_message = message WHERE message_id = 0")
+            return (_search.message_text(message),)
+
+        monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=write_meanwhile))
+        add(repository, "blue", "blue", "blue")
+        # The first one changes while it is indexed, and once more with each of the others.
+        assert ids(catalog.search("blue")) == [1, 2]
+        assert len(indexed) < 10
+
+    def test_takes_texts_out_in_smaller_steps_than_it_puts_them_in(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Because that takes longer, and nobody should wait for the write lock for more than 50 ms."""
+        database, batches = repository._database, []
+        transaction = database.transaction
+
+        def noted(statements: Any) -> list[int]:
+            batches.append(sum("search_messages" in sql for sql, _ in statements))
+            return transaction(statements)
+
+        def largest_batch(change: str) -> int:
+            raw.execute(change)
+            batches.clear()
+            catalog.search("x")
+            return max(batches)
+
+        size = _search.INDEXED_BYTES // 20
+        add(repository, *("blue " * (size // 5) for _ in range(100)))
+        monkeypatch.setattr(database, "transaction", noted)
+        assert largest_batch("DELETE FROM messages WHERE message_id = 0") == 20
+        assert largest_batch("UPDATE messages SET redact_message = '{}' WHERE message_id < 50") == 4
+        assert largest_batch("DELETE FROM messages WHERE message_id >= 50") == 4
+        # An empty text is taken out at once.
+        assert largest_batch("DELETE FROM messages") == 49
 
     def test_of_a_very_long_text_holds_the_start(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
@@ -565,6 +694,45 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         assert len(waits) > 20
         assert sorted(waits)[len(waits) // 2] < 0.05  # Each one would need a machine of its own.
 
+    @pytest.mark.parametrize(("messages", "words"), [(2000, 40), (200, 2000)], ids=["many texts", "long texts"])
+    def test_holds_the_write_lock_for_moments_only(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+        messages: int,
+        words: int,
+    ) -> None:
+        choices = random.Random(0).choices
+        vocabulary = [f"word{number}" for number in range(20_000)]
+        texts = (" ".join(choices(vocabulary, k=words)) for _ in range(messages))
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps(text_message(n, text).message)) for n, text in enumerate(texts)),
+        )
+        raw.execute("COMMIT")
+        transaction = repository._database.transaction
+        holds: list[float] = []
+
+        def timed(statements: Any) -> list[int]:
+            start = time.perf_counter()
+            changes = transaction(statements)
+            holds.append(time.perf_counter() - start)
+            return changes
+
+        monkeypatch.setattr(repository._database, "transaction", timed)
+        totals = []
+        for change in ("", "UPDATE messages SET redact_message = message", "DELETE FROM messages"):
+            raw.execute(change)
+            holds.clear()
+            catalog.search("x")
+            assert sorted(holds)[len(holds) // 2] < 0.05, change  # Each one would need a machine of its own.
+            totals.append(sum(holds))
+        # FTS5's `secure-delete` takes 15 times as long.
+        assert totals[2] < 5 * totals[0]
+
     def test_can_be_built_anew(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -634,6 +802,60 @@ class TestABrokenIndex:
         assert repository._database.truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
 
+    def test_that_was_given_up_and_not_built_yet_is_erased_too(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        """As a process leaves it that was killed meanwhile."""
+        add(repository, "xylophone", "blue")
+        catalog.search("blue")
+        _search._forget(repository._database, _search.MESSAGES, *epoch(raw)[0])
+        repository.update_message("s", "a", redacted(0))
+        assert b"xylophon" not in bytes_on_disk(db_path)
+        assert ids(catalog.search("blue")) == [1]
+
+    def test_that_is_no_good_without_fts5_is_emptied_by_an_erasure(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        add(repository, "xylophone")
+        catalog.search("blue")
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'fts5', 'fts99') WHERE name = 'search_messages'")
+        with SQLiteSessionRepository(db_path, busy_timeout=4) as other:  # with connections that have not seen it whole
+            other.update_message("s", "a", redacted(0))
+        assert b"xylophon" not in bytes_on_disk(db_path)
+
+    def test_is_not_what_a_lock_means_that_an_erasure_waits_for_in_vain(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        db_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        class Release(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raw.execute("COMMIT")
+
+        add(repository, "xylophone")
+        catalog.search("blue")
+        before = epoch(raw)
+        raw.execute("BEGIN IMMEDIATE")
+        raw.execute("UPDATE messages SET message = '{}'")
+        raw.execute("COMMIT")
+        raw.execute("BEGIN IMMEDIATE")
+        handler = Release()
+        _search.logger.addHandler(handler)
+        try:
+            with SessionCatalog(db_path, busy_timeout=0.05) as hurried:
+                _search.erase_removed(hurried._database)
+        finally:
+            _search.logger.removeHandler(handler)
+        assert "stays in the search index until the next deletion" in caplog.text
+        assert epoch(raw) == before
+        _search.erase_removed(repository._database)
+        assert repository._database.truncate_log()
+        assert b"xylophon" not in bytes_on_disk(db_path)
+
     def test_that_cannot_be_looked_at_makes_no_erasure_fail(
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -690,6 +912,17 @@ class TestWithoutFts5:
         monkeypatch.setattr(_search, "_has_warned", True)
         repository.update_message("s", "a", redacted(0))
         assert catalog.search("secret") == []
+
+    @pytest.mark.usefixtures("without_fts5")
+    def test_the_best_of_very_many_are_found(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
+        text = {7: "blue blue blue", 990: "blue blue blue blue"}
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps({"role": "user", "content": [{"text": text.get(n, "blue")}]})) for n in range(1000)),
+        )
+        raw.execute("COMMIT")
+        assert [result.message_id for result in catalog.search("blue", limit=3)] == [990, 7, 0]
 
     @pytest.mark.usefixtures("without_fts5")
     def test_a_snippet_shows_the_place(self, catalog: SessionCatalog, repository: SQLiteSessionRepository) -> None:
@@ -786,8 +1019,7 @@ class TestStorage:
         assert self.run(storage, "stays") == ["d"]
         asyncio.run(storage.delete("a"))
         asyncio.run(storage.write("b", b"harmless"))
-        asyncio.run(storage.delete("quokka"))
-        _search.erase_removed(storage._database, _search.STORAGE)
+        asyncio.run(storage.delete_many(["quokka"]))
         assert storage._database.truncate_log()
         data = bytes_on_disk(db_path)
         assert not [word for word in (b"xylophon", b"zanzibar", b"quokka") if word in data]

@@ -4,6 +4,7 @@ Each `run` has an event loop of its own, as each synchronous call of the SDK has
 """
 
 import asyncio
+import inspect
 import itertools
 import json
 import os
@@ -144,6 +145,38 @@ class TestContract:
         assert {result.key for result in found} == {"memory/agent/theme.md", "other/dark-memory.md"}
         assert run(view.search("the")) == []
 
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("lego", ["brand"]),
+            ("python", ["brand"]),
+            ("20", ["degrees"]),
+            ("name", ["table"]),
+            ("item", ["list"]),
+            ("bar", ["arrow"]),
+            ("coffee—tea", ["coffee", "tea"]),
+            ("“coffee”…", ["coffee"]),
+            ("咖啡，茶", ["cha", "kafei"]),
+            ("5€+tea", ["tea"]),
+        ],
+    )
+    def test_symbols_and_punctuation_part_words(self, storage: Any, query: str, expected: list[str]) -> None:
+        pytest.importorskip("strands.storage.search")
+        items = {
+            "brand": "Lego® in Python™",
+            "degrees": "it is 20°C",
+            "table": "│name│age│",
+            "list": "●item one",
+            "arrow": "foo↓bar",
+            "coffee": "coffee",
+            "tea": "tea",
+            "kafei": "咖啡",
+            "cha": "茶",
+        }
+        for key, text in items.items():
+            run(storage.write(key, text.encode()))
+        assert sorted(result.key for result in run(storage.search(query))) == expected
+
     def test_data_is_as_it_was_when_written(self, storage: Any) -> None:
         async def change_while_writing() -> None:
             data = bytearray(b"before")
@@ -281,7 +314,6 @@ class TestListing:
     def test_what_is_deleted_is_erased(self, storage: SQLiteStorage, db_path: Path) -> None:
         pytest.importorskip("strands.storage.search")
         deletions = [
-            lambda: storage.delete("a/1"),
             lambda: storage.delete_many(["a/1"]),
             lambda: storage.delete_prefix("a/"),
             lambda: storage.clear(),
@@ -292,6 +324,22 @@ class TestListing:
             run(delete())
             files = [db_path, db_path.with_name(f"{db_path.name}-wal")]
             assert not any(b"zanzibarsecret" in file.read_bytes() for file in files)
+
+    def test_one_deletion_does_not_wait_for_the_whole_index(
+        self, storage: SQLiteStorage, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        """Strands deletes key by key. What is left in the file goes with the next keys that are deleted together."""
+        pytest.importorskip("strands.storage.search")
+        for key in ("a", "b"):
+            run(storage.write(key, f"zanzibarsecret {key}".encode()))
+            run(storage.search("x"))
+        run(storage.delete("a"))
+        segments = "SELECT count(DISTINCT segid) FROM search_storage_idx"
+        assert raw.execute("SELECT c0 FROM search_storage_content").fetchall() == [("b",)]
+        assert raw.execute(segments).fetchone() == (3,)
+        run(storage.delete_many(["b"]))
+        assert raw.execute(segments).fetchone() == (0,)
+        assert b"zanzibarsecret" not in db_path.read_bytes()
 
     def test_deletes_only_what_is_meant(self, storage: SQLiteStorage) -> None:
         run(storage.write_many({"a": b"", "b": b""}))
@@ -520,6 +568,13 @@ class TestEndToEnd:
         assert texts(again.messages) == ["1?", "one", "or?", "else"]
         assert run(manager.restore_snapshot(again, snapshot_id=third))
         assert texts(again.messages)[-1] == "three"
+
+    def test_an_agent_hands_its_storage_to_its_session(self, db_path: Path, manager_class: Any) -> None:
+        if "storage" not in inspect.signature(Agent).parameters:
+            pytest.skip("this SDK's agents have no storage")
+        make_agent(manager_class("s"), "Hello, Ada.", storage=SQLiteStorage(db_path))("My name is Ada.")
+        again = make_agent(manager_class("s"), storage=SQLiteStorage(db_path))
+        assert texts(again.messages) == ["My name is Ada.", "Hello, Ada."]
 
     def test_a_view_is_used_as_it_is(self, storage: SQLiteStorage, manager_class: Any) -> None:
         """As the SDK uses views of its own storages; others it gives a prefix."""

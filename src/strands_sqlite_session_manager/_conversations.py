@@ -1,4 +1,4 @@
-"""Copies of sessions, and conversations that are cut: what both must keep right."""
+"""Forks of sessions and turns undone: what both must keep right where a conversation is cut."""
 
 import json
 from collections.abc import Mapping
@@ -54,7 +54,8 @@ _COPY_MULTI_AGENTS = """
     SELECT ?2, multi_agent_id, state, created_at, updated_at FROM multi_agents WHERE session_id = ?1
     """
 
-# The first message of the last turns: of the user, and not only tool results.
+# The first message of the last turns: of the user, and not only tool results. A damaged one counts too, so that rather
+# too little is removed than too much.
 _FIRST = """
     SELECT min(message_id) FROM (
         SELECT message_id FROM messages
@@ -63,9 +64,10 @@ _FIRST = """
                 SELECT 1 FROM json_each(message, '$.content') AS block
                 WHERE block.type <> 'object' OR json_extract(block.value, '$.toolResult') IS NULL
             )
-        END
+        ELSE TRUE END
         ORDER BY message_id DESC LIMIT ?3
     )
+    WHERE ?4 IS NULL OR ?4 = (SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2)
     """
 _REMAINING = f"""
     SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2 AND message_id < ({_FIRST})
@@ -82,7 +84,7 @@ _CUT = f"""
     """
 
 
-def copy(database: Database, source: str, new: str, through: int | Mapping[str, int] | None) -> list[int]:
+def fork(database: Database, source: str, new: str, through: int | Mapping[str, int] | None) -> list[int]:
     """Copy a session; see `SessionCatalog.fork_session`.
 
     Returns:
@@ -101,13 +103,16 @@ def copy(database: Database, source: str, new: str, through: int | Mapping[str, 
     )
 
 
-def cut(database: Database, session_id: str, agent_id: str, turns: int, dry_run: bool) -> int:
+def undo(
+    database: Database, session_id: str, agent_id: str, turns: int, message_count: int | None, dry_run: bool
+) -> int:
     """Remove the last turns of a conversation; see `SessionCatalog.undo_turns`.
 
     Returns:
         How many messages were removed.
     """
-    parameters = (session_id, agent_id, checked_number("turns", turns))
+    expected = None if message_count is None else checked_number("message_count", message_count)
+    parameters = (session_id, agent_id, checked_number("turns", turns), expected)
     if dry_run:
         ((count,),) = database.query(f"SELECT count(*) {_CUT}", parameters)
         return int(count)

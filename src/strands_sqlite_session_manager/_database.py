@@ -280,10 +280,7 @@ class _Pool:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._open()
-            try:
-                result = operation(connection, *arguments)
-            except sqlite3.OperationalError as error:
-                result = self._run_when_unlocked(error, operation, connection, arguments)
+            result = self._run_when_unlocked(operation, connection, arguments)
             done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
             if len(self._idle) < MAX_IDLE:
                 self._idle.append(done)
@@ -302,22 +299,18 @@ class _Pool:
             leave(token, None)
 
     def _run_when_unlocked(
-        self,
-        error: sqlite3.OperationalError,
-        operation: Callable[..., _Result],
-        connection: sqlite3.Connection,
-        arguments: tuple[Any, ...],
+        self, operation: Callable[..., _Result], connection: sqlite3.Connection, arguments: tuple[Any, ...]
     ) -> _Result:
-        """Run an operation that met a lock again and again, until it meets none. To be called with what it raised."""
-        deadline = time.monotonic() + self.busy_timeout
-        while "locked" in str(error) and time.monotonic() < deadline:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        deadline = None
+        while True:
             try:
                 return operation(connection, *arguments)
-            except sqlite3.OperationalError as next_error:
-                error = next_error
-        raise error
+            except sqlite3.OperationalError as error:
+                deadline = deadline or time.monotonic() + self.busy_timeout
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread that shares this pool does."""

@@ -1,6 +1,7 @@
 """What the command line shows, as rich renders it."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -24,7 +25,7 @@ def size(number: int) -> str:
     """Return a number of bytes as a person reads it."""
     amount = float(number)
     for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000:
+        if round(amount, 1) < 1000:
             break
         amount /= 1000
         if unit == "GB":
@@ -33,11 +34,13 @@ def size(number: int) -> str:
 
 
 def age(time: str, now: datetime) -> str:
-    """Return how long ago a time of the tables was, as a person says it; what is no time, as it is."""
+    """Return how long ago a time was, as a person says it; of one to come, the date; what is no time, as it is."""
     try:
         seconds = (now - datetime.fromisoformat(time).astimezone(timezone.utc)).total_seconds()
     except ValueError:
         return time
+    if seconds < 0:
+        return time[:10]
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         number = int(seconds // length)
         if number >= 1:
@@ -50,11 +53,25 @@ def plain(text: object, style: str = "") -> Text:
     return Text("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(text)), style)
 
 
+def one_line(text: object) -> str:
+    """Return a text for a terminal without line breaks."""
+    return plain(" ".join(str(text).splitlines())).plain
+
+
+def json_text(text: str) -> str:
+    """Return JSON for a terminal: what is not printable as an escape, which means the same."""
+    return re.sub(r"[^\n -~]", lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
+
+
 def sessions_table(
     sessions: Iterable[SessionEntry], agents: Mapping[str, Sequence[AgentSummary]], now: datetime
 ) -> Table:
     """Return a list of sessions."""
-    table = Table("session", "last active", "agents", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    # Folded, not cut, where the terminal is too narrow: an id is there to be copied.
+    table.add_column("session", overflow="fold")
+    table.add_column("last active")
+    table.add_column("agents")
     table.add_column("messages", justify="right")
     table.add_column("metadata", style="dim")
     for session in sessions:
@@ -72,12 +89,13 @@ def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> Renderabl
     """Return a conversation, oldest message first."""
     lines: list[Text] = [plain(f"agent {agent_id}", style="bold underline")]
     for shown in messages:
-        role = str(shown.message["role"])
-        head = plain(role, _ROLE_STYLES.get(role, "bold"))
+        role = "damaged" if shown.damage else str(shown.message["role"])
+        head = plain(role, _ROLE_STYLES.get(role, "bold red" if shown.damage else "bold"))
         head.append_text(plain(f"  {shown.message_id}  {shown.created_at}", "not bold dim"))
         if shown.is_redacted:
             head.append("  redacted", style="bold yellow")
-        lines += [Text(), head, *(_block(block) for block in shown.message["content"])]
+        blocks = [plain(shown.damage)] if shown.damage else map(_block, shown.message["content"])
+        lines += [Text(), head, *blocks]
     return Group(*lines)
 
 
@@ -99,6 +117,12 @@ def _block(block: Any) -> Text:
         return plain(
             f"← {value.get('status', 'success')}: {_folded(shown)}", "red" if value.get("status") == "error" else "blue"
         )
+    if kind == "citationsContent":
+        content, citations = (
+            found if isinstance(found, list) else [] for found in map(value.get, ("content", "citations"))
+        )
+        answer = plain("".join(_block(item).plain for item in content))
+        return answer.append(f"\n[{len(citations)} citation{'' if len(citations) == 1 else 's'}]", style="dim")
     if kind in ("image", "document", "video"):
         name = f" {value['name']}" if "name" in value else ""
         return plain(f"[{kind}{name}, {value.get('format')}, {_source(value.get('source'))}]", "yellow")
@@ -138,7 +162,7 @@ def usage_table(by: str, totals: Mapping[Any, Usage]) -> Table:
     table = Table(by, box=None, header_style="bold", pad_edge=False)
     for column in ("messages", "input", "output", "total"):
         table.add_column(column, justify="right")
-    table.add_column(min_width=20, ratio=1)
+    table.add_column(min_width=20, max_width=40)
     highest = max((usage.total_tokens for usage in totals.values()), default=0)
     for key, usage in totals.items():
         table.add_row(
@@ -161,7 +185,7 @@ def stats_tables(stats: DatabaseStats) -> RenderableType:
     for column in ("messages", "size"):
         sessions.add_column(column, justify="right")
     for entry in stats.tables:
-        tables.add_row(entry.name, f"{entry.rows:,}", size(entry.size))
+        tables.add_row(plain(entry.name), f"{entry.rows:,}", size(entry.size))
     for session in stats.largest_sessions:
         sessions.add_row(plain(session.session_id), f"{session.messages:,}", size(session.size))
     summary = f"file {size(stats.file_size)}, of it free {size(stats.free_size)}; log {size(stats.log_size)}"

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,17 +13,21 @@ from ._database import Database
 # milliseconds. A session goes whole or not at all, so a larger one takes longer.
 BATCH_SESSIONS, BATCH_MESSAGES, BATCH_BYTES = 100, 250, 2_000_000
 
-# A session that was imported may have messages that are newer than its own time of the last activity.
+# A session that was imported may have messages or states that are newer than its own time of the last activity.
 _IS_CONDEMNED = """
     (updated_at, session_id) < (?, ?)
     AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > ?)
+    AND NOT EXISTS (
+        SELECT 1 FROM multi_agents
+        WHERE multi_agents.session_id = sessions.session_id AND multi_agents.updated_at > ?
+    )
     """
 
 _Row = tuple[str, str, int, int]
 
 
 def delete_sessions(
-    database: Database, session_ids: list[str], condition: str = "TRUE", parameters: tuple[Any, ...] = ()
+    database: Database, session_ids: list[str], condition: str = "TRUE", parameters: Sequence[Any] = ()
 ) -> list[int]:
     """Delete those of some sessions that a condition holds for, all at once.
 
@@ -48,6 +52,7 @@ def prune(
     keep_last: int | None,
     among: str,
     parameters: list[Any],
+    session_ids: set[str] | None,
     dry_run: bool,
 ) -> tuple[list[str], int, int]:
     """Delete sessions; see `SessionCatalog.prune`.
@@ -58,6 +63,7 @@ def prune(
         keep_last: Number of sessions beyond which they go.
         among: Condition for the sessions to look at.
         parameters: The condition's.
+        session_ids: Ids of the sessions that may go; None means all.
         dry_run: Whether only to tell what would go.
 
     Returns:
@@ -74,13 +80,15 @@ def prune(
         )
         # The first that goes, and itself too, hence the NUL, which no id has.
         cut_off = max([cut_off, *((updated_at, f"{session_id}\0") for updated_at, session_id in rows)])
-    condemned = (*cut_off, cut_off[0])
+    condemned = f"{_IS_CONDEMNED} AND {among}"
+    parameters = [*cut_off, cut_off[0], cut_off[0], *parameters]
     gone: list[_Row] = []
-    for batch in _batches(database, condemned, among, parameters):
+    for batch in _batches(database, condemned, parameters):
+        batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if not dry_run:
             started = time.monotonic()
-            # Asked again: a session that has become active meanwhile stays.
-            delete_sessions(database, [row[0] for row in batch], _IS_CONDEMNED, condemned)
+            # Asked again: a session that has become active meanwhile, or has other metadata now, stays.
+            delete_sessions(database, [row[0] for row in batch], condemned, parameters)
             # Writers of other processes do not queue but look now and then, and must find the file free.
             time.sleep(2 * (time.monotonic() - started))
             batch = _missing(database, batch)
@@ -97,9 +105,7 @@ def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
     return [row for row in rows if (row[0],) not in left]
 
 
-def _batches(
-    database: Database, condemned: tuple[str, str, str], among: str, parameters: list[Any]
-) -> Iterable[list[_Row]]:
+def _batches(database: Database, condemned: str, parameters: list[Any]) -> Iterable[list[_Row]]:
     """Return rows of session id, time, messages and bytes, so many at a time as may be deleted at once."""
     after = ("", "")
     while rows := database.query(
@@ -115,10 +121,10 @@ def _batches(
                 ), 0)
                 FROM messages WHERE messages.session_id = sessions.session_id
             )
-        FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {_IS_CONDEMNED} AND {among}
+        FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {condemned}
         ORDER BY updated_at, session_id LIMIT ?
         """,  # noqa: S608
-        (*after, *condemned, *parameters, BATCH_SESSIONS),
+        (*after, *parameters, BATCH_SESSIONS),
     ):
         after = (rows[-1][1], rows[-1][0])
         batch: list[Any] = []

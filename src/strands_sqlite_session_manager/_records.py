@@ -104,12 +104,14 @@ class HistoryMessage:
         message: Role and content, with redactions applied.
         is_redacted: Whether the content replaces another.
         created_at: When it was created, in ISO 8601, UTC.
+        damage: What is wrong with a message that cannot be read, which is empty then; None with all others.
     """
 
     message_id: int
     message: Message
     is_redacted: bool
     created_at: str
+    damage: str | None = None
 
 
 @dataclass(frozen=True)

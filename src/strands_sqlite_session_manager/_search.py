@@ -20,8 +20,8 @@ them. A run of them is then found as a phrase, wherever it stands, at any length
 second, larger index beside this one, and find nothing for the two characters that most Chinese words have.
 
 The index holds the texts too: FTS5 needs them to delete (until 3.43), and to show snippets. Of very long texts, only
-the start is indexed. From SQLite 3.42 on, what is deleted is gone from its pages at once (`secure-delete`). Before,
-`erase_removed` must merge the whole index: half a second for 100,000 messages.
+the start is indexed. To erase what is gone from it, `erase_removed` merges the whole index: half a second for 100,000
+messages. FTS5's own `secure-delete`, from SQLite 3.42 on, takes as long for a dozen that are deleted.
 
 An index that makes SQLite fail is dropped and built anew. Where this cannot be done (no FTS5, a file that cannot be
 written, a lock that somebody holds for too long), a search reads everything there is instead: slow, but complete.
@@ -34,7 +34,7 @@ import re
 import sqlite3
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from strands.types.exceptions import SessionException
@@ -44,22 +44,25 @@ from ._database import Database, Parameters, SessionConflictError
 logger = logging.getLogger(__name__)
 
 # What one transaction does at the most, so that it holds the write lock for less than 50 ms.
-QUEUED_ROWS, INDEXED_ROWS, INDEXED_WORDS, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 8_000, 32, 100
+QUEUED_ROWS, INDEXED_ROWS, INDEXED_BYTES, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 50_000, 32, 100
+# To take a text out of the index takes longer than to put it in, by this factor.
+REMOVAL = 5
 # What is indexed of one text: it goes into one transaction.
 LONGEST_TEXT = 100_000
 LONGEST_DATA = 4 * LONGEST_TEXT
 
-# Words of a query that count.
-MOST_WORDS = 100
+# What counts of a query. Of scripts without spaces, each character makes SQLite go through a list of its own.
+LONGEST_QUERY, MOST_WORDS = 1_000, 100
 
-# Around what was found, until it is shown: characters that no text needs.
+# Around what was found, until it is shown: characters that no text needs, and blanks where one has them.
 START, END = "\2", "\3"
+_WITHOUT_CONTROLS = {0: " ", ord(START): " ", ord(END): " "}
 
-# Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and emoji, which are words too.
+# Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and symbols and emoji, which are words too, but not parts of those
+# beside them ("20°C").
 _SPACELESS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-    "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff\u00a6\u00a9\u00ae\u00b0\u0482\u2100-\u2bff\ufe0f\ufffd\U0001f000-\U0001faff"
 )
 _AROUND_SPACELESS = re.compile(f"(?=[{_SPACELESS}])|(?<=[{_SPACELESS}])")
 _SEPARATOR = "\u200b"
@@ -68,11 +71,19 @@ _SEPARATOR = "\u200b"
 _TOKENIZER = """porter unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"""
 _IS_WORD = ("L", "M", "N", "Co", "So")
 
-# SQLite's errors that do not mean that the index is broken.
-_UNWRITABLE = ("locked", "readonly", "is full", "unable to open", "disk I/O", "interrupted")
-
-# Of a file with an older schema that is only read.
-_NO_INDEX = "no such table: search_state"
+# What SQLite says of a broken index, and, without FTS5, of one that it can only empty.
+_BROKEN = (
+    "no such module",
+    "malformed",
+    "SQL logic error",
+    "fts5: corrupt",
+    "fts5: missing",
+    "invalid fts5 file format",
+    "vtable constructor failed",
+    "no such table: search_messages",
+    "no such table: search_storage",
+    "no such column",
+)
 
 # Tables that an FTS5 table consists of, with these after its name.
 _PARTS = ("data", "idx", "content", "docsize", "config")
@@ -90,6 +101,7 @@ class Source(NamedTuple):
         columns: What `texts` takes.
         fields: Columns of the index.
         texts: Returns the text for each of the fields.
+        indexed: SQL for the texts that are in the index.
         identity: SQL for what tells a row from others that may get its rowid.
     """
 
@@ -97,6 +109,7 @@ class Source(NamedTuple):
     columns: str
     fields: str
     texts: Callable[..., tuple[str, ...]]
+    indexed: str
     identity: str
 
     @property
@@ -114,9 +127,18 @@ def message_text(message: bytes) -> str:
     """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
     try:
         content = json.loads(message.decode(errors="replace"))["content"]
-        return "\n".join(block["text"] for block in content if isinstance(block.get("text"), str))[:LONGEST_TEXT]
+        return "\n".join(_block_texts(content))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""  # What somebody has damaged by hand is not found, instead of failing every search.
+
+
+def _block_texts(content: Iterable[Any]) -> Iterator[str]:
+    for block in content:
+        if isinstance(block.get("text"), str):
+            yield block["text"]
+        cited = block.get("citationsContent")
+        if isinstance(cited, dict) and isinstance(cited.get("content"), list):
+            yield from _block_texts(part for part in cited["content"] if isinstance(part, dict))
 
 
 def storage_texts(key: str, data: bytes) -> tuple[str, str]:
@@ -136,6 +158,7 @@ MESSAGES = Source(
     "CAST(coalesce(redact_message, message) AS BLOB)",
     "text",
     lambda text: (message_text(text),),
+    "c0",
     "message_id || created_at",
 )
 STORAGE = Source(
@@ -144,13 +167,14 @@ STORAGE = Source(
     f"key, coalesce(substr(data, 1, {LONGEST_DATA}), x'')",
     "name, content",
     storage_texts,
+    "c0 || c1",
     "key",
 )
 
 
 def separated(text: str) -> str:
     """Return a text as it is indexed, with the words of scripts without spaces told apart."""
-    text = text[:LONGEST_TEXT].replace("\0", " ")
+    text = text[:LONGEST_TEXT].translate(_WITHOUT_CONTROLS)
     if text.isascii():
         return text
     # SQLite cannot hold lone surrogates.
@@ -192,9 +216,15 @@ def words(query: str) -> list[str]:
     """Return the words of a query, each once: what stands between blanks, if there is anything to be found in it."""
     return [
         word
-        for word in dict.fromkeys(query.split())
+        for word in dict.fromkeys(query[:LONGEST_QUERY].split())
         if any(unicodedata.category(character).startswith(_IS_WORD) for character in word)
     ][:MOST_WORDS]
+
+
+def parted(query: str) -> str:
+    """Return a query with blanks for its punctuation: "dark-mode" is two words."""
+    # Not for what cannot be seen, such as the joiners inside of words and emoji.
+    return "".join(c if unicodedata.category(c).startswith((*_IS_WORD, "C")) else " " for c in query[:LONGEST_QUERY])
 
 
 def match_expression(words: Iterable[str], operator: str) -> str:
@@ -224,13 +254,17 @@ def find(database: Database, source: Source, sql: str, parameters: Parameters) -
             update(database, source)
             return database.query(sql, parameters)
         except SessionException as error:
-            if any(text in str(error.__cause__) for text in (*_UNWRITABLE, _NO_INDEX)):
+            if not _means_broken(error):
                 logger.warning("index=<%s>, error=<%s> | searching without the index", source.fts_table, error)
                 return None
             logger.warning("index=<%s>, error=<%s> | building a broken index anew", source.fts_table, error)
             with contextlib.suppress(SessionException):  # The next attempt fails too then.
                 _forget(database, source, epoch)
     return None
+
+
+def _means_broken(error: SessionException) -> bool:
+    return any(text in str(error.__cause__) for text in _BROKEN)
 
 
 def rebuild(database: Database, source: Source) -> None:
@@ -245,33 +279,37 @@ def rebuild(database: Database, source: Source) -> None:
     update(database, source)
 
 
-def erase_removed(database: Database, source: Source = MESSAGES) -> None:
+def erase_removed(database: Database, source: Source = MESSAGES, *, merge: bool = True) -> None:
     """Take the text of rows that were changed or deleted out of the index, for good. Costs nothing if none were.
 
     What is still to be indexed is left to the next search. To be called before `Database.truncate_log`. An index that
-    cannot be used is dropped, with all that is in it.
+    is broken is dropped, with all that is in it.
 
     Args:
         database: Database to erase from.
         source: Whose index.
+        merge: Whether to merge the index. The text's words stay in the file until this is done.
     """
     epoch = None
     try:
         epoch = _epoch(database, source)
-        if not database.query("SELECT 1 FROM search_stale WHERE source = ? LIMIT 1", (source.table,)):
-            return
-        count = _refresh(database, source, only_indexed=True)
-        if not count:
-            return
-        while count == INDEXED_ROWS:
-            count = _refresh(database, source, only_indexed=True)
-        if not database.query(f"SELECT 1 FROM {source.fts_table}_config WHERE k = 'secure-delete' AND v"):  # noqa: S608
+        if epoch is None:
+            # Somebody was killed after giving up an index, all of whose text is there still.
+            if _exists(database, source):
+                _create(database, source)
+        elif _refresh(database, source, only_indexed=True) and merge:
             _merge_all(database, source)
     except SessionException as error:
         # What was to be erased is deleted all the same, so this is no failure of the call.
-        logger.warning(
-            "index=<%s>, error=<%s> | dropping the search index, which cannot be updated", source.fts_table, error
-        )
+        if not _means_broken(error):
+            logger.warning(
+                "index=<%s>, error=<%s> | deleted or redacted text stays in the search index until the next deletion "
+                "or redaction",
+                source.fts_table,
+                error,
+            )
+            return
+        logger.warning("index=<%s>, error=<%s> | dropping a broken search index", source.fts_table, error)
         with contextlib.suppress(SessionException):
             _forget(database, source, epoch)
             _create(database, source)
@@ -304,26 +342,30 @@ def update(database: Database, source: Source) -> None:
             _create(database, source)
         elif not has_work:
             return
-    while True:
-        queued = _queue_new(database, source)
-        indexed = _refresh(database, source)
-        # No more than there was at the start, or little more: writers that never rest keep no search waiting for ever.
-        if queued < QUEUED_ROWS and indexed < INDEXED_ROWS:
-            return
+    # No more than there is now: writers that never rest keep no search waiting for ever.
+    ((newest,),) = database.query(f"SELECT max(rowid) FROM {source.table}")  # noqa: S608
+    queued = QUEUED_ROWS
+    while queued == QUEUED_ROWS:
+        queued = _queue_new(database, source, newest)
+        # All that is queued, before there is more: `_forget` deletes the queue at once.
+        _refresh(database, source)
 
 
-def _queue_new(database: Database, source: Source) -> int:
-    new = f"SELECT rowid FROM {source.table} WHERE rowid > last_id ORDER BY rowid LIMIT {QUEUED_ROWS}"  # noqa: S608
+def _queue_new(database: Database, source: Source, newest: int | None) -> int:
+    """Enter some of the rows that are not indexed yet as stale, up to the rowid `newest`, and return how many."""
+    new = f"""
+        SELECT rowid FROM {source.table}
+        WHERE rowid > (SELECT last_id FROM search_state WHERE source = ?1) AND rowid <= ?2
+        ORDER BY rowid LIMIT {QUEUED_ROWS}
+        """  # noqa: S608
     queued, _ = database.transaction(
         [
             (
                 f"""
-                INSERT INTO search_stale (source, id, ticket)
-                SELECT ?1, rowid, random() FROM {source.table}
-                WHERE rowid > (SELECT last_id FROM search_state WHERE source = ?1) ORDER BY rowid LIMIT {QUEUED_ROWS}
+                INSERT INTO search_stale (source, id, ticket) SELECT ?1, rowid, random() FROM ({new}) WHERE TRUE
                 ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket
                 """,  # noqa: S608
-                (source.table,),
+                (source.table, newest),
             ),
             (
                 f"""
@@ -332,52 +374,61 @@ def _queue_new(database: Database, source: Source) -> int:
                 )
                 WHERE source = ?1 AND EXISTS ({new})
                 """,  # noqa: S608
-                (source.table,),
+                (source.table, newest),
             ),
         ]
     )
     return queued
 
 
-def _refresh(database: Database, source: Source, *, only_indexed: bool = False) -> int:
-    """Index some of the stale rows anew and return how many; `INDEXED_ROWS` means that there may be more.
+def _refresh(database: Database, source: Source, *, only_indexed: bool = False) -> bool:
+    """Index the stale rows anew, each once: what changes meanwhile is left to the next time.
 
     Args:
         database: Database to index.
         source: What is indexed.
         only_indexed: Leave out rows that are not in the index yet.
+
+    Returns:
+        Whether there were any.
     """
-    # With the plus, SQLite looks up each stale row in the index, and not each row of the index among the stale.
-    is_indexed = f"+search_stale.id IN (SELECT id FROM {source.fts_table}_content)" if only_indexed else "TRUE"  # noqa: S608
     # A row above `last_id` has the rowid of one that is gone. It is not indexed before it is queued, because until then
     # the triggers do not tell when it changes.
-    rows = database.query(
-        f"""
-        SELECT search_stale.id, ticket, {source.table}.rowid IS NOT NULL, {source.columns}
-        FROM search_stale LEFT JOIN {source.table} ON {source.table}.rowid = search_stale.id
+    statement = f"""
+        SELECT
+            search_stale.id, ticket, {source.table}.rowid IS NOT NULL,
+            coalesce(length(CAST({source.indexed} AS BLOB)), 0), {source.columns}
+        FROM search_stale {"CROSS" if only_indexed else "LEFT"} JOIN {source.fts_table}_content AS indexed
+            ON indexed.id = search_stale.id
+        LEFT JOIN {source.table} ON {source.table}.rowid = search_stale.id
             AND search_stale.id <= (SELECT last_id FROM search_state WHERE search_state.source = search_stale.source)
-        WHERE source = ? AND {is_indexed} ORDER BY search_stale.id LIMIT {INDEXED_ROWS}
-        """,  # noqa: S608
-        (source.table,),
-    )
+        WHERE source = ? AND search_stale.id > ? ORDER BY search_stale.id LIMIT {INDEXED_ROWS}
+        """  # noqa: S608
+    first = last_id = -(2**63)
+    while rows := database.query(statement, (source.table, last_id)):
+        last_id = rows[-1][0]
+        _index(database, source, rows)
+    return last_id > first
+
+
+def _index(database: Database, source: Source, rows: list[tuple[Any, ...]]) -> None:
+    """Index rows anew, in as many transactions as their texts are long."""
     statements: list[tuple[str, Parameters]] = []
-    words = 0
-    for row_id, ticket, exists, *columns in rows:
+    size = 0
+    for row_id, ticket, exists, former, *columns in rows:
         texts = [separated(text) for text in source.texts(*columns)] if exists else []
-        # Roughly: a Latin word takes seven characters, one of a script without spaces has a separator of its own.
-        length = sum(len(text) // 7 + text.count(_SEPARATOR) for text in texts)
-        if statements and words + length > INDEXED_WORDS:
+        # A Latin word takes about as many bytes as a character of a script without spaces with its separator.
+        added = sum(len(text.encode()) for text in texts) + REMOVAL * former
+        if statements and size + added > INDEXED_BYTES:
             _write(database, source, statements)
-            statements, words = [], 0
+            statements, size = [], 0
         key = (source.table, row_id, ticket)
         statements += [
             _replace(source, texts, key) if exists else _remove(source, key),
             ("DELETE FROM search_stale WHERE source = ? AND id = ? AND ticket = ?", key),
         ]
-        words += length
-    if statements:
-        _write(database, source, statements)
-    return len(rows)
+        size += added
+    _write(database, source, statements)
 
 
 def _write(database: Database, source: Source, statements: list[tuple[str, Parameters]]) -> None:
@@ -426,6 +477,10 @@ def _epoch(database: Database, source: Source) -> int | None:
     return rows[0][0] if rows else None
 
 
+def _exists(database: Database, source: Source) -> bool:
+    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (source.fts_table,)))
+
+
 def _forget(database: Database, source: Source, epoch: int | None) -> None:
     """Give up an index, unless somebody else has done so and built another."""
     database.transaction(
@@ -450,7 +505,7 @@ def _create(database: Database, source: Source) -> None:
         ("INSERT INTO search_state (source, epoch) VALUES (?, random())", (source.table,)),
         ("DELETE FROM search_stale WHERE source = ?", (source.table,)),
     ]
-    if database.query("SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (index,)):
+    if _exists(database, source):
         _empty(database, source)
         statements += _drop(index)
     # Without its FTS5 table, which somebody has dropped by force.
@@ -461,9 +516,6 @@ def _create(database: Database, source: Source) -> None:
         (f"INSERT INTO {index} ({index}, rank) VALUES ('automerge', 0)", ()),  # noqa: S608
         (f"INSERT INTO {index} ({index}, rank) VALUES ('crisismerge', 1999)", ()),  # noqa: S608
     ]
-    ((version,),) = database.query("SELECT sqlite_version()")
-    if tuple(map(int, version.split("."))) >= (3, 42):
-        statements.append((f"INSERT INTO {index} ({index}, rank) VALUES ('secure-delete', 1)", ()))  # noqa: S608
     with contextlib.suppress(SessionConflictError):
         database.transaction(statements)
 
@@ -538,7 +590,7 @@ class Scan:
 
     def highlighted(self, text: str) -> str:
         """Return a text with `START` and `END` around the words."""
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", text.translate(_WITHOUT_CONTROLS))
         parts = []
         last = 0
         for start, end in sorted(hit.span() for pattern in self._patterns for hit in pattern.finditer(_folded(text))):

@@ -6,17 +6,16 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
+from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from . import _search
+from . import _conversations, _prune, _search
 from ._arguments import BEGINS_WITH, checked_id, checked_ids, checked_number, checked_time
 from ._closing import Closing
 from ._codec import decode, decode_message, encode
-from ._conversations import copy, cut
 from ._database import Database, SessionConflictError, Synchronous
-from ._prune import delete_sessions, prune
 from ._records import (
     AgentSummary,
     HistoryMessage,
@@ -53,26 +52,31 @@ _ORDERS = {
 }
 
 # Every wanted name and value is among the session's own, with true and 1 told apart and 1 and 1.0 not. What somebody
-# has damaged by hand matches nothing, instead of failing the whole list.
+# has damaged by hand matches nothing, instead of failing the whole list; nor does what `json_each` changes: it ends a
+# text at a NUL, and makes a float of an integer beyond 64 bits.
 _HAS_METADATA = """
-    NOT EXISTS (
+    NOT instr(metadata, '\\u0000') AND NOT EXISTS (
         SELECT 1 FROM json_each(?) AS wanted
         WHERE NOT EXISTS (
             SELECT 1 FROM json_each(CASE WHEN json_valid(metadata) THEN metadata ELSE '{}' END) AS own
             WHERE own.key = wanted.key AND own.value IS wanted.value AND (
                 own.type = wanted.type OR own.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')
-            )
+            ) AND NOT (own.type = 'integer' AND typeof(own.value) = 'real')
         )
     )
     """
 
-# Of the columns `usage` and `session_id`, in the order of `Usage`.
+# Spares most sessions the parsing of their JSON: without a backslash in it, a text value stands there as it is.
+_MAY_HAVE_TEXT = "(instr(metadata, ?) OR instr(metadata, '\\'))"
+
+# Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where somebody
+# stored a count that is none.
 _USAGE_TOTALS = """
-    coalesce(sum(json_extract(usage, '$.inputTokens')), 0),
-    coalesce(sum(json_extract(usage, '$.outputTokens')), 0),
-    coalesce(sum(json_extract(usage, '$.totalTokens')), 0),
-    coalesce(sum(json_extract(usage, '$.cacheReadInputTokens')), 0),
-    coalesce(sum(json_extract(usage, '$.cacheWriteInputTokens')), 0),
+    CAST(total(json_extract(usage, '$.inputTokens')) AS INTEGER),
+    CAST(total(json_extract(usage, '$.outputTokens')) AS INTEGER),
+    CAST(total(json_extract(usage, '$.totalTokens')) AS INTEGER),
+    CAST(total(json_extract(usage, '$.cacheReadInputTokens')) AS INTEGER),
+    CAST(total(json_extract(usage, '$.cacheWriteInputTokens')) AS INTEGER),
     count(session_id)
     """
 
@@ -89,14 +93,17 @@ _OF_SESSION_WITH_METADATA = f"""
     EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = messages.session_id AND {_HAS_METADATA})
     """  # noqa: S608 (constants only)
 
-# In the order of `SearchResult`.
 _ROLE = """
     CASE
         WHEN json_valid(coalesce(redact_message, message))
         THEN json_extract(coalesce(redact_message, message), '$.role')
     END
     """
-_FOUND = f"messages.session_id, messages.agent_id, messages.message_id, {_ROLE}, messages.created_at"
+# In the order of `SearchResult`. The role as bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
+_FOUND = f"""
+    messages.session_id, messages.agent_id, messages.message_id,
+    CAST(coalesce({_ROLE}, '') AS BLOB), messages.created_at
+    """
 
 _USAGE_KEYS = {
     None: "NULL",
@@ -174,7 +181,8 @@ class SessionCatalog(Closing):
             after: The `next` of the page before, listed with the same order.
             order: "updated", the last active first; "created", the newest first; or "session_id".
             prefix: What the session ids begin with.
-            metadata: Names and values that the sessions' metadata has, among others.
+            metadata: Names and values that the sessions' metadata has, among others. Lists and dictionaries are
+                compared as JSON text.
             updated_before: The last activity was before this time, which has a time zone.
             updated_after: The last activity was at this time or later.
 
@@ -283,7 +291,7 @@ class SessionCatalog(Closing):
         """
         changed = self._database.execute(
             "UPDATE sessions SET metadata = ? WHERE session_id = ?",
-            (encode(dict(metadata), "metadata"), checked_id("session_id", session_id)),
+            (encode(_checked_mapping("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
         )
         if not changed:
             raise _missing_session(session_id)
@@ -348,7 +356,13 @@ class SessionCatalog(Closing):
         return [AgentSummary(*row) for row in rows if row[0] is not None]
 
     def history(
-        self, session_id: str, agent_id: str, *, limit: int = 50, before: int | None = None
+        self,
+        session_id: str,
+        agent_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        with_damaged: bool = False,
     ) -> list[HistoryMessage]:
         """Read a conversation from its end, as a window shows it that is scrolled back.
 
@@ -357,28 +371,30 @@ class SessionCatalog(Closing):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
+            with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
             The messages, the newest first.
 
         Raises:
-            SessionException: If the agent does not exist, or a stored message is damaged.
+            SessionException: If the agent does not exist, or a stored message is damaged and `with_damaged` is False.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         rows = self._database.query(
             """
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id < ?
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id <= ?
             ORDER BY message_id DESC LIMIT ?
             """,
-            (*key, 2**63 - 1 if before is None else checked_number("before", before), checked_number("limit", limit)),
+            (
+                *key,
+                2**63 - 1 if before is None else checked_number("before", before) - 1,
+                checked_number("limit", limit),
+            ),
         )
         if not rows:
             self._require_agent(key)
-        messages = (decode_message(row, session_id, agent_id) for row in rows)
-        return [
-            HistoryMessage(m.message_id, m.to_message(), m.redact_message is not None, m.created_at) for m in messages
-        ]
+        return [_history_message(row, session_id, agent_id, with_damaged) for row in rows]
 
     def search(
         self,
@@ -404,7 +420,8 @@ class SessionCatalog(Closing):
         messages are read one by one instead, and words are found as they are, or as the start of longer words.
 
         Args:
-            query: What to look for: any text, without operators. Its first 100 words count.
+            query: What to look for: any text, without operators. Its first 1,000 characters, and 100 words of them,
+                count.
             session_id: Id of the session to search. Defaults to all.
             agent_id: Id of the agents whose messages to search.
             role: "user" or "assistant".
@@ -421,7 +438,7 @@ class SessionCatalog(Closing):
             ("messages.session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("messages.agent_id = ?", None if agent_id is None else checked_id("agent_id", agent_id)),
             (f"{_ROLE} = ?", role),
-            (_OF_SESSION_WITH_METADATA, encode(dict(metadata), "metadata") if metadata else None),
+            (_OF_SESSION_WITH_METADATA, _wanted(metadata)),
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
@@ -440,14 +457,17 @@ class SessionCatalog(Closing):
             """,  # noqa: S608 (constants only)
             (_search.match_expression(words, "AND"), *parameters, count),
         )
-        if rows is not None:
-            return [SearchResult(*(*found, _search.snippet(text))) for *found, text in rows]
-        return self._scan(words, where, parameters)[:count]
+        if rows is None:
+            rows = self._scan(words, where, parameters, count)
+        return [
+            SearchResult(*(*key, role.decode(errors="replace"), created_at, score, _search.snippet(text)))
+            for *key, role, created_at, score, text in rows
+        ]
 
-    def _scan(self, words: list[str], where: str, parameters: list[Any]) -> list[SearchResult]:
+    def _scan(self, words: list[str], where: str, parameters: list[Any], count: int) -> list[tuple[Any, ...]]:
         """Search without the index."""
         scan = _search.Scan(words)
-        results = []
+        best: list[tuple[Any, ...]] = []
         last_id = -1
         while rows := self._database.query(
             f"""
@@ -461,8 +481,9 @@ class SessionCatalog(Closing):
                 text = _search.message_text(message)
                 counts = scan.count(text)
                 if all(counts):
-                    results.append(SearchResult(*(*found, float(sum(counts)), _search.snippet(scan.highlighted(text)))))
-        return sorted(results, key=lambda result: -result.score)
+                    best.append((*found, float(sum(counts)), text))
+            best = sorted(best, key=lambda hit: -hit[-2])[:count]
+        return [(*found, scan.highlighted(text)) for *found, text in best]
 
     def reindex(self) -> None:
         """Build the index of messages anew, where a search does not find what is there.
@@ -519,13 +540,7 @@ class SessionCatalog(Closing):
             A `Usage`; with `by`, a dictionary of them, by session id, by the tuple of session id and agent id, or by
             day ("2026-01-31"), in this order.
         """
-        keys = {
-            None: "NULL",
-            "session": "session_id",
-            "agent": "session_id, agent_id",
-            "day": "substr(created_at, 1, 10)",
-        }
-        if by not in keys:
+        if by not in _USAGE_KEYS:
             raise ValueError(f"by={by!r}: must be 'session', 'agent', 'day' or None")
         conditions, parameters = _given(
             ("session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
@@ -589,11 +604,12 @@ class SessionCatalog(Closing):
             SessionException: If the session does not exist, or an agent that `through` names.
         """
         if isinstance(through, Mapping):
-            unknown = set(through) - {agent.agent_id for agent in self.list_agents(source)}
+            known = {agent.agent_id for agent in self.list_agents(source)}
+            unknown = {checked_id("through", name) for name in through} - known
             if unknown:
                 raise _missing_agent((source, min(unknown)))
         try:
-            sessions, agents, messages, multi_agents = copy(self._database, source, new, through)
+            sessions, agents, messages, multi_agents = _conversations.fork(self._database, source, new, through)
         except SessionConflictError as error:
             raise SessionConflictError(f"Session {new} already exists") from error
         if not sessions:
@@ -601,16 +617,27 @@ class SessionCatalog(Closing):
         logger.debug("session_id=<%s>, new_session_id=<%s> | forked session", source, new)
         return RecordCounts(sessions, agents, messages, multi_agents)
 
-    def undo_turns(self, session_id: str, agent_id: str, turns: int = 1, *, dry_run: bool = False) -> int:
+    def undo_turns(
+        self,
+        session_id: str,
+        agent_id: str,
+        turns: int = 1,
+        *,
+        message_count: int | None = None,
+        dry_run: bool = False,
+    ) -> int:
         """Remove the last turns of a conversation: the user's messages and all that followed.
 
-        A turn begins with a message of the user that is not only tool results. An agent that is built afterwards goes
-        on from what is left, as after `fork_session`; one that was built before does not know of it.
+        A turn begins with a message of the user that is not only tool results, or with a damaged message. An agent that
+        is built afterwards goes on from what is left, as after `fork_session`; one that was built before does not know
+        of it.
 
         Args:
             session_id: Id of the session.
             agent_id: Id of the agent.
             turns: Number of turns; all, if there are fewer.
+            message_count: Remove nothing if the agent has another number of messages: somebody has changed the
+                conversation since. Defaults to removing in any case.
             dry_run: Only tell how many messages would go.
 
         Returns:
@@ -620,7 +647,7 @@ class SessionCatalog(Closing):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        removed = cut(self._database, *key, turns, dry_run)
+        removed = _conversations.undo(self._database, *key, turns, message_count, dry_run)
         if removed and not dry_run:
             erase_former_content(self._database)
         if not removed:
@@ -655,7 +682,7 @@ class SessionCatalog(Closing):
             What was deleted.
         """
         ids = checked_ids("session_ids", session_ids)
-        messages, agents, multi_agents, sessions = delete_sessions(self._database, ids)
+        messages, agents, multi_agents, sessions = _prune.delete_sessions(self._database, ids)
         if sessions:
             erase_former_content(self._database)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
@@ -681,7 +708,7 @@ class SessionCatalog(Closing):
                 ("DELETE FROM agents WHERE session_id = ? AND agent_id = ?", key),
             ]
         )
-        if not agents:
+        if not agents and not messages:
             raise _missing_agent(key)
         erase_former_content(self._database)
         return RecordCounts(0, agents, messages, 0)
@@ -692,19 +719,22 @@ class SessionCatalog(Closing):
         older_than: timedelta | datetime | None = None,
         keep_last: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        session_ids: Iterable[str] | None = None,
         dry_run: bool = False,
         now: datetime | None = None,
     ) -> PruneResult:
         """Delete sessions that have not been active for long, or are not among the last active.
 
-        What is to go is settled at the start; a session that becomes active meanwhile stays. Sessions go in small
-        batches, each session whole or not at all, so that writers get their turn in between; one with thousands of
-        messages keeps them waiting for longer.
+        What is to go is settled at the start; a session that becomes active meanwhile, or gets other metadata, stays.
+        Sessions go in small batches, each session whole or not at all, so that writers get their turn in between; one
+        with thousands of messages keeps them waiting for longer.
 
         Args:
             older_than: Delete sessions without any activity since: an age, or a time with a time zone.
             keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
             metadata: Look only at sessions whose metadata has these names and values.
+            session_ids: Delete only sessions with these ids: those that a dry run told of, say. `keep_last` counts the
+                others too.
             dry_run: Only tell what would go.
             now: The time that an age is counted from. Defaults to the present.
 
@@ -716,6 +746,8 @@ class SessionCatalog(Closing):
         """
         if older_than is None and keep_last is None:
             raise ValueError("give older_than or keep_last: nothing is deleted without a limit")
+        if now is not None:
+            checked_time("now", now)
         if isinstance(older_than, timedelta):
             if older_than < timedelta(0):
                 raise ValueError(f"older_than={older_than!r}: an age cannot be negative")
@@ -723,9 +755,12 @@ class SessionCatalog(Closing):
                 older_than = (now or datetime.now(timezone.utc)) - older_than
             except OverflowError as error:
                 raise ValueError(f"older_than={older_than!r}: {error}") from error
+        elif older_than is not None and not isinstance(older_than, datetime):
+            raise ValueError(f"older_than={older_than!r}: must be a timedelta, or a datetime with a time zone")
         conditions, parameters = _conditions(None, metadata, None, None)
+        ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
         result = PruneResult(
-            *prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, dry_run)
+            *_prune.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
         )
         if result.session_ids and not dry_run:
             erase_former_content(self._database)
@@ -738,7 +773,7 @@ class SessionCatalog(Closing):
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
 
-        A repository that was passed to the constructor stays open, for its owner to close.
+        With a repository that was passed to the constructor it does nothing: that is its owner's to close.
         """
         if self._owns_database:
             self._database.close()
@@ -751,12 +786,14 @@ def _conditions(
     updated_after: datetime | None,
 ) -> tuple[list[str], list[Any]]:
     """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
+    texts = [value for value in metadata.values() if isinstance(value, str)] if isinstance(metadata, Mapping) else []
     conditions, parameters = _given(
-        (_HAS_METADATA, encode(dict(metadata), "metadata") if metadata else None),
+        *((_MAY_HAVE_TEXT, f'"{text}"') for text in texts if text.isascii()),
+        (_HAS_METADATA, _wanted(metadata)),
         ("updated_at < ?", None if updated_before is None else checked_time("updated_before", updated_before)),
         ("updated_at >= ?", None if updated_after is None else checked_time("updated_after", updated_after)),
     )
-    if prefix:
+    if prefix not in (None, ""):
         conditions.append(BEGINS_WITH.format(column="session_id"))
         parameters += [checked_id("prefix", prefix)] * 2
     return conditions, parameters
@@ -766,6 +803,33 @@ def _given(*filters: tuple[str, Any]) -> tuple[list[str], list[Any]]:
     """Return the conditions of filters that have a value, one at the least, and these values."""
     given = [(condition, value) for condition, value in filters if value is not None]
     return ["TRUE", *(condition for condition, _ in given)], [value for _, value in given]
+
+
+def _checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}={value!r}: must be a dictionary")
+    return dict(value)
+
+
+def _wanted(metadata: Mapping[str, Any] | None) -> str | None:
+    """Return the parameter of `_HAS_METADATA`; None if any metadata will do."""
+    if metadata is None:
+        return None
+    wanted = _checked_mapping("metadata", metadata)
+    text = encode(wanted, "metadata")
+    if "\\u0000" in text or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in wanted.values()):
+        raise ValueError(f"metadata={metadata!r}: SQLite cannot find texts with NUL and integers beyond 64 bits")
+    return text if wanted else None
+
+
+def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
+    try:
+        stored = decode_message(row, session_id, agent_id)
+    except SessionException as error:
+        if not with_damaged:
+            raise
+        return HistoryMessage(row[0], cast(Message, {}), row[2] is not None, row[4], str(error))
+    return HistoryMessage(stored.message_id, stored.to_message(), stored.redact_message is not None, stored.created_at)
 
 
 def _metadata(session_id: str, text: str) -> dict[str, Any]:
@@ -782,8 +846,8 @@ def _from_cursor(cursor: str, order: str) -> list[str]:
         of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
         if not all(isinstance(part, str) for part in (of_order, value, session_id)):
             raise ValueError("not three texts")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"after={cursor!r}: not a cursor of list_sessions") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"after={cursor!r:.100}: not a cursor of list_sessions") from error
     if of_order != order:
         raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")
     return [value, session_id]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import os
 import re
@@ -25,16 +26,17 @@ from .catalog import SessionCatalog
 from .repository import SQLiteSessionRepository
 
 app = typer.Typer(
-    help="Looks after the sessions of Strands agents in a SQLite file.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 console = Console()
 errors = Console(stderr=True)
+# Columns where nobody looks at a terminal: nothing is cut or wrapped for the program that reads the output.
+UNLIMITED = 1_000_000
 
 Database = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--db", help=f"The database file. Defaults to {DB_PATH_VARIABLE}, else ./sessions.db.", metavar="FILE"
     ),
@@ -56,10 +58,15 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> None:
             try:
+                if sys.stdout is None:
+                    raise OSError("the output is closed")
                 # JSON is UTF-8, and writes half a surrogate pair just as this does.
                 sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
                 if hasattr(signal, "SIGPIPE"):  # Whoever reads the output may stop reading.
                     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                for output in (console, errors):
+                    if not output.is_terminal:
+                        output.width = UNLIMITED
                 function(*arguments, **options)
                 sys.stdout.flush()
             except BrokenPipeError:
@@ -68,12 +75,27 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
             except (SessionException, ValueError, OSError) as error:
-                typer.echo(_display.plain(f"strands-sqlite: {error}").plain, err=True)
+                typer.echo(_display.one_line(f"strands-sqlite: {error}"), err=True)
                 raise typer.Exit(1) from None
 
         return app.command(name)(run)
 
     return add
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(importlib.metadata.version("strands-sqlite-session-manager"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Look after the sessions of Strands agents in a SQLite file."""
 
 
 @command("ls")
@@ -111,16 +133,23 @@ def show(
 ) -> None:
     """Show the conversations of a session.
 
+    A message that is damaged is shown with what is wrong with it, and the exit code is 1 then.
+
     Example: strands-sqlite show user-42 --limit 10
     """
+    is_damaged = False
     with _catalog(db, read_only=True) as catalog:
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
-            messages = catalog.history(session, agent_id, limit=limit)[::-1]
+            messages = catalog.history(session, agent_id, limit=limit, with_damaged=True)[::-1]
+            is_damaged |= any(message.damage for message in messages)
             if raw:
                 for message in messages:
-                    print(encode({"agent_id": agent_id, **dataclasses.asdict(message)}, "message"))
+                    row = {"agent_id": agent_id, **dataclasses.asdict(message)}
+                    print(_display.json_text(encode(row, "message")))
             else:
                 console.print(_display.conversation(agent_id, messages))
+    if is_damaged:
+        raise typer.Exit(1)
 
 
 @command("stats")
@@ -240,7 +269,7 @@ def prune(
         told = f"{_plural(len(plan.session_ids), 'session')} with {_plural(plan.messages, 'message')}"
         if _confirmed(f"Delete {told}, {_display.size(plan.bytes)}", yes, dry_run):
             with _busy("deleting"):
-                result = catalog.prune(**options)
+                result = catalog.prune(**options, session_ids=plan.session_ids)
             print(f"Deleted {_plural(len(result.session_ids), 'session')}, {_display.size(result.bytes)}.")
 
 
@@ -270,6 +299,7 @@ def rename(
     """
     with _catalog(db) as catalog:
         catalog.rename_session(old, new)
+    print(_display.one_line(f"Renamed {old} to {new}."))
 
 
 @command("undo")
@@ -286,9 +316,12 @@ def undo(
     Example: strands-sqlite undo user-42 --turns 2
     """
     with _catalog(db, read_only=dry_run) as catalog:
-        count = catalog.undo_turns(session, agent, turns, dry_run=True)
+        total = {entry.agent_id: entry.message_count for entry in catalog.list_agents(session)}.get(agent)
+        count = catalog.undo_turns(session, agent, turns, message_count=total, dry_run=True)
         if _confirmed(f"Remove the last {_plural(count, 'message')} of agent {agent}", yes, dry_run):
-            print(f"Removed {_plural(catalog.undo_turns(session, agent, turns), 'message')}.")
+            if catalog.undo_turns(session, agent, turns, message_count=total) != count:
+                raise SessionException(f"The conversation of agent {agent} was changed meanwhile; nothing was removed")
+            print(f"Removed {_plural(count, 'message')}.")
 
 
 @command("tag")
@@ -305,7 +338,7 @@ def tag(
     """
     with _catalog(db, read_only=not pairs) as catalog:
         if pairs:
-            catalog.update_metadata(session, **dict(_changes(pairs)))
+            catalog.update_metadata(session, **_pairs(pairs, empty=None))
         summary = catalog.describe(session)
     if summary is None:
         raise SessionException(f"Session {session} does not exist")
@@ -324,8 +357,11 @@ def export(
 
     Example: strands-sqlite export sessions.jsonl user-42
     """
-    with SQLiteSessionRepository(_existing(db), read_only=True) as source, _busy("exporting"):
-        if destination.suffix != ".jsonl" and str(destination) != "-":
+    is_directory = destination.suffix != ".jsonl" and str(destination) != "-"
+    if is_directory and destination.suffix and not destination.is_dir():
+        raise typer.BadParameter(f"{destination} is neither a .jsonl file nor a directory; make it, if it is to be one")
+    with SQLiteSessionRepository(_path_of_existing(db), read_only=True) as source, _busy("exporting"):
+        if is_directory:
             report = transfer.export_file_sessions(source, destination, session_ids=sessions or None)
             _print_report("Exported", report)
             return
@@ -356,6 +392,8 @@ def import_(
             report = transfer.import_file_sessions(source, target)
         else:
             if str(source) == "-":
+                if sys.stdin is None:
+                    raise OSError("the input is closed")
                 sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
             report = transfer.import_jsonl(sys.stdin if str(source) == "-" else source, target)
     _print_report("Imported", report)
@@ -394,8 +432,12 @@ def restore(
     if not source.exists():
         raise SessionException(f"{source}: no such file")
     if _confirmed(f"{what} {source}", yes, dry_run):
-        with _busy("restoring"):
-            maintenance.restore_backup(source, db, overwrite=overwrite)
+        try:
+            with _busy("restoring"):
+                maintenance.restore_backup(source, db, overwrite=overwrite)
+        except SessionException as error:
+            raise SessionException(str(error).replace("overwrite=True", "--overwrite")) from error
+        print(_display.one_line(f"Restored {target} from {source}."))
 
 
 @command("check")
@@ -416,14 +458,21 @@ def check(db: Database = None, as_json: Json = False) -> None:
 
 @command("repair")
 def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Mend what `check` has found and can be mended.
+    """Mend what `check` has found and can be mended. The exit code is 1 if errors are left.
 
     Example: strands-sqlite repair --dry-run
     """
-    findings = maintenance.repair(db)
+    findings = maintenance.check(db)
     console.print(_display.findings_list(findings))
-    if findings and _confirmed(f"Repair {_plural(len(findings), 'finding')}", yes, dry_run):
+    planned = [finding for finding in findings if finding.repairable]
+    left = [finding for finding in findings if not finding.repairable]
+    if planned and _confirmed(f"Repair {_plural(len(planned), 'finding')}", yes, dry_run):
         print(f"Repaired {_plural(len(maintenance.repair(db, dry_run=False)), 'finding')}.")
+        # Checked again: rows can be, when the indexes are sound.
+        left = maintenance.check(db)
+    count = sum(finding.severity == "error" for finding in left)
+    if count:
+        raise SessionException(f"{_plural(count, 'error')} left; `strands-sqlite check` says what to do")
 
 
 @command("vacuum")
@@ -437,7 +486,7 @@ def vacuum(db: Database = None) -> None:
     print(f"{_display.size(result.size_before)} before, {_display.size(result.size_after)} now.")
 
 
-def _existing(db: Path | None) -> Path:
+def _path_of_existing(db: str | None) -> Path:
     """Return the path of a database that exists: only `import` and `restore` make one."""
     path = Path(chosen_path(db))
     if not path.exists():
@@ -445,8 +494,8 @@ def _existing(db: Path | None) -> Path:
     return path
 
 
-def _catalog(db: Path | None, *, read_only: bool = False) -> SessionCatalog:
-    return SessionCatalog(_existing(db), read_only=read_only)
+def _catalog(db: str | None, *, read_only: bool = False) -> SessionCatalog:
+    return SessionCatalog(_path_of_existing(db), read_only=read_only)
 
 
 def _print_json(value: Any) -> None:
@@ -454,15 +503,19 @@ def _print_json(value: Any) -> None:
         return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else str(item)
 
     try:
-        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain))
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain)
     except ValueError:  # What JSON has no number for is null, as in JavaScript.
-        print(json.dumps(json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None), indent=2))
+        text = json.dumps(json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None), indent=2)
+    print(_display.json_text(text))
 
 
 def _print_report(done: str, report: Any) -> None:
     print(f"{done} {_plural(len(report.session_ids), 'session')} with {_plural(report.copied.messages, 'message')}.")
+    if isinstance(report, transfer.ImportReport) and report.already_there.sessions:
+        there = report.already_there
+        print(f"There already: {_plural(there.sessions, 'session')} with {_plural(there.messages, 'message')}.")
     for skipped in report.skipped:
-        errors.print(_display.plain(f"skipped {skipped.what}: {skipped.reason}"), soft_wrap=True)
+        typer.echo(_display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
     if report.skipped:
         raise typer.Exit(1)
 
@@ -483,7 +536,13 @@ def _confirmed(action: str, yes: bool, dry_run: bool) -> bool:
         print(f"{action}: nothing was changed.")
         return False
     if not yes:
-        typer.confirm(f"{action}?", abort=True, err=True)
+        try:
+            typer.confirm(f"{action}?", abort=True, err=True)
+        except RuntimeError as error:  # also what typer raises after a "no" and after Ctrl-C
+            if isinstance(error, typer.Abort) and not isinstance(error.__context__, EOFError):
+                raise
+            typer.echo(err=True)
+            raise SessionException("there is nobody to ask, so nothing was changed; give --yes") from error
     return True
 
 
@@ -491,20 +550,19 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _changes(pairs: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    for pair in pairs:
+def _pairs(pairs: Iterable[str] | None, *, empty: str | None = "") -> dict[str, Any]:
+    """Return names and values; `empty` stands for a text without characters."""
+    found = {}
+    for pair in pairs or ():
         match = re.fullmatch(r"([^=]+?)(:?)=(.*)", pair, re.DOTALL)
         if match is None:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE")
         name, is_json, value = match.groups()
         try:
-            yield name, json.loads(value) if is_json else value or None
-        except ValueError as error:
-            raise typer.BadParameter(f"{pair!r} is not NAME:=JSON: {error}") from None
-
-
-def _pairs(pairs: Iterable[str] | None) -> dict[str, Any]:
-    return {name: "" if value is None else value for name, value in _changes(pairs or ())}
+            found[name] = json.loads(value) if is_json else value or empty
+        except (ValueError, RecursionError) as error:
+            raise typer.BadParameter(f"{name!r} has no JSON after the :=: {error}") from None
+    return found
 
 
 def _time(text: str | None) -> datetime | None:

@@ -5,7 +5,6 @@ import builtins
 import contextlib
 import copy
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +36,6 @@ _WRITE = """
     INSERT INTO storage (key, data) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
     """
-
-_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -221,7 +218,7 @@ class SQLiteStorage(Closing):
         `SessionCatalog.search`.
 
         Args:
-            query: What to look for: any text. Its first 100 words count.
+            query: What to look for: any text. Its first 1,000 characters, and 100 words of them, count.
 
         Returns:
             All keys with one of the words or more, the best match (BM25) first, with their data.
@@ -233,7 +230,7 @@ class SQLiteStorage(Closing):
         from strands.storage.search.keyword import STOP_WORDS
 
         # Each word for itself: "dark-mode" finds what has only one of the two, as in Strands' own storages.
-        words = [word for word in _search.words(_PUNCTUATION.sub(" ", query)) if word.lower() not in STOP_WORDS]
+        words = [word for word in _search.words(_search.parted(query)) if word.lower() not in STOP_WORDS]
         if not words:
             return []
         rows = _search.find(
@@ -346,10 +343,10 @@ class SQLiteStorage(Closing):
             return await asyncio.to_thread(operation)
 
     def _delete(self, statements: builtins.list[tuple[str, tuple[Any, ...]]], *, wait: bool = True) -> int:
-        """Delete, and leave nothing of it in the search index and in the log."""
+        """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
         deleted = sum(self._database.transaction(statements))
         if deleted:
-            _search.erase_removed(self._database, _search.STORAGE)
+            _search.erase_removed(self._database, _search.STORAGE, merge=wait)
             self._database.truncate_log(wait=wait)
         return deleted
 
