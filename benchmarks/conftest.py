@@ -122,7 +122,7 @@ def _missed(work: Work, goal: Goal) -> float:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    table = Table(title="medians; of several turns, the middle one")
+    table = Table(title="medians, and of several turns their median")
     for column in ("work", "this package", "compared with", "takes", "ratio", "goal", ""):
         table.add_column(column, justify="right" if column in ("this package", "takes", "ratio", "goal") else "left")
     for work in config.stash[WORKS].values():
@@ -147,7 +147,7 @@ def _comparison(work: Work, goal: Goal) -> tuple[str, str, str, str, str]:
     unit = "×" if goal.times else work.unit
     if goal.at_most == math.inf:
         return name, theirs, _text(reached, unit), "", ""
-    verdict = "reached" if reached <= goal.at_most else f"missed by {reached / goal.at_most:.2f} ×"
+    verdict = "reached" if reached <= goal.at_most else f"{reached / goal.at_most:.2f} × the goal"
     return name, theirs, _text(reached, unit), f"≤ {_text(goal.at_most, unit)}", verdict
 
 
