@@ -27,7 +27,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionRepository,
     _database,
 )
-from strands_sqlite_session_manager._database import LOCK_WAIT, Database
+from strands_sqlite_session_manager._database import Database
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
@@ -670,7 +670,7 @@ class TestTrouble:
         raw.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as executor:
             waiting = executor.submit(calls[write])
-            assert not wait([waiting], timeout=10 * LOCK_WAIT).done
+            assert not wait([waiting], timeout=10 * _database.LOCK_WAIT).done
             raw.execute("ROLLBACK")
             waiting.result(timeout=30)
         assert (repository.read_session("new") is not None) != (repository.read_agent("s", "new") is not None)
@@ -760,6 +760,11 @@ class TestTrouble:
             repository.read_session("s")
         assert not db_path.exists()
 
+    @pytest.fixture
+    def _look_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_database, "SEEN", 0)
+
+    @pytest.mark.usefixtures("_look_at_once")
     def test_nothing_is_written_into_a_file_that_is_no_longer_at_its_path(self, tmp_path: Path) -> None:
         """Though its connections are open, and SQLite would write on."""
         db_path = tmp_path / "data" / "s.db"
@@ -779,6 +784,7 @@ class TestTrouble:
             assert texts(manager.list_messages("s", "a")) == ["stored", "stored"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+    @pytest.mark.usefixtures("_look_at_once")
     def test_a_deleted_file_takes_no_more_writes(self, repository: SQLiteSessionRepository, db_path: Path) -> None:
         db_path.unlink()
         with pytest.raises(SessionException, match="deleted"):

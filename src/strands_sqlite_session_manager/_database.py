@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 # 1.1 s otherwise; with FULL 0.3 s, not 2.6 s.
 LOCK_WAIT = 0.018
 
+# Seconds for which a file is taken to be at its path still: it may be deleted right after any look, and a look costs a
+# tenth of an append.
+SEEN = 0.01
+
 # Connections that a pool keeps open for the next call. A call for which there is none opens another.
 MAX_IDLE = 16
 
@@ -246,6 +250,7 @@ class _Pool:
     ):
         self.path = path
         self._file_id = file_id
+        self._seen_until = 0.0
         self._read_only = read_only
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
@@ -331,7 +336,7 @@ class _Pool:
 
         SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
         """
-        if self._file_id is None:
+        if self._file_id is None or time.monotonic() < self._seen_until:
             return
         try:
             status = os.stat(self.path)  # noqa: PTH116 (`Path.stat` takes longer)
@@ -345,6 +350,7 @@ class _Pool:
                 f"{self.path}: the file was deleted, moved or replaced while it was in use, so nothing was stored; put "
                 "it back, or go on with a new session manager and agent"
             )
+        self._seen_until = time.monotonic() + SEEN
 
     def before_fork(self) -> None:
         """Close the connections to a file; after the fork, parent and child each open their own."""

@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 # What one transaction does at the most, so that it holds the write lock for less than 50 ms.
 QUEUED_ROWS, INDEXED_ROWS, INDEXED_BYTES, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 50_000, 32, 100
-# Seconds between two transactions. Writers of other processes do not queue but look now and then, and must find the file
-# free. Measured: twice as many of their appends get through as without, and the longest takes 75-95 ms, not 75-220.
+# Seconds between two transactions. Writers of other processes do not queue but look now and then, and must find the
+# file free. Measured: twice as many of their appends get through, and the longest takes 75-95 ms, not 75-220.
 PAUSE = 0.001
 # To take a text out of the index takes longer than to put it in, by this factor.
 REMOVAL = 5
