@@ -1,7 +1,8 @@
 """Checks of what callers pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 # A range of keys that begin with a text, which is bound twice. GLOB and LIKE scan when their pattern is bound. SQLite
 # compares the bytes of UTF-8, and none of them is as high as FF.
@@ -44,6 +45,17 @@ def checked_number(name: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError(f"{name}={value!r}: must be an int from 0 to 2**63 - 1")
     return value
+
+
+def checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping as a dictionary.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}={value!r}: must be a dictionary")
+    return dict(value)
 
 
 def checked_time(name: str, value: datetime) -> str:

@@ -12,10 +12,11 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from . import _conversations, _prune, _search
-from ._arguments import BEGINS_WITH, checked_id, checked_ids, checked_number, checked_time
+from ._arguments import checked_id, checked_ids, checked_mapping, checked_number, checked_time
 from ._closing import Closing
 from ._codec import decode, decode_message, encode
 from ._database import Database, SessionConflictError, Synchronous
+from ._filters import OF_SESSION_WITH_METADATA, given, session_conditions, wanted_metadata
 from ._records import (
     AgentSummary,
     HistoryMessage,
@@ -51,24 +52,6 @@ _ORDERS = {
     "session_id": ("session_id", "(session_id, session_id) > (?, ?)"),
 }
 
-# Every wanted name and value is among the session's own, with true and 1 told apart and 1 and 1.0 not. What somebody
-# has damaged by hand matches nothing, instead of failing the whole list; nor does what `json_each` changes: it ends a
-# text at a NUL, and makes a float of an integer beyond 64 bits.
-_HAS_METADATA = """
-    NOT instr(metadata, '\\u0000') AND NOT EXISTS (
-        SELECT 1 FROM json_each(?) AS wanted
-        WHERE NOT EXISTS (
-            SELECT 1 FROM json_each(CASE WHEN json_valid(metadata) THEN metadata ELSE '{}' END) AS own
-            WHERE own.key = wanted.key AND own.value IS wanted.value AND (
-                own.type = wanted.type OR own.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')
-            ) AND NOT (own.type = 'integer' AND typeof(own.value) = 'real')
-        )
-    )
-    """
-
-# Spares most sessions the parsing of their JSON: without a backslash in it, a text value stands there as it is.
-_MAY_HAVE_TEXT = "(instr(metadata, ?) OR instr(metadata, '\\'))"
-
 # Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where somebody
 # stored a count that is none.
 _USAGE_TOTALS = """
@@ -88,10 +71,6 @@ _USAGE = """
         THEN json_extract(message, '$.metadata.usage')
     END
     """
-
-_OF_SESSION_WITH_METADATA = f"""
-    EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = messages.session_id AND {_HAS_METADATA})
-    """  # noqa: S608 (constants only)
 
 _ROLE = """
     CASE
@@ -196,7 +175,7 @@ class SessionCatalog(Closing):
         if order not in _ORDERS:
             raise ValueError(f"order={order!r}: must be one of {', '.join(_ORDERS)}")
         ordering, follows = _ORDERS[order]
-        conditions, parameters = _conditions(prefix, metadata, updated_before, updated_after)
+        conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
         if after is not None:
             conditions.append(follows)
             parameters += _from_cursor(after, order)
@@ -232,7 +211,7 @@ class SessionCatalog(Closing):
         Returns:
             Their number.
         """
-        conditions, parameters = _conditions(prefix, metadata, updated_before, updated_after)
+        conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
         where = " AND ".join(conditions)
         ((count,),) = self._database.query(f"SELECT count(*) FROM sessions WHERE {where}", parameters)  # noqa: S608
         return int(count)
@@ -291,7 +270,7 @@ class SessionCatalog(Closing):
         """
         changed = self._database.execute(
             "UPDATE sessions SET metadata = ? WHERE session_id = ?",
-            (encode(_checked_mapping("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
+            (encode(checked_mapping("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
         )
         if not changed:
             raise _missing_session(session_id)
@@ -434,11 +413,11 @@ class SessionCatalog(Closing):
             The messages; none if the query has no words.
         """
         words = _search.words(query)
-        conditions, parameters = _given(
+        conditions, parameters = given(
             ("messages.session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("messages.agent_id = ?", None if agent_id is None else checked_id("agent_id", agent_id)),
             (f"{_ROLE} = ?", role),
-            (_OF_SESSION_WITH_METADATA, _wanted(metadata)),
+            (OF_SESSION_WITH_METADATA, wanted_metadata(metadata)),
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
@@ -542,7 +521,7 @@ class SessionCatalog(Closing):
         """
         if by not in _USAGE_KEYS:
             raise ValueError(f"by={by!r}: must be 'session', 'agent', 'day' or None")
-        conditions, parameters = _given(
+        conditions, parameters = given(
             ("session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("created_at >= ?", None if since is None else checked_time("since", since)),
             ("created_at < ?", None if until is None else checked_time("until", until)),
@@ -757,7 +736,7 @@ class SessionCatalog(Closing):
                 raise ValueError(f"older_than={older_than!r}: {error}") from error
         elif older_than is not None and not isinstance(older_than, datetime):
             raise ValueError(f"older_than={older_than!r}: must be a timedelta, or a datetime with a time zone")
-        conditions, parameters = _conditions(None, metadata, None, None)
+        conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
         result = PruneResult(
             *_prune.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
@@ -777,49 +756,6 @@ class SessionCatalog(Closing):
         """
         if self._owns_database:
             self._database.close()
-
-
-def _conditions(
-    prefix: str | None,
-    metadata: Mapping[str, Any] | None,
-    updated_before: datetime | None,
-    updated_after: datetime | None,
-) -> tuple[list[str], list[Any]]:
-    """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
-    texts = [value for value in metadata.values() if isinstance(value, str)] if isinstance(metadata, Mapping) else []
-    conditions, parameters = _given(
-        *((_MAY_HAVE_TEXT, f'"{text}"') for text in texts if text.isascii()),
-        (_HAS_METADATA, _wanted(metadata)),
-        ("updated_at < ?", None if updated_before is None else checked_time("updated_before", updated_before)),
-        ("updated_at >= ?", None if updated_after is None else checked_time("updated_after", updated_after)),
-    )
-    if prefix not in (None, ""):
-        conditions.append(BEGINS_WITH.format(column="session_id"))
-        parameters += [checked_id("prefix", prefix)] * 2
-    return conditions, parameters
-
-
-def _given(*filters: tuple[str, Any]) -> tuple[list[str], list[Any]]:
-    """Return the conditions of filters that have a value, one at the least, and these values."""
-    given = [(condition, value) for condition, value in filters if value is not None]
-    return ["TRUE", *(condition for condition, _ in given)], [value for _, value in given]
-
-
-def _checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}={value!r}: must be a dictionary")
-    return dict(value)
-
-
-def _wanted(metadata: Mapping[str, Any] | None) -> str | None:
-    """Return the parameter of `_HAS_METADATA`; None if any metadata will do."""
-    if metadata is None:
-        return None
-    wanted = _checked_mapping("metadata", metadata)
-    text = encode(wanted, "metadata")
-    if "\\u0000" in text or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in wanted.values()):
-        raise ValueError(f"metadata={metadata!r}: SQLite cannot find texts with NUL and integers beyond 64 bits")
-    return text if wanted else None
 
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
