@@ -145,6 +145,10 @@ class TestListSessions:
         catalog.set_metadata("b", {"number": 2**64 + 1})
         for wanted in ({"user": "42"}, {"number": float(2**64)}, {"lo": 1}):
             assert catalog.count_sessions(metadata=wanted) == 0
+        # What stands beside a NUL is found, and so is what only looks like one.
+        catalog.set_metadata("c", {"user": "43", "note": "a\0b", "pattern": r"\u0000"})
+        for metadata in ({"user": "43"}, {"pattern": r"\u0000"}):
+            assert ids(catalog.list_sessions(metadata=metadata)) == ["c"]
         for wanted in ({"user": "42\0mallory"}, {"user": ["\0"]}, {"number": 2**64 + 1}, {"number": -(2**63) - 1}):
             with pytest.raises(ValueError, match=r"metadata=.*: SQLite cannot find"):
                 catalog.count_sessions(metadata=wanted)
@@ -561,11 +565,12 @@ class TestUndo:
         assert catalog.undo_turns("s", "default") == 4
         assert texts(m.message for m in catalog.history("s", "default")) == ["hi", "hello"]
 
+    @pytest.mark.parametrize("damaged", ["{", "{}", "[]", "null", '{"role": "user"}', '{"role": "user", "content": 1}'])
     def test_a_damaged_message_begins_a_turn(
-        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection, damaged: str
     ) -> None:
         add_session(empty, "s", messages=4)
-        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 2")
+        raw.execute("UPDATE messages SET message = ? WHERE message_id = 2", (damaged,))
         assert catalog.undo_turns("s", "a") == 2
         assert [m.message_id for m in catalog.history("s", "a")] == [1, 0]
 

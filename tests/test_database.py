@@ -784,6 +784,21 @@ class TestTrouble:
             assert texts(manager.list_messages("s", "a")) == ["stored", "stored"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+    @needs_fork
+    def test_a_file_that_lay_at_its_path_for_a_while_is_not_taken_for_it(self, tmp_path: Path) -> None:
+        """A connection that was opened then would go on writing into that one."""
+        with SQLiteSessionManager("s", tmp_path / "data" / "s.db") as manager:
+            (tmp_path / "data").rename(tmp_path / "moved")
+            SQLiteSessionManager("other", tmp_path / "data" / "s.db").close()
+            in_child(lambda: None)  # A fork closes the connections.
+            with pytest.raises(SessionException, match="deleted, moved or replaced"):
+                manager.read_session("s")
+            (tmp_path / "data").rename(tmp_path / "away")
+            (tmp_path / "moved").rename(tmp_path / "data")
+            manager.create_agent("s", SessionAgent("a", {}, {}))
+        with SQLiteSessionManager("s", tmp_path / "data" / "s.db") as manager:
+            assert manager.read_agent("s", "a") is not None
+
     @pytest.mark.usefixtures("_look_at_once")
     def test_a_deleted_file_takes_no_more_writes(self, repository: SQLiteSessionRepository, db_path: Path) -> None:
         db_path.unlink()
@@ -816,6 +831,9 @@ class TestTrouble:
         with SQLiteSessionRepository(db_path, read_only=True) as reader:
             assert texts(reader.list_messages("s", "a")) == ["hello"]
             assert [path.name for path in db_path.parent.iterdir()] == [db_path.name]
+            with SQLiteSessionRepository(db_path) as writer:
+                writer.create_message("s", "a", text_message(1))
+            assert texts(reader.list_messages("s", "a")) == ["hello", "hello"]
 
     def test_a_file_system_without_a_write_ahead_log_is_used_with_a_warning(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

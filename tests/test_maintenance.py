@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -298,6 +299,29 @@ backup(sys.argv[2], sys.argv[1], progress=lambda done, total: os.kill(os.getpid(
 
 
 class TestRestore:
+    def test_of_an_older_schema_keeps_what_others_store_before_it_is_migrated(
+        self, db_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The copy is not repeated when the migration has to wait for them."""
+        with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+            old.executescript((Path(__file__).parent / "schemas" / "version_1.sql").read_text("utf-8"))
+        fill(db_path)
+        migrate, is_first = _schema.migrate, iter([True])
+        with closing(sqlite3.connect(db_path, isolation_level=None, check_same_thread=False)) as other:
+
+            def migrate_late(connection: sqlite3.Connection, path: str) -> None:
+                """Another process is first, and takes its time."""
+                if connection.execute("PRAGMA user_version").fetchone() == (1,) and next(is_first, False):
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("INSERT INTO sessions (session_id) VALUES ('acknowledged')")
+                    threading.Timer(0.1, other.execute, ["COMMIT"]).start()
+                migrate(connection, path)
+
+            monkeypatch.setattr(_schema, "migrate", migrate_late)
+            restore_backup("old.db", db_path, overwrite=True)
+            sessions = other.execute("SELECT session_id FROM sessions ORDER BY session_id").fetchall()
+        assert sessions == [("acknowledged",), ("user-42",)]
+
     def test_makes_a_database_where_there_is_none(self, db_path: Path, tmp_path: Path) -> None:
         fill(db_path)
         backup("copy.db", db_path)
@@ -612,7 +636,7 @@ class TestCheck:
         run_by_hand(db_path, "UPDATE messages SET message = '{' WHERE message_id = 1")
         (finding,) = found(db_path)
         assert "`strands-sqlite fork SESSION NEW --through N` copies what is before it" in finding.advice
-        assert "`strands-sqlite undo SESSION` removes the last turns" in finding.advice
+        assert "`strands-sqlite undo SESSION --agent AGENT` removes the last turns" in finding.advice
         with SessionCatalog(db_path) as catalog:
             catalog.fork_session("s", "new", through=0)
             assert catalog.undo_turns("s", "a", 3) == 3

@@ -334,6 +334,19 @@ class TestWhatIsNeverFoundAgain:
         assert self.found(catalog) == [("other", 0), ("s", 0)]
         assert ids(catalog.search("blank")) == [2]
 
+    def test_on_disk_when_a_search_took_it_out_of_the_index(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        """As another process's may, between a redaction and its erasure. The next erasure has nothing to take out."""
+        add(repository, "xylophone", first=4)
+        catalog.search("xylophone")
+        raw.execute("""UPDATE messages SET message = '{"role":"user","content":[]}' WHERE message_id = 4""")
+        assert catalog.search("xylophone") == []
+        assert b"xylophon" in bytes_on_disk(db_path)
+        add(repository, "not indexed yet", first=5)
+        repository.update_message("s", "a", redacted(5))
+        assert b"xylophon" not in bytes_on_disk(db_path)
+
     def test_even_by_one_who_cannot_bring_the_index_up_to_date(self, raw: sqlite3.Connection, db_path: Path) -> None:
         raw.execute("""UPDATE messages SET message = '{"role":"user","content":[]}' WHERE message_id = 2""")
         raw.execute("BEGIN IMMEDIATE")

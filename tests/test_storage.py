@@ -337,6 +337,10 @@ class TestListing:
         segments = "SELECT count(DISTINCT segid) FROM search_storage_idx"
         assert raw.execute("SELECT c0 FROM search_storage_content").fetchall() == [("b",)]
         assert raw.execute(segments).fetchone() == (3,)
+        run(storage.write("c", b"not indexed yet"))
+        run(storage.delete_many(["c"]))
+        assert b"zanzibarsecret a" not in db_path.read_bytes()
+        assert raw.execute(segments).fetchone() == (1,)
         run(storage.delete_many(["b"]))
         assert raw.execute(segments).fetchone() == (0,)
         assert b"zanzibarsecret" not in db_path.read_bytes()

@@ -55,8 +55,8 @@ CONTENTS: list[list[Any]] = [
 
 # No times, or not to be compared as text with those that the SDK writes.
 BAD_TIMES = [
-    *("", "soon", "2020-01-01", "2020-01-01T00:00:00", "2020-01-01T00:00:00Z", "2020-01-01T00:00:00-12:00"),
-    *("2020-01-01 00:00:00+00:00", "2020-01-01T00:00:00.123+00:00", "2020-13-01T00:00:00+00:00", "x+00:00"),
+    *("", "soon", "2020-01-01", "2020-01-01T00:00:00", "2020-01-01T00:00:00-12:00"),
+    *("2020-01-01 00:00:00+00:00", "2020-13-01T00:00:00+00:00", "x+00:00"),
 ]
 BAD_BYTES = {"content": [{"__bytes_encoded__": True, "data": "a"}]}
 
@@ -753,9 +753,7 @@ class TestFileExport:
             raw.execute("""UPDATE sessions SET metadata = '{"tags":["mine"]}' WHERE session_id = 'tagged'""")
         report = export_file_sessions(source, tmp_path / "out")
         assert report.session_ids == ["full", "tagged"]
-        assert [(skipped.what, "exported, but for its metadata" in skipped.reason) for skipped in report.skipped] == [
-            ("tagged", True)
-        ]
+        assert (report.skipped, report.without_metadata) == ([], ["tagged"])
 
     @pytest.mark.skipif(os.name != "posix", reason="has other permissions")
     def test_is_private_in_a_directory_that_others_can_read(self, tmp_path: Path, source: Any) -> None:
@@ -1141,6 +1139,6 @@ def test_one_string_is_not_taken_for_several_ids(
     ],
 )
 def test_a_path_is_not_taken_for_a_repository(tmp_path: Path, name: str, call: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{name}='x.db': must be an SQLiteSessionRepository$"):
+    with pytest.raises(ValueError, match=f"^{name}='x.db': must be a SQLiteSessionRepository, not a manager"):
         call(tmp_path)
     assert list(tmp_path.iterdir()) == []

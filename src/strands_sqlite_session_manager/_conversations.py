@@ -59,12 +59,14 @@ _COPY_MULTI_AGENTS = """
 _FIRST = """
     SELECT min(message_id) FROM (
         SELECT message_id FROM messages
-        WHERE session_id = ?1 AND agent_id = ?2 AND CASE WHEN json_valid(message) THEN
-            json_extract(message, '$.role') = 'user' AND EXISTS (
+        WHERE session_id = ?1 AND agent_id = ?2 AND CASE
+            WHEN NOT json_valid(message) THEN TRUE
+            WHEN json_type(message, '$.role') IS NULL OR json_type(message, '$.content') IS NOT 'array' THEN TRUE
+            ELSE json_extract(message, '$.role') = 'user' AND EXISTS (
                 SELECT 1 FROM json_each(message, '$.content') AS block
                 WHERE block.type <> 'object' OR json_extract(block.value, '$.toolResult') IS NULL
             )
-        ELSE TRUE END
+        END
         ORDER BY message_id DESC LIMIT ?3
     )
     WHERE ?4 IS NULL OR ?4 = (SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2)

@@ -136,7 +136,15 @@ class Database:
         """
         pool = self._live_pool()
         deadline = time.monotonic() + pool.busy_timeout
-        while not self._log_is_truncated(pool):
+        while True:
+            try:
+                if pool.run_exclusively(_truncate_log):
+                    return True
+            except SessionException as error:
+                # What was to be erased is committed all the same, so this is no failure of the call.
+                if "locked" not in str(error.__cause__):
+                    logger.warning("path=<%s>, error=<%s> | the write-ahead log cannot be emptied", self.path, error)
+                    return False
             if not wait:
                 return False
             # Waiting out here and not in SQLite, which would keep all writers waiting too.
@@ -148,13 +156,6 @@ class Database:
                 )
                 return False
             time.sleep(0.005)
-        return True
-
-    def _log_is_truncated(self, pool: "_Pool") -> bool:
-        try:
-            return pool.run_exclusively(_truncate_log)
-        except SessionException:
-            return False  # What was to be erased is committed all the same, so this is no failure of the call.
 
     def backup_to(self, path: str, progress: Callable[[int, int], object] | None = None) -> None:
         """Copy all of this moment into an empty file, while others write. A fork waits until it is done."""
@@ -186,7 +187,7 @@ def _execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -
 
 
 def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Parameters]]) -> list[int]:
-    # Whatever is raised before the COMMIT, `_Pool.run` closes the connection, which rolls back.
+    # Whatever is raised before the COMMIT, `_Pool` rolls back, at the latest by closing the connection.
     connection.execute("BEGIN IMMEDIATE")
     changes = [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
     connection.execute("COMMIT")
@@ -221,16 +222,17 @@ def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[in
 
 
 def _copy_into(source: sqlite3.Connection, pool: "_Pool") -> None:
-    pool.run_exclusively(_replace_with, source, pool.path)
+    pool.run_exclusively(_replace_with, source)
+    # Not in the same operation: if a lock made it be repeated, what others have stored meanwhile would be replaced too.
+    pool.run_exclusively(_schema.migrate, pool.path)
 
 
-def _replace_with(connection: sqlite3.Connection, source: sqlite3.Connection, path: str) -> None:
+def _replace_with(connection: sqlite3.Connection, source: sqlite3.Connection) -> None:
     def fail_if_busy(status: int, remaining: int, total: int) -> None:
         if status in (5, 6):  # SQLITE_BUSY and SQLITE_LOCKED, after the busy timeout. Python would try for ever.
             raise sqlite3.OperationalError("database is locked")
 
     source.backup(connection, progress=fail_if_busy)
-    _schema.migrate(connection, path)
 
 
 def _nothing(connection: sqlite3.Connection) -> None:
@@ -251,6 +253,7 @@ class _Pool:
         self.path = path
         self._file_id = file_id
         self._seen_until = 0.0
+        self._max_idle = MAX_IDLE
         self._read_only = read_only
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
@@ -287,7 +290,7 @@ class _Pool:
                 connection = self._open()
             result = self._run_when_unlocked(operation, connection, arguments)
             done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
-            if len(self._idle) < MAX_IDLE:
+            if len(self._idle) < self._max_idle:
                 self._idle.append(done)
             else:
                 done.close()
@@ -306,6 +309,7 @@ class _Pool:
     def _run_when_unlocked(
         self, operation: Callable[..., _Result], connection: sqlite3.Connection, arguments: tuple[Any, ...]
     ) -> _Result:
+        """Run an operation, and again while it is refused a lock. It must have stored nothing then."""
         deadline = None
         while True:
             try:
@@ -322,7 +326,8 @@ class _Pool:
         release = self._write_lock.release
         try:
             if not self._write_lock.acquire(self.busy_timeout):
-                raise _explained(sqlite3.OperationalError("database is locked"), self.path)
+                error = sqlite3.OperationalError("database is locked")
+                raise _explained(error, self.path) from error
             self._check_file()
             return self.run(operation, *arguments)
         finally:
@@ -332,7 +337,7 @@ class _Pool:
                 pass
 
     def _check_file(self) -> None:
-        """Make sure that what is about to be written will be at the path.
+        """Make sure that the file of this pool is still at its path, where others look for it.
 
         SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
         """
@@ -347,8 +352,8 @@ class _Pool:
             return  # Unreachable by its path, but open.
         if not is_there:
             raise SessionException(
-                f"{self.path}: the file was deleted, moved or replaced while it was in use, so nothing was stored; put "
-                "it back, or go on with a new session manager and agent"
+                f"{self.path}: the file was deleted, moved or replaced while it was in use, so nothing was read or "
+                "stored; put it back, or go on with a new session manager and agent"
             )
         self._seen_until = time.monotonic() + SEEN
 
@@ -371,6 +376,8 @@ class _Pool:
                 check_same_thread=False,
             )
             try:
+                self._seen_until = 0.0  # This may be another file, with what is written into it to be put away again.
+                self._check_file()
                 self._configure(connection)
                 connection.execute(f"PRAGMA busy_timeout = {int(1000 * min(LOCK_WAIT, self.busy_timeout))}")
             except BaseException:
@@ -385,7 +392,9 @@ class _Pool:
         if Path(f"{self.path}-wal").exists():
             return f"{Path(self.path).as_uri()}?mode=ro"  # The last connection that may write empties the log.
         if not os.access(Path(self.path).parent, os.W_OK):
-            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may take it that nobody writes.
+            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may take it that nobody writes. That holds for
+            # this call: to a later one, the connection would show the file as it was.
+            self._max_idle = 0
             return f"{Path(self.path).as_uri()}?immutable=1"
         return self._uri  # With `mode=ro`, these two would stay behind.
 

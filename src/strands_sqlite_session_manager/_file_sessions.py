@@ -55,12 +55,14 @@ class ExportReport:
     Attributes:
         session_ids: Sessions written.
         copied: Number of records written.
-        skipped: Sessions left out, or written without their metadata, and why.
+        skipped: Sessions left out, and why.
+        without_metadata: Sessions written without their metadata, for which such files have no place.
     """
 
     session_ids: list[str]
     copied: RecordCounts
     skipped: list[Skipped]
+    without_metadata: list[str]
 
 
 def import_file_sessions(
@@ -233,7 +235,7 @@ def export_file_sessions(
         Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SessionException(f"{storage_dir}: cannot be created: {error.strerror}") from error
-    exported, copied, skipped = [], Counter[str](), []
+    exported, copied, skipped, without_metadata = [], Counter[str](), [], []
     for session_id in chosen:
         try:
             result = _export_session(source, session_id, storage_dir)
@@ -243,10 +245,10 @@ def export_file_sessions(
             continue
         exported.append(session_id)
         if source._database.query("SELECT 1 FROM sessions WHERE session_id = ? AND metadata <> '{}'", (session_id,)):
-            skipped.append(Skipped(session_id, "exported, but for its metadata, for which such files have no place"))
+            without_metadata.append(session_id)
         copied.update(asdict(result.copied))
         logger.debug("session_id=<%s> | exported session", session_id)
-    return ExportReport(exported, _rows.counts(copied), skipped)
+    return ExportReport(exported, _rows.counts(copied), skipped, without_metadata)
 
 
 def _export_session(

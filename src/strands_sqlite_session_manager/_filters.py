@@ -8,16 +8,20 @@ from ._arguments import BEGINS_WITH, checked_id, checked_mapping, checked_time
 from ._codec import encode
 
 # Every wanted name and value is among the session's own, with true and 1 told apart and 1 and 1.0 not. What somebody
-# has damaged by hand matches nothing, instead of failing the whole list; nor does what `json_each` changes: it ends a
-# text at a NUL, and makes a float of an integer beyond 64 bits.
+# has damaged by hand matches nothing, instead of failing the whole list; nor does what `json_each` changes: it makes a
+# float of an integer beyond 64 bits, and ends a text at a NUL. Where there is a NUL, the name and value must stand in
+# the JSON as they are.
 _HAS_METADATA = """
-    NOT instr(metadata, '\\u0000') AND NOT EXISTS (
+    NOT EXISTS (
         SELECT 1 FROM json_each(?) AS wanted
         WHERE NOT EXISTS (
             SELECT 1 FROM json_each(CASE WHEN json_valid(metadata) THEN metadata ELSE '{}' END) AS own
             WHERE own.key = wanted.key AND own.value IS wanted.value AND (
                 own.type = wanted.type OR own.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')
-            ) AND NOT (own.type = 'integer' AND typeof(own.value) = 'real')
+            ) AND NOT (own.type = 'integer' AND typeof(own.value) = 'real') AND (
+                NOT instr(replace(metadata, '\\\\', ''), '\\u0000')
+                OR instr(metadata, json_quote(own.key) || ':' || json_quote(own.value))
+            )
         )
     )
     """
@@ -63,6 +67,7 @@ def wanted_metadata(metadata: Mapping[str, Any] | None) -> str | None:
         return None
     wanted = checked_mapping("metadata", metadata)
     text = encode(wanted, "metadata")
-    if "\\u0000" in text or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in wanted.values()):
+    has_nul = "\\u0000" in text.replace("\\\\", "")
+    if has_nul or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in wanted.values()):
         raise ValueError(f"metadata={metadata!r}: SQLite cannot find texts with NUL and integers beyond 64 bits")
     return text if wanted else None

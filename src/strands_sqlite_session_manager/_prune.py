@@ -85,7 +85,7 @@ def prune(
     gone: list[_Row] = []
     for batch in _batches(database, condemned, parameters):
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
-        if not dry_run:
+        if batch and not dry_run:
             started = time.monotonic()
             # Asked again: a session that has become active meanwhile, or has other metadata now, stays.
             delete_sessions(database, [row[0] for row in batch], condemned, parameters)

@@ -5,10 +5,11 @@ written: the session, each agent followed by its messages, then the multi-agent 
 """
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from strands.types.exceptions import SessionException
@@ -118,19 +119,19 @@ def checked_repository(name: str, value: object) -> None:
         ValueError: If it is no `SQLiteSessionRepository`.
     """
     if not isinstance(value, SQLiteSessionRepository):
-        raise ValueError(f"{name}={value!r}: must be an SQLiteSessionRepository")
+        raise ValueError(f"{name}={value!r}: must be a SQLiteSessionRepository, not a manager or a path")
 
 
 def checked_timestamp(name: str, text: object) -> str:
     """Return a text if it is a time that compares as text with all others in the database.
 
     Raises:
-        ValueError: If it is not ISO 8601 in UTC as Python and SQLite write it there.
+        ValueError: If it is not ISO 8601 in UTC.
     """
-    if isinstance(text, str) and text.endswith("+00:00"):
+    if isinstance(text, str) and text[10:11] == "T":
         with contextlib.suppress(ValueError):
-            time = datetime.fromisoformat(text)
-            if text in (time.isoformat(), time.isoformat(timespec="microseconds")):
+            # Before Python 3.11, "Z" is not understood.
+            if datetime.fromisoformat(re.sub("Z$", "+00:00", text)).utcoffset() == timedelta(0):
                 return text
     raise ValueError(f"{name}={text!r}: must be a time in UTC such as 2026-01-31T12:00:00.123456+00:00")
 

@@ -213,7 +213,8 @@ _VERSION_3 = (
         source TEXT NOT NULL PRIMARY KEY,
         last_id INTEGER NOT NULL DEFAULT 0,
         last_row TEXT NOT NULL DEFAULT '',
-        epoch INTEGER NOT NULL
+        epoch INTEGER NOT NULL,
+        unmerged INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     """,
     """

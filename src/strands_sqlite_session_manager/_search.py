@@ -9,7 +9,8 @@ takes it out.
 
 * `search_state`: for each source (a table), the row up to which rows are indexed or entered as stale: its rowid, and
   what tells it from a row that a dump and restore, say, gave the same rowid. Then all is indexed anew. The row always
-  exists (a trigger sees to it), so rows that are added have higher rowids.
+  exists (a trigger sees to it), so rows that are added have higher rowids. `unmerged` is a ticket, or 0: whether words
+  of texts that were taken out are still in the index.
 * `search_stale`: rowids to be indexed, or to be taken out where the row is gone. Whoever has done so deletes the entry
   only if its ticket is still the one it read, because the row may have changed meanwhile.
 * `search_messages`, `search_storage`: the FTS5 tables, with the rowids of their sources.
@@ -301,8 +302,14 @@ def erase_removed(database: Database, source: Source = MESSAGES, *, merge: bool 
             # Somebody was killed after giving up an index, all of whose text is there still.
             if _exists(database, source):
                 _create(database, source)
-        elif _refresh(database, source, only_indexed=True) and merge:
+            return
+        _refresh(database, source, only_indexed=True)
+        tickets = database.query("SELECT unmerged FROM search_state WHERE source = ? AND unmerged", (source.table,))
+        if tickets and merge:
             _merge_all(database, source)
+            database.execute(
+                "UPDATE search_state SET unmerged = 0 WHERE source = ? AND unmerged = ?", (source.table, *tickets[0])
+            )
     except SessionException as error:
         # What was to be erased is deleted all the same, so this is no failure of the call.
         if not _means_broken(error):
@@ -385,16 +392,13 @@ def _queue_new(database: Database, source: Source, newest: int | None) -> int:
     return queued
 
 
-def _refresh(database: Database, source: Source, *, only_indexed: bool = False) -> bool:
+def _refresh(database: Database, source: Source, *, only_indexed: bool = False) -> None:
     """Index the stale rows anew, each once: what changes meanwhile is left to the next time.
 
     Args:
         database: Database to index.
         source: What is indexed.
         only_indexed: Leave out rows that are not in the index yet.
-
-    Returns:
-        Whether there were any.
     """
     # A row above `last_id` has the rowid of one that is gone. It is not indexed before it is queued, because until then
     # the triggers do not tell when it changes.
@@ -408,11 +412,10 @@ def _refresh(database: Database, source: Source, *, only_indexed: bool = False) 
             AND search_stale.id <= (SELECT last_id FROM search_state WHERE search_state.source = search_stale.source)
         WHERE source = ? AND search_stale.id > ? ORDER BY search_stale.id LIMIT {INDEXED_ROWS}
         """  # noqa: S608
-    first = last_id = -(2**63)
+    last_id = -(2**63)
     while rows := database.query(statement, (source.table, last_id)):
         last_id = rows[-1][0]
         _index(database, source, rows)
-    return last_id > first
 
 
 def _index(database: Database, source: Source, rows: list[tuple[Any, ...]]) -> None:
@@ -431,6 +434,9 @@ def _index(database: Database, source: Source, rows: list[tuple[Any, ...]]) -> N
             _replace(source, texts, key) if exists else _remove(source, key),
             ("DELETE FROM search_stale WHERE source = ? AND id = ? AND ticket = ?", key),
         ]
+        if former:
+            # In the same transaction, so that whoever erases next merges, whoever took the text out.
+            statements.append(("UPDATE search_state SET unmerged = random() | 1 WHERE source = ?", (source.table,)))
         size += added
     _write(database, source, statements)
 

@@ -65,7 +65,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 if hasattr(signal, "SIGPIPE"):  # Whoever reads the output may stop reading.
                     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 for output in (console, errors):
-                    if not output.is_terminal:
+                    if not output.file.isatty():
                         output.width = UNLIMITED
                 function(*arguments, **options)
                 sys.stdout.flush()
@@ -154,7 +154,7 @@ def show(
 
 @command("stats")
 def stats(db: Database = None, as_json: Json = False) -> None:
-    """Tell how large the database is, and what in it.
+    """Tell how large the database is, and what is in it.
 
     Example: strands-sqlite stats --db sessions.db
     """
@@ -514,6 +514,8 @@ def _print_report(done: str, report: Any) -> None:
     if isinstance(report, transfer.ImportReport) and report.already_there.sessions:
         there = report.already_there
         print(f"There already: {_plural(there.sessions, 'session')} with {_plural(there.messages, 'message')}.")
+    if isinstance(report, transfer.ExportReport) and report.without_metadata:
+        print(_display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
     for skipped in report.skipped:
         typer.echo(_display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
     if report.skipped:

@@ -247,7 +247,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
 
 
 def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
-    """Tell how large a database is, and what in it.
+    """Tell how large a database is, and what is in it.
 
     Args:
         db_path: Path of the database.

@@ -53,7 +53,8 @@ CREATE TABLE search_state (
         source TEXT NOT NULL PRIMARY KEY,
         last_id INTEGER NOT NULL DEFAULT 0,
         last_row TEXT NOT NULL DEFAULT '',
-        epoch INTEGER NOT NULL
+        epoch INTEGER NOT NULL,
+        unmerged INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     ;
 CREATE TABLE sessions (
