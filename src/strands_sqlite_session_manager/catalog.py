@@ -350,7 +350,8 @@ class SessionCatalog(Closing):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
-            with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
+            with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`. Text that is
+                not UTF-8 raises all the same.
 
         Returns:
             The messages, the newest first.

@@ -354,7 +354,8 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         # The inner queries walk the key's index alone; an OFFSET in the outer one would read each message it skips. For
         # the first agent of a session, mostly the only one, the walk compares no keys on its way, which makes it four
-        # times as fast, but may end beyond the agent's messages. That is NULL then, and nothing is at least NULL.
+        # times as fast, but lets it end beyond the agent's messages, in later sessions, when the offset is too large.
+        # That is NULL then, and nothing is at least NULL.
         rows = self._database.query(
             f"""{_SELECT_MESSAGES} AND message_id >= CASE
                 WHEN EXISTS (SELECT 1 FROM messages WHERE session_id = ?1 AND agent_id < ?2) THEN (
