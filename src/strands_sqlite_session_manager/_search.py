@@ -446,7 +446,6 @@ def _write(database: Database, source: Source, statements: list[tuple[str, Param
     time.sleep(PAUSE)
     # By itself, FTS5 would merge now and then, and for longer.
     _merge(database, source, MERGED_PAGES)
-    time.sleep(PAUSE)
 
 
 def _replace(source: Source, texts: list[str], key: tuple[str, int, int]) -> tuple[str, Parameters]:
@@ -471,6 +470,7 @@ def _remove(source: Source, key: tuple[str, int, int]) -> tuple[str, Parameters]
 
 def _merge(database: Database, source: Source, pages: int) -> None:
     database.execute(f"INSERT INTO {source.fts_table} ({source.fts_table}, rank) VALUES ('merge', ?)", (pages,))  # noqa: S608
+    time.sleep(PAUSE)
 
 
 def _merge_all(database: Database, source: Source) -> None:
@@ -545,7 +545,7 @@ def _empty(database: Database, source: Source) -> None:
                 """,  # noqa: S608
                 (source.table,),
             ):
-                pass
+                time.sleep(PAUSE)
 
 
 def _drop(index: str) -> list[tuple[str, Parameters]]:
