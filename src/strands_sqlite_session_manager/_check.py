@@ -207,19 +207,16 @@ def _orphans(database: Database) -> Iterator[Finding]:
         )
         for session_id, record_id, count in found:
             key = (session_id, record_id)
+            number = f"{count} message{'' if count == 1 else 's'}: " if table == "messages" else ""
             yield Finding(
                 "error",
                 "orphan",
-                f"{table} {key}: {_plural(count) if table == 'messages' else ''}{complaint}",
+                f"{table} {key}: {number}{complaint}",
                 "repair, which makes it anew; then delete the session or agent if it was to be gone",
                 table,
                 key,
                 (remedy, key[:parameters]),
             )
-
-
-def _plural(count: int) -> str:
-    return f"{count} message{'' if count == 1 else 's'}: "
 
 
 def _damaged_states(database: Database) -> Iterator[Finding]:

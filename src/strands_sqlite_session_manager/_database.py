@@ -138,7 +138,7 @@ class Database:
         deadline = time.monotonic() + pool.busy_timeout
         while True:
             try:
-                if pool.run_exclusively(_truncate_log):
+                if pool.run_exclusively(_truncate_log, pool.lock_wait):
                     return True
             except SessionException as error:
                 # What was to be erased is committed all the same, so this is no failure of the call.
@@ -194,8 +194,7 @@ def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Par
     return changes
 
 
-def _truncate_log(connection: sqlite3.Connection) -> bool:
-    (lock_wait,) = connection.execute("PRAGMA busy_timeout").fetchone()
+def _truncate_log(connection: sqlite3.Connection, lock_wait: int) -> bool:
     connection.execute("PRAGMA busy_timeout = 0")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {lock_wait}")
@@ -257,6 +256,8 @@ class _Pool:
         self._read_only = read_only
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
+        # Milliseconds, as SQLite counts them.
+        self.lock_wait = int(1000 * min(LOCK_WAIT, busy_timeout))
         # `append` and `pop` of a list are atomic, so no lock is needed around them.
         self._idle: list[sqlite3.Connection] = []
         self._anchors: list[sqlite3.Connection] = []
@@ -328,7 +329,8 @@ class _Pool:
             if not self._write_lock.acquire(self.busy_timeout):
                 error = sqlite3.OperationalError("database is locked")
                 raise _explained(error, self.path) from error
-            self._check_file()
+            if time.monotonic() >= self._seen_until:
+                self._check_file()
             return self.run(operation, *arguments)
         finally:
             try:  # noqa: SIM105 (see `WriteLock.acquire`)
@@ -341,7 +343,7 @@ class _Pool:
 
         SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
         """
-        if self._file_id is None or time.monotonic() < self._seen_until:
+        if self._file_id is None:
             return
         try:
             status = os.stat(self.path)  # noqa: PTH116 (`Path.stat` takes longer)
@@ -376,10 +378,9 @@ class _Pool:
                 check_same_thread=False,
             )
             try:
-                self._seen_until = 0.0  # This may be another file, with what is written into it to be put away again.
-                self._check_file()
+                self._check_file()  # This may be another one, to be put away again with what is written into it.
                 self._configure(connection)
-                connection.execute(f"PRAGMA busy_timeout = {int(1000 * min(LOCK_WAIT, self.busy_timeout))}")
+                connection.execute(f"PRAGMA busy_timeout = {self.lock_wait}")
             except BaseException:
                 connection.close()
                 raise
@@ -389,13 +390,14 @@ class _Pool:
 
     def _uri_to_read(self) -> str:
         """Return a URI that leaves the file and what is beside it as they are."""
+        file = Path(self.path)
         if Path(f"{self.path}-wal").exists():
-            return f"{Path(self.path).as_uri()}?mode=ro"  # The last connection that may write empties the log.
-        if not os.access(Path(self.path).parent, os.W_OK):
+            return f"{file.as_uri()}?mode=ro"  # The last connection that may write empties the log.
+        if not os.access(file.parent, os.W_OK):
             # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may take it that nobody writes. That holds for
             # this call: to a later one, the connection would show the file as it was.
             self._max_idle = 0
-            return f"{Path(self.path).as_uri()}?immutable=1"
+            return f"{file.as_uri()}?immutable=1"
         return self._uri  # With `mode=ro`, these two would stay behind.
 
     def _configure(self, connection: sqlite3.Connection) -> None:

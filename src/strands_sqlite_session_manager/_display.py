@@ -33,6 +33,11 @@ def size(number: int) -> str:
     return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number of things as a person reads it."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def age(time: str, now: datetime) -> str:
     """Return how long ago a time was, as a person says it; of one to come, the date; what is no time, as it is."""
     try:
@@ -122,7 +127,7 @@ def _block(block: Any) -> Text:
             found if isinstance(found, list) else [] for found in map(value.get, ("content", "citations"))
         )
         answer = plain("".join(_block(item).plain for item in content))
-        return answer.append(f"\n[{len(citations)} citation{'' if len(citations) == 1 else 's'}]", style="dim")
+        return answer.append(f"\n[{plural(len(citations), 'citation')}]", style="dim")
     if kind in ("image", "document", "video"):
         name = f" {value['name']}" if "name" in value else ""
         return plain(f"[{kind}{name}, {value.get('format')}, {_source(value.get('source'))}]", "yellow")

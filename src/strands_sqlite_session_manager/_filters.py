@@ -42,10 +42,11 @@ def session_conditions(
     updated_after: datetime | None,
 ) -> tuple[list[str], list[Any]]:
     """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
-    texts = [value for value in metadata.values() if isinstance(value, str)] if isinstance(metadata, Mapping) else []
+    wanted = wanted_metadata(metadata)
+    texts = [value for value in (metadata or {}).values() if isinstance(value, str) and value.isascii()]
     conditions, parameters = given(
-        *((_MAY_HAVE_TEXT, f'"{text}"') for text in texts if text.isascii()),
-        (_HAS_METADATA, wanted_metadata(metadata)),
+        *((_MAY_HAVE_TEXT, f'"{text}"') for text in texts),
+        (_HAS_METADATA, wanted),
         ("updated_at < ?", None if updated_before is None else checked_time("updated_before", updated_before)),
         ("updated_at >= ?", None if updated_after is None else checked_time("updated_after", updated_after)),
     )

@@ -21,6 +21,7 @@ from strands.types.exceptions import SessionException
 
 from . import _display, maintenance, transfer
 from ._codec import encode
+from ._display import plural
 from ._path import DB_PATH_VARIABLE, chosen_path
 from .catalog import SessionCatalog
 from .repository import SQLiteSessionRepository
@@ -238,9 +239,9 @@ def remove(
     sessions = list(dict.fromkeys(sessions))
     with _catalog(db, read_only=dry_run) as catalog:
         count = sum(agent.message_count for session in sessions for agent in catalog.list_agents(session))
-        if _confirmed(f"Delete {_plural(len(sessions), 'session')} with {_plural(count, 'message')}", yes, dry_run):
+        if _confirmed(f"Delete {plural(len(sessions), 'session')} with {plural(count, 'message')}", yes, dry_run):
             deleted = catalog.delete_sessions(sessions)
-            print(f"Deleted {_plural(deleted.sessions, 'session')} with {_plural(deleted.messages, 'message')}.")
+            print(f"Deleted {plural(deleted.sessions, 'session')} with {plural(deleted.messages, 'message')}.")
 
 
 @command("prune")
@@ -266,11 +267,11 @@ def prune(
         if dry_run:
             for session_id in plan.session_ids:
                 console.print(_display.plain(session_id), soft_wrap=True)
-        told = f"{_plural(len(plan.session_ids), 'session')} with {_plural(plan.messages, 'message')}"
+        told = f"{plural(len(plan.session_ids), 'session')} with {plural(plan.messages, 'message')}"
         if _confirmed(f"Delete {told}, {_display.size(plan.bytes)}", yes, dry_run):
             with _busy("deleting"):
                 result = catalog.prune(**options, session_ids=plan.session_ids)
-            print(f"Deleted {_plural(len(result.session_ids), 'session')}, {_display.size(result.bytes)}.")
+            print(f"Deleted {plural(len(result.session_ids), 'session')}, {_display.size(result.bytes)}.")
 
 
 @command("fork")
@@ -286,7 +287,7 @@ def fork(
     """
     with _catalog(db) as catalog:
         copied = catalog.fork_session(source, new, through=through)
-    print(f"Copied {_plural(copied.messages, 'message')}.")
+    print(f"Copied {plural(copied.messages, 'message')}.")
 
 
 @command("rename")
@@ -318,10 +319,10 @@ def undo(
     with _catalog(db, read_only=dry_run) as catalog:
         total = {entry.agent_id: entry.message_count for entry in catalog.list_agents(session)}.get(agent)
         count = catalog.undo_turns(session, agent, turns, message_count=total, dry_run=True)
-        if _confirmed(f"Remove the last {_plural(count, 'message')} of agent {agent}", yes, dry_run):
+        if _confirmed(f"Remove the last {plural(count, 'message')} of agent {agent}", yes, dry_run):
             if catalog.undo_turns(session, agent, turns, message_count=total) != count:
                 raise SessionException(f"The conversation of agent {agent} was changed meanwhile; nothing was removed")
-            print(f"Removed {_plural(count, 'message')}.")
+            print(f"Removed {plural(count, 'message')}.")
 
 
 @command("tag")
@@ -369,7 +370,7 @@ def export(
             source, sys.stdout if str(destination) == "-" else destination, session_ids=sessions or None
         )
     if str(destination) != "-":
-        print(f"Exported {_plural(copied.sessions, 'session')} with {_plural(copied.messages, 'message')}.")
+        print(f"Exported {plural(copied.sessions, 'session')} with {plural(copied.messages, 'message')}.")
 
 
 @command("import")
@@ -466,13 +467,13 @@ def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> No
     console.print(_display.findings_list(findings))
     planned = [finding for finding in findings if finding.repairable]
     left = [finding for finding in findings if not finding.repairable]
-    if planned and _confirmed(f"Repair {_plural(len(planned), 'finding')}", yes, dry_run):
-        print(f"Repaired {_plural(len(maintenance.repair(db, dry_run=False)), 'finding')}.")
+    if planned and _confirmed(f"Repair {plural(len(planned), 'finding')}", yes, dry_run):
+        print(f"Repaired {plural(len(maintenance.repair(db, dry_run=False)), 'finding')}.")
         # Checked again: rows can be, when the indexes are sound.
         left = maintenance.check(db)
     count = sum(finding.severity == "error" for finding in left)
     if count:
-        raise SessionException(f"{_plural(count, 'error')} left; `strands-sqlite check` says what to do")
+        raise SessionException(f"{plural(count, 'error')} left; `strands-sqlite check` says what to do")
 
 
 @command("vacuum")
@@ -510,10 +511,10 @@ def _print_json(value: Any) -> None:
 
 
 def _print_report(done: str, report: Any) -> None:
-    print(f"{done} {_plural(len(report.session_ids), 'session')} with {_plural(report.copied.messages, 'message')}.")
+    print(f"{done} {plural(len(report.session_ids), 'session')} with {plural(report.copied.messages, 'message')}.")
     if isinstance(report, transfer.ImportReport) and report.already_there.sessions:
         there = report.already_there
-        print(f"There already: {_plural(there.sessions, 'session')} with {_plural(there.messages, 'message')}.")
+        print(f"There already: {plural(there.sessions, 'session')} with {plural(there.messages, 'message')}.")
     if isinstance(report, transfer.ExportReport) and report.without_metadata:
         print(_display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
     for skipped in report.skipped:
@@ -546,10 +547,6 @@ def _confirmed(action: str, yes: bool, dry_run: bool) -> bool:
             typer.echo(err=True)
             raise SessionException("there is nobody to ask, so nothing was changed; give --yes") from error
     return True
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _pairs(pairs: Iterable[str] | None, *, empty: str | None = "") -> dict[str, Any]:
