@@ -55,5 +55,5 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
         connections.append(connect(*args, **kwargs))
         return connections[-1]
 
-    monkeypatch.setattr("strands_sqlite_session_manager._database.sqlite3.connect", counting_connect)
+    monkeypatch.setattr("strands_sqlite_session_manager._engine.connection.sqlite3.connect", counting_connect)
     return connections

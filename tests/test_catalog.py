@@ -18,7 +18,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from helpers import make_agent, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager._database import SessionConflictError
+from strands_sqlite_session_manager._errors import SessionConflictError
 from strands_sqlite_session_manager.catalog import SessionCatalog, SessionPage
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)

@@ -24,9 +24,9 @@ from typer.testing import CliRunner, Result
 
 from helpers import make_agent, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager._display import sessions_table, size
+from strands_sqlite_session_manager._cli.display import sessions_table, size
 from strands_sqlite_session_manager.catalog import SessionCatalog
-from strands_sqlite_session_manager.cli import app
+from strands_sqlite_session_manager._cli.commands import app
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = {command.name: command for command in app.registered_commands}

@@ -27,7 +27,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionRepository,
     _database,
 )
-from strands_sqlite_session_manager._database import Database
+from strands_sqlite_session_manager._engine.file import FileDatabase as Database
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
@@ -342,7 +342,8 @@ import random, signal, sys, warnings
 from concurrent.futures import ThreadPoolExecutor
 from helpers import text_message
 from strands.types.session import Session, SessionType
-from strands_sqlite_session_manager import SQLiteSessionRepository, _database
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._engine import pool as _database
 
 # A connection that is interrupted on its way out of the pool is closed by the garbage collector, with a warning.
 warnings.simplefilter("ignore", ResourceWarning)
@@ -841,7 +842,7 @@ class TestTrouble:
         """SQLite's unix-dotfile VFS locks by files and, like some network file systems, cannot share memory."""
         connect = sqlite3.connect
         monkeypatch.setattr(
-            "strands_sqlite_session_manager._database.sqlite3.connect",
+            "strands_sqlite_session_manager._engine.connection.sqlite3.connect",
             lambda file, **options: connect(f"{file}&vfs=unix-dotfile", **options),
         )
         if os.name != "posix":
@@ -864,7 +865,7 @@ class TestTrouble:
         connect = sqlite3.connect
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "strands_sqlite_session_manager._database.sqlite3.connect",
+                "strands_sqlite_session_manager._engine.connection.sqlite3.connect",
                 lambda file, **options: connect(file.replace("mode=rw", "mode=ro"), **options),
             )
             with SQLiteSessionRepository(tmp_path / "copy.db") as read_only:

@@ -26,7 +26,7 @@ from strands_sqlite_session_manager import (
     _schema,
     maintenance,
 )
-from strands_sqlite_session_manager._database import Database
+from strands_sqlite_session_manager._engine.file import FileDatabase as Database
 from strands_sqlite_session_manager.maintenance import Finding, backup, check, repair, restore_backup, stats, vacuum
 
 # What depends on the machine that the tests run on.

@@ -11,7 +11,8 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import text_message, texts
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, _schema
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._engine import schema as _schema
 
 SCHEMAS = Path(__file__).parent / "schemas"
 OLD = "2020-01-01T00:00:00.000000+00:00"

@@ -19,9 +19,10 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from helpers import run_python, text_message
-from strands_sqlite_session_manager import SQLiteSessionRepository, _search
-from strands_sqlite_session_manager._records import SearchResult
-from strands_sqlite_session_manager._schema import APPLICATION_ID, MIGRATIONS
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._search import erasing, index as _search, sources, text
+from strands_sqlite_session_manager._catalog.records import SearchResult
+from strands_sqlite_session_manager._engine.schema import APPLICATION_ID, MIGRATIONS
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 FTS_PARTS = ("data", "idx", "content", "docsize", "config")
@@ -1075,7 +1076,7 @@ def test_a_file_that_cannot_be_written_is_searched_all_the_same(
 
 
 def _read_only(repository: SQLiteSessionRepository) -> Any:
-    from strands_sqlite_session_manager._database import Database
+    from strands_sqlite_session_manager._engine.file import FileDatabase as Database
 
     return Database(repository._database.path, synchronous="NORMAL", busy_timeout=5.0, read_only=True)._pool
 

@@ -689,7 +689,8 @@ print(*import_file_sessions(sys.argv[1], SQLiteSessionRepository()).skipped)
         """The process dies between the agents of a session."""
         code = """
 import os, sys
-from strands_sqlite_session_manager import SQLiteSessionRepository, _file_sessions
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager.transfer import file_sessions as _file_sessions
 from strands_sqlite_session_manager.transfer import import_file_sessions
 
 def dying(path):
@@ -881,7 +882,8 @@ class TestJsonLines:
         """The process dies while it writes: what it leaves is private, and not where the whole file belongs."""
         code = """
 import os, sys
-from strands_sqlite_session_manager import SQLiteSessionRepository, _json_lines
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager.transfer import json_lines as _json_lines
 from strands_sqlite_session_manager.transfer import export_jsonl
 
 def dying(table, row):

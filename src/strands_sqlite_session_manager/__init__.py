@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ._database import SessionConflictError
+from ._errors import SessionConflictError
 from .repository import SQLiteSessionRepository
 from .session_manager import SQLiteSessionManager
 

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line, or say how to install what it needs."""
     try:
-        from .cli import app
+        from ._cli.commands import app
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
-"""Checks of what callers pass."""
+"""Checks of what callers pass, and times as the tables hold them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -47,6 +47,33 @@ def checked_number(name: str, value: int) -> int:
     return value
 
 
+def checked_metadata(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata that `list_sessions(metadata=…)` can find.
+
+    Raises:
+        ValueError: If it is no dictionary, or holds a NUL or an integer beyond 64 bits, which SQLite's JSON functions
+            change.
+    """
+    metadata = checked_mapping(name, value)
+    for item in _leaves(metadata):
+        if isinstance(item, str) and "\0" in item:
+            raise ValueError(f"{name}: {item!r}: metadata cannot hold NUL characters")
+        if isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise ValueError(f"{name}: {item!r}: metadata cannot hold integers beyond 64 bits")
+    return metadata
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
 def checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping as a dictionary.
 
@@ -56,6 +83,11 @@ def checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{name}={value!r}: must be a dictionary")
     return dict(value)
+
+
+def now() -> str:
+    """Return the present time as the tables hold it."""
+    return datetime.now(timezone.utc).isoformat()
 
 
 def checked_time(name: str, value: datetime) -> str:

@@ -16,12 +16,11 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
-from strands.types.session import SessionMessage
+from strands.types.session import SessionAgent, SessionMessage
 
 _MARK = "__encoded__"
 _MARK_IN_JSON = f'"{_MARK}"'
@@ -131,12 +130,7 @@ def decode(text: str, table: str, key: tuple[Any, ...], attachments: bytes | Non
     try:
         if _MARK_IN_JSON in text:
             decoder = json.JSONDecoder(object_hook=lambda item: _restored(item, attachments or b""))
-        try:
-            value = decoder.decode(text)
-        except RecursionError:
-            # The caller's stack is deeper than the writer's was. A fresh thread has all of its own to use.
-            with ThreadPoolExecutor(max_workers=1) as executor:
-                value = executor.submit(decoder.decode, text).result()
+        value = decoder.decode(text)
     except _UNDECODABLE as error:
         raise SessionException(f"{table} {key}: damaged JSON in the database: {error}") from error
     if not isinstance(value, dict):
@@ -162,6 +156,19 @@ _FROM_MARK: dict[str, Callable[..., Any]] = {
     "float": float,
     "dict": dict,
 }
+
+
+def encode_agent(session_agent: SessionAgent) -> tuple[str, str, str]:
+    """Return the columns `state`, `conversation_manager_state` and `internal_state` of an agent.
+
+    Raises:
+        SessionException: If one of them holds something that has no JSON form.
+    """
+    return (
+        encode(session_agent.state, "state"),
+        encode(session_agent.conversation_manager_state, "conversation_manager_state"),
+        encode(session_agent._internal_state, "internal_state"),
+    )
 
 
 def encode_message(session_message: SessionMessage) -> tuple[str, str | None, bytes | None]:

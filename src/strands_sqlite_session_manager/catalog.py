@@ -1,7 +1,5 @@
 """Everything across sessions: lists, descriptions, histories, usage, copies, deletions."""
 
-import base64
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -11,13 +9,12 @@ from typing import Any, Literal, cast, overload
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from . import _conversations, _prune, _search
-from ._arguments import checked_id, checked_ids, checked_mapping, checked_number, checked_time
-from ._closing import Closing
-from ._codec import decode, decode_message, encode
-from ._database import Database, SessionConflictError, Synchronous
-from ._filters import OF_SESSION_WITH_METADATA, given, session_conditions, wanted_metadata
-from ._records import (
+from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
+from ._catalog import cutting, listing, message_search, pruning
+from ._catalog import usage as token_usage
+from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions, wanted_metadata, where_clauses
+from ._catalog.listing import decode_metadata
+from ._catalog.records import (
     AgentSummary,
     HistoryMessage,
     PruneResult,
@@ -28,7 +25,14 @@ from ._records import (
     SessionSummary,
     Usage,
 )
-from .repository import SQLiteSessionRepository, erase_former_content
+from ._codec import decode_message, encode
+from ._engine.database import Synchronous
+from ._engine.holder import DatabaseHolder
+from ._errors import SessionConflictError, missing, record_name
+from ._search.erasing import erase_former_content
+from ._search.index import rebuild
+from ._search.sources import MESSAGES
+from .repository import SQLiteSessionRepository
 
 __all__ = [
     "AgentSummary",
@@ -45,54 +49,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# By order: what a list is sorted by, and how what follows a cursor compares with it.
-_ORDERS = {
-    "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) < (?, ?)"),
-    "created": ("created_at DESC, session_id DESC", "(created_at, session_id) < (?, ?)"),
-    "session_id": ("session_id", "(session_id, session_id) > (?, ?)"),
-}
 
-# Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where somebody
-# stored a count that is none.
-_USAGE_TOTALS = """
-    CAST(total(json_extract(usage, '$.inputTokens')) AS INTEGER),
-    CAST(total(json_extract(usage, '$.outputTokens')) AS INTEGER),
-    CAST(total(json_extract(usage, '$.totalTokens')) AS INTEGER),
-    CAST(total(json_extract(usage, '$.cacheReadInputTokens')) AS INTEGER),
-    CAST(total(json_extract(usage, '$.cacheWriteInputTokens')) AS INTEGER),
-    count(session_id)
-    """
-
-# The search for the name spares most messages the parsing of their JSON. Where it is used, the LIMIT keeps SQLite from
-# merging the query into the one around it, where it would be computed once for each total.
-_USAGE = """
-    CASE
-        WHEN instr(message, '"usage"') AND json_valid(message) AND json_type(message, '$.metadata.usage') = 'object'
-        THEN json_extract(message, '$.metadata.usage')
-    END
-    """
-
-_ROLE = """
-    CASE
-        WHEN json_valid(coalesce(redact_message, message))
-        THEN json_extract(coalesce(redact_message, message), '$.role')
-    END
-    """
-# In the order of `SearchResult`. The role as bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
-_FOUND = f"""
-    messages.session_id, messages.agent_id, messages.message_id,
-    CAST(coalesce({_ROLE}, '') AS BLOB), messages.created_at
-    """
-
-_USAGE_KEYS = {
-    None: "NULL",
-    "session": "session_id",
-    "agent": "session_id, agent_id",
-    "day": "substr(created_at, 1, 10)",
-}
-
-
-class SessionCatalog(Closing):
+class SessionCatalog(DatabaseHolder):
     """Finds, describes, copies, changes and deletes the sessions of a database.
 
     ```python
@@ -131,13 +89,13 @@ class SessionCatalog(Closing):
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.
             ValueError: If an argument is out of its range.
         """
-        self._owns_database = session_repository is None
-        if session_repository is None:
-            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
-        elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", 5.0, False):
-            self._database = session_repository._database
-        else:
-            raise ValueError("session_repository has been opened with options of its own: give none beside it")
+        super().__init__(
+            db_path,
+            shared=session_repository,
+            synchronous=synchronous,
+            busy_timeout=busy_timeout,
+            read_only=read_only,
+        )
 
     def list_sessions(
         self,
@@ -172,25 +130,8 @@ class SessionCatalog(Closing):
             SessionException: If a session's metadata is damaged.
             ValueError: If the cursor is none, or belongs to another order.
         """
-        if order not in _ORDERS:
-            raise ValueError(f"order={order!r}: must be one of {', '.join(_ORDERS)}")
-        ordering, follows = _ORDERS[order]
         conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
-        if after is not None:
-            conditions.append(follows)
-            parameters += _from_cursor(after, order)
-        rows = self._database.query(
-            f"""
-            SELECT session_id, session_type, created_at, updated_at, metadata
-            FROM sessions WHERE {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
-            """,  # noqa: S608 (constants only)
-            (*parameters, min(checked_number("limit", limit), 2**62) + 1),
-        )
-        sessions = [
-            SessionEntry(session_id, session_type, created_at, updated_at, _metadata(session_id, text))
-            for session_id, session_type, created_at, updated_at, text in rows[:limit]
-        ]
-        return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
+        return listing.list_sessions(self._database, conditions, parameters, limit, after, order)
 
     def count_sessions(
         self,
@@ -228,35 +169,7 @@ class SessionCatalog(Closing):
         Raises:
             SessionException: If its metadata is damaged.
         """
-        rows = self._database.query(
-            f"""
-            SELECT
-                session_type, created_at, updated_at, metadata,
-                (SELECT json_group_array(agent_id) FROM agents WHERE session_id = ?1),
-                (SELECT json_group_array(multi_agent_id) FROM multi_agents WHERE session_id = ?1),
-                (
-                    SELECT json_array({_USAGE_TOTALS})
-                    FROM (SELECT session_id, {_USAGE} AS usage FROM messages WHERE session_id = ?1 LIMIT -1)
-                )
-            FROM sessions WHERE session_id = ?1
-            """,  # noqa: S608 (constants only)
-            (checked_id("session_id", session_id),),
-        )
-        if not rows:
-            return None
-        session_type, created_at, updated_at, metadata, agents, multi_agents, usage = rows[0]
-        totals = Usage(*json.loads(usage))
-        return SessionSummary(
-            session_id=session_id,
-            session_type=session_type,
-            created_at=created_at,
-            updated_at=updated_at,
-            metadata=_metadata(session_id, metadata),
-            agents=sorted(json.loads(agents)),
-            multi_agents=sorted(json.loads(multi_agents)),
-            message_count=totals.message_count,
-            usage=totals,
-        )
+        return listing.describe(self._database, checked_id("session_id", session_id))
 
     def set_metadata(self, session_id: str, metadata: Mapping[str, Any]) -> None:
         """Replace the metadata of a session.
@@ -270,10 +183,10 @@ class SessionCatalog(Closing):
         """
         changed = self._database.execute(
             "UPDATE sessions SET metadata = ? WHERE session_id = ?",
-            (encode(checked_mapping("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
+            (encode(checked_metadata("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
         )
         if not changed:
-            raise _missing_session(session_id)
+            raise missing("sessions", session_id)
 
     def update_metadata(self, session_id: str, /, **changes: Any) -> None:
         """Change some of the metadata of a session.
@@ -285,13 +198,14 @@ class SessionCatalog(Closing):
         Raises:
             SessionException: If the session does not exist, its metadata is damaged, or something has no JSON form.
         """
+        checked_metadata("metadata", changes)
         key = (checked_id("session_id", session_id),)
         changed = 0
         while not changed:
             rows = self._database.query("SELECT metadata FROM sessions WHERE session_id = ?", key)
             if not rows:
-                raise _missing_session(session_id)
-            metadata = {**_metadata(session_id, rows[0][0]), **changes}
+                raise missing("sessions", session_id)
+            metadata = {**decode_metadata(session_id, rows[0][0]), **changes}
             metadata = {name: value for name, value in metadata.items() if value is not None or name not in changes}
             # Tried again if another writer was in between, so that neither change is lost.
             changed = self._database.execute(
@@ -331,7 +245,7 @@ class SessionCatalog(Closing):
             (checked_id("session_id", session_id),),
         )
         if not rows:
-            raise _missing_session(session_id)
+            raise missing("sessions", session_id)
         return [AgentSummary(*row) for row in rows if row[0] is not None]
 
     def history(
@@ -413,57 +327,17 @@ class SessionCatalog(Closing):
         Returns:
             The messages; none if the query has no words.
         """
-        words = _search.words(query)
-        conditions, parameters = given(
+        conditions, parameters = where_clauses(
             ("messages.session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
             ("messages.agent_id = ?", None if agent_id is None else checked_id("agent_id", agent_id)),
-            (f"{_ROLE} = ?", role),
+            (message_search.HAS_ROLE, role),
             (OF_SESSION_WITH_METADATA, wanted_metadata(metadata)),
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
-        count = checked_number("limit", limit)
-        if not words:
-            return []
-        where = " AND ".join(conditions)
-        rows = _search.find(
-            self._database,
-            _search.MESSAGES,
-            f"""
-            SELECT {_FOUND}, -rank, highlight(search_messages, 0, char(2), char(3))
-            FROM search_messages CROSS JOIN messages ON messages.rowid = search_messages.rowid
-            WHERE search_messages MATCH ? AND {_search.MESSAGES.not_stale} AND {where}
-            ORDER BY rank LIMIT ?
-            """,  # noqa: S608 (constants only)
-            (_search.match_expression(words, "AND"), *parameters, count),
+        return message_search.search(
+            self._database, query, " AND ".join(conditions), parameters, checked_number("limit", limit)
         )
-        if rows is None:
-            rows = self._scan(words, where, parameters, count)
-        return [
-            SearchResult(*(*key, role.decode(errors="replace"), created_at, score, _search.snippet(text)))
-            for *key, role, created_at, score, text in rows
-        ]
-
-    def _scan(self, words: list[str], where: str, parameters: list[Any], count: int) -> list[tuple[Any, ...]]:
-        """Search without the index."""
-        scan = _search.Scan(words)
-        best: list[tuple[Any, ...]] = []
-        last_id = -1
-        while rows := self._database.query(
-            f"""
-            SELECT {_FOUND}, {_search.MESSAGES.columns}, messages.rowid FROM messages
-            WHERE messages.rowid > ? AND {where} ORDER BY messages.rowid LIMIT 500
-            """,  # noqa: S608 (constants only)
-            (last_id, *parameters),
-        ):
-            last_id = rows[-1][-1]
-            for *found, message, _ in rows:
-                text = _search.message_text(message)
-                counts = scan.count(text)
-                if all(counts):
-                    best.append((*found, float(sum(counts)), text))
-            best = sorted(best, key=lambda hit: -hit[-2])[:count]
-        return [(*found, scan.highlighted(text)) for *found, text in best]
 
     def reindex(self) -> None:
         """Build the index of messages anew, where a search does not find what is there.
@@ -473,7 +347,7 @@ class SessionCatalog(Closing):
         Raises:
             SessionException: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        _search.rebuild(self._database, _search.MESSAGES)
+        rebuild(self._database, MESSAGES)
 
     @overload
     def usage(
@@ -520,26 +394,13 @@ class SessionCatalog(Closing):
             A `Usage`; with `by`, a dictionary of them, by session id, by the tuple of session id and agent id, or by
             day ("2026-01-31"), in this order.
         """
-        if by not in _USAGE_KEYS:
-            raise ValueError(f"by={by!r}: must be 'session', 'agent', 'day' or None")
-        conditions, parameters = given(
-            ("session_id = ?", None if session_id is None else checked_id("session_id", session_id)),
-            ("created_at >= ?", None if since is None else checked_time("since", since)),
-            ("created_at < ?", None if until is None else checked_time("until", until)),
+        return token_usage.add_up(
+            self._database,
+            None if session_id is None else checked_id("session_id", session_id),
+            None if since is None else checked_time("since", since),
+            None if until is None else checked_time("until", until),
+            by,
         )
-        rows = self._database.query(
-            f"""
-            SELECT {_USAGE_TOTALS}, {_USAGE_KEYS[by]}
-            FROM (
-                SELECT session_id, agent_id, created_at, {_USAGE} AS usage
-                FROM messages WHERE {" AND ".join(conditions)} LIMIT -1
-            )
-            {"" if by is None else f"GROUP BY {_USAGE_KEYS[by]} ORDER BY {_USAGE_KEYS[by]}"}
-            """,  # noqa: S608 (constants only)
-            parameters,
-        )
-        totals = {row[6] if len(row) == 7 else row[6:]: Usage(*row[:6]) for row in rows}
-        return totals[None] if by is None else totals
 
     def rename_session(self, old: str, new: str) -> None:
         """Give a session another id.
@@ -558,9 +419,9 @@ class SessionCatalog(Closing):
                 (checked_id("new", new), checked_id("old", old)),
             )
         except SessionConflictError as error:
-            raise SessionConflictError(f"Session {new} already exists") from error
+            raise SessionConflictError(f"{record_name('sessions', new)} already exists") from error
         if not renamed:
-            raise _missing_session(old)
+            raise missing("sessions", old)
         logger.debug("session_id=<%s>, new_session_id=<%s> | renamed session", old, new)
 
     def fork_session(self, source: str, new: str, *, through: int | Mapping[str, int] | None = None) -> RecordCounts:
@@ -587,13 +448,13 @@ class SessionCatalog(Closing):
             known = {agent.agent_id for agent in self.list_agents(source)}
             unknown = {checked_id("through", name) for name in through} - known
             if unknown:
-                raise _missing_agent((source, min(unknown)))
+                raise missing("agents", source, min(unknown))
         try:
-            sessions, agents, messages, multi_agents = _conversations.fork(self._database, source, new, through)
+            sessions, agents, messages, multi_agents = cutting.fork(self._database, source, new, through)
         except SessionConflictError as error:
-            raise SessionConflictError(f"Session {new} already exists") from error
+            raise SessionConflictError(f"{record_name('sessions', new)} already exists") from error
         if not sessions:
-            raise _missing_session(source)
+            raise missing("sessions", source)
         logger.debug("session_id=<%s>, new_session_id=<%s> | forked session", source, new)
         return RecordCounts(sessions, agents, messages, multi_agents)
 
@@ -627,7 +488,7 @@ class SessionCatalog(Closing):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        removed = _conversations.undo(self._database, *key, turns, message_count, dry_run)
+        removed = cutting.undo(self._database, *key, turns, message_count, dry_run)
         if removed and not dry_run:
             erase_former_content(self._database)
         if not removed:
@@ -649,7 +510,7 @@ class SessionCatalog(Closing):
         """
         counts = self.delete_sessions([session_id])
         if not counts.sessions:
-            raise _missing_session(session_id)
+            raise missing("sessions", session_id)
         return counts
 
     def delete_sessions(self, session_ids: Iterable[str]) -> RecordCounts:
@@ -662,7 +523,7 @@ class SessionCatalog(Closing):
             What was deleted.
         """
         ids = checked_ids("session_ids", session_ids)
-        messages, agents, multi_agents, sessions = _prune.delete_sessions(self._database, ids)
+        messages, agents, multi_agents, sessions = pruning.delete_sessions(self._database, ids)
         if sessions:
             erase_former_content(self._database)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
@@ -689,7 +550,7 @@ class SessionCatalog(Closing):
             ]
         )
         if not agents and not messages:
-            raise _missing_agent(key)
+            raise missing("agents", *key)
         erase_former_content(self._database)
         return RecordCounts(0, agents, messages, 0)
 
@@ -740,7 +601,7 @@ class SessionCatalog(Closing):
         conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
         result = PruneResult(
-            *_prune.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
+            *pruning.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
         )
         if result.session_ids and not dry_run:
             erase_former_content(self._database)
@@ -748,15 +609,7 @@ class SessionCatalog(Closing):
 
     def _require_agent(self, key: tuple[Any, ...]) -> None:
         if not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
-            raise _missing_agent(key)
-
-    def close(self) -> None:
-        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
-
-        With a repository that was passed to the constructor it does nothing: that is its owner's to close.
-        """
-        if self._owns_database:
-            self._database.close()
+            raise missing("agents", *key)
 
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
@@ -767,32 +620,3 @@ def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_
             raise
         return HistoryMessage(row[0], cast(Message, {}), row[2] is not None, row[4], str(error))
     return HistoryMessage(stored.message_id, stored.to_message(), stored.redact_message is not None, stored.created_at)
-
-
-def _metadata(session_id: str, text: str) -> dict[str, Any]:
-    return decode(text, "sessions", (session_id,))
-
-
-def _to_cursor(order: str, last: SessionEntry) -> str:
-    value = {"updated": last.updated_at, "created": last.created_at, "session_id": last.session_id}[order]
-    return base64.urlsafe_b64encode(json.dumps([order, value, last.session_id]).encode()).decode()
-
-
-def _from_cursor(cursor: str, order: str) -> list[str]:
-    try:
-        of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
-        if not all(isinstance(part, str) for part in (of_order, value, session_id)):
-            raise ValueError("not three texts")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"after={cursor!r:.100}: not a cursor of list_sessions") from error
-    if of_order != order:
-        raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")
-    return [value, session_id]
-
-
-def _missing_session(session_id: str) -> SessionException:
-    return SessionException(f"Session {session_id} does not exist")
-
-
-def _missing_agent(key: tuple[Any, ...]) -> SessionException:
-    return SessionException(f"Agent {key[1]} in session {key[0]} does not exist")

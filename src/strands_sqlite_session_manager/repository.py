@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from strands.session.session_repository import SessionRepository
-from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from ._arguments import checked_id, checked_number
-from ._closing import Closing
-from ._codec import decode, decode_message, encode, encode_message
-from ._database import Database, MissingParentError, SessionConflictError, Synchronous
+from ._arguments import checked_id, checked_number, now
+from ._codec import decode, decode_message, encode, encode_agent, encode_message
+from ._engine.database import Synchronous
+from ._engine.holder import DatabaseHolder
+from ._errors import REBUILD, MissingParentError, SessionConflictError, missing, record_name
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SESSION_TYPES = {session_type.value: session_type for session_type in SessionType}
+
+_IF_DELETED = f"if it was deleted or renamed, {REBUILD}"
 
 _INSERT_MESSAGE = """
     INSERT INTO messages (
@@ -30,11 +32,11 @@ _INSERT_MESSAGE = """
 # What `decode_message` takes.
 _SELECT_MESSAGES = """
     SELECT message_id, message, redact_message, attachments, created_at, updated_at
-    FROM messages WHERE session_id = ?1 AND agent_id = ?2
+    FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
     """
 
 
-class SQLiteSessionRepository(Closing, SessionRepository):
+class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
     """Sessions, agents, messages and multi-agent states in one SQLite file.
 
     Safe to share between managers, threads and asyncio tasks; a forked child goes on with connections of its own. Each
@@ -74,7 +76,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.
             ValueError: If an argument is out of its range.
         """
-        self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+        super().__init__(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """Create a session.
@@ -96,7 +98,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
                 (session_id, session.session_type, session.created_at, session.updated_at),
             )
         except SessionConflictError as error:
-            raise SessionConflictError(f"Session {session_id} already exists") from error
+            raise SessionConflictError(f"{record_name('sessions', session_id)} already exists") from error
         logger.debug("session_id=<%s> | created session", session_id)
         return session
 
@@ -137,8 +139,8 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             "DELETE FROM sessions WHERE session_id = ?", (checked_id("session_id", session_id),)
         )
         if not deleted:
-            raise SessionException(f"Session {session_id} does not exist")
-        erase_former_content(self._database)
+            raise missing("sessions", session_id)
+        self._erase_former_content()
         logger.debug("session_id=<%s> | deleted session", session_id)
 
     def create_agent(
@@ -170,15 +172,15 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         agent_parameters = (
             checked_id("session_id", session_id),
             agent_id,
-            *_agent_states(session_agent),
+            *encode_agent(session_agent),
             session_agent.created_at,
             session_agent.updated_at,
         )
-        first_messages = [(_INSERT_MESSAGE, _message_parameters(session_id, agent_id, m)) for m in messages]
+        first_messages = [(_INSERT_MESSAGE, message_row(session_id, agent_id, m)) for m in messages]
         try:
             self._database.transaction([(insert_agent, agent_parameters), *first_messages])
         except MissingParentError as error:
-            raise SessionException(f"Session {session_id} does not exist") from error
+            raise missing("sessions", session_id) from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"Agent {agent_id} already exists in session {session_id}, or two of its messages have one id"
@@ -219,7 +221,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         )
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Update an agent. The time of its creation is kept.
+        """Update an agent. The time of its creation is kept, and that of the update is now.
 
         Args:
             session_id: Id of the session.
@@ -229,22 +231,16 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         Raises:
             SessionException: If it does not exist, or its state holds something that has no JSON form.
         """
-        agent_id = checked_id("agent_id", session_agent.agent_id)
+        key = (checked_id("session_id", session_id), checked_id("agent_id", session_agent.agent_id))
         updated = self._database.execute(
             """
-            UPDATE agents
-            SET state = ?, conversation_manager_state = ?, internal_state = ?, updated_at = ?
+            UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?, updated_at = ?
             WHERE session_id = ? AND agent_id = ?
             """,
-            (
-                *_agent_states(session_agent),
-                session_agent.updated_at,
-                checked_id("session_id", session_id),
-                agent_id,
-            ),
+            (*encode_agent(session_agent), now(), *key),
         )
         if not updated:
-            raise _missing_agent(session_id, agent_id)
+            raise missing("agents", *key, advice=_IF_DELETED)
 
     def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Append a message to an agent's conversation.
@@ -259,16 +255,15 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             SessionConflictError: If a message with this id exists already. It is kept.
             SessionException: If the agent does not exist, or the message holds something that has no JSON form.
         """
-        parameters = _message_parameters(session_id, agent_id, session_message)
+        parameters = message_row(session_id, agent_id, session_message)
         try:
             self._database.execute(_INSERT_MESSAGE, parameters)
         except MissingParentError as error:
-            raise _missing_agent(session_id, agent_id) from error
+            raise missing("agents", session_id, agent_id, advice=_IF_DELETED) from error
         except SessionConflictError as error:
             raise SessionConflictError(
-                f"Message {session_message.message_id} of agent {agent_id} in session {session_id} already exists: "
-                "another writer was first, and its message is kept. To go on from it, build the agent anew, with a new "
-                "session manager."
+                f"{record_name('messages', session_id, agent_id, session_message.message_id)} already exists: another "
+                f"writer was first, and its message is kept. To go on from it, {REBUILD}."
             ) from error
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
@@ -288,17 +283,13 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             ValueError: If the message id is not an int from 0 to 2**63 - 1.
         """
         rows = self._database.query(
-            f"{_SELECT_MESSAGES} AND message_id = ?3",
-            (
-                checked_id("session_id", session_id),
-                checked_id("agent_id", agent_id),
-                checked_number("message_id", message_id),
-            ),
+            f"{_SELECT_MESSAGES} AND message_id = :message_id",
+            {**_agent_key(session_id, agent_id), "message_id": checked_number("message_id", message_id)},
         )
         return decode_message(rows[0], session_id, agent_id) if rows else None
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace a message: its content and its redaction. The time of its creation is kept.
+        """Replace a message: its content and its redaction. The time of its creation is kept, and that of the update is now.
 
         What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
         somebody else was using the file just then, which is logged. To leave nothing of a message, put the redacted
@@ -313,24 +304,21 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         Raises:
             SessionException: If it does not exist, or holds something that has no JSON form.
         """
-        message_id = checked_number("message_id", session_message.message_id)
+        key = (
+            checked_id("session_id", session_id),
+            checked_id("agent_id", agent_id),
+            checked_number("message_id", session_message.message_id),
+        )
         updated = self._database.execute(
             """
-            UPDATE messages
-            SET message = ?, redact_message = ?, attachments = ?, updated_at = ?
+            UPDATE messages SET message = ?, redact_message = ?, attachments = ?, updated_at = ?
             WHERE session_id = ? AND agent_id = ? AND message_id = ?
             """,
-            (
-                *encode_message(session_message),
-                session_message.updated_at,
-                checked_id("session_id", session_id),
-                checked_id("agent_id", agent_id),
-                message_id,
-            ),
+            (*encode_message(session_message), now(), *key),
         )
         if not updated:
-            raise SessionException(f"Message {message_id} of agent {agent_id} in session {session_id} does not exist")
-        erase_former_content(self._database)
+            raise missing("messages", *key)
+        self._erase_former_content()
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -351,28 +339,26 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             SessionException: If the agent does not exist, or a stored message is damaged.
             ValueError: If limit or offset is not an int from 0 to 2**63 - 1.
         """
-        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        # The inner queries walk the key's index alone; an OFFSET in the outer one would read each message it skips. For
-        # the first agent of a session, mostly the only one, the walk compares no keys on its way, which makes it four
-        # times as fast, but lets it end beyond the agent's messages, in later sessions, when the offset is too large.
-        # That is NULL then, and nothing is at least NULL.
+        key = _agent_key(session_id, agent_id)
+        # The inner query walks the key's index alone; an OFFSET in the outer one would read each message it skips.
         rows = self._database.query(
-            f"""{_SELECT_MESSAGES} AND message_id >= CASE
-                WHEN EXISTS (SELECT 1 FROM messages WHERE session_id = ?1 AND agent_id < ?2) THEN (
-                    SELECT message_id FROM messages WHERE session_id = ?1 AND agent_id = ?2
-                    ORDER BY message_id LIMIT 1 OFFSET ?3
-                ) ELSE (
-                    SELECT CASE WHEN session_id = ?1 AND agent_id = ?2 THEN message_id END
-                    FROM messages WHERE session_id >= ?1
-                    ORDER BY session_id, agent_id, message_id LIMIT 1 OFFSET ?3
-                )
-            END
-            ORDER BY message_id LIMIT ?4
+            f"""
+            {_SELECT_MESSAGES} AND message_id >= (
+                SELECT message_id FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+                ORDER BY message_id LIMIT 1 OFFSET :offset
+            )
+            ORDER BY message_id LIMIT :limit
             """,  # noqa: S608 (constants only)
-            (*key, checked_number("offset", offset), -1 if limit is None else checked_number("limit", limit)),
+            {
+                **key,
+                "offset": checked_number("offset", offset),
+                "limit": -1 if limit is None else checked_number("limit", limit),
+            },
         )
-        if not rows and not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
-            raise _missing_agent(session_id, agent_id)
+        if not rows and not self._database.query(
+            "SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key
+        ):
+            raise missing("agents", session_id, agent_id)
         return [decode_message(row, session_id, agent_id) for row in rows]
 
     def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
@@ -389,8 +375,7 @@ class SQLiteSessionRepository(Closing, SessionRepository):
             SessionException: If the stored message is damaged.
         """
         rows = self._database.query(
-            f"{_SELECT_MESSAGES} ORDER BY message_id DESC LIMIT 1",
-            (checked_id("session_id", session_id), checked_id("agent_id", agent_id)),
+            f"{_SELECT_MESSAGES} ORDER BY message_id DESC LIMIT 1", _agent_key(session_id, agent_id)
         )
         return decode_message(rows[0], session_id, agent_id) if rows else None
 
@@ -409,14 +394,22 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         try:
             self._database.execute(
-                "INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES (?, ?, ?)",
-                (checked_id("session_id", session_id), multi_agent_id, encode(multi_agent.serialize_state(), "state")),
+                """
+                INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
+                VALUES (:session_id, :multi_agent_id, :state, :now, :now)
+                """,
+                {
+                    "session_id": checked_id("session_id", session_id),
+                    "multi_agent_id": multi_agent_id,
+                    "state": encode(multi_agent.serialize_state(), "state"),
+                    "now": now(),
+                },
             )
         except MissingParentError as error:
-            raise SessionException(f"Session {session_id} does not exist") from error
+            raise missing("sessions", session_id) from error
         except SessionConflictError as error:
             raise SessionConflictError(
-                f"MultiAgent state {multi_agent_id} already exists in session {session_id}"
+                f"{record_name('multi_agents', session_id, multi_agent_id)} already exists"
             ) from error
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
@@ -453,43 +446,29 @@ class SQLiteSessionRepository(Closing, SessionRepository):
         """
         multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         updated = self._database.execute(
-            "UPDATE multi_agents SET state = ? WHERE session_id = ? AND multi_agent_id = ?",
-            (encode(multi_agent.serialize_state(), "state"), checked_id("session_id", session_id), multi_agent_id),
+            "UPDATE multi_agents SET state = ?, updated_at = ? WHERE session_id = ? AND multi_agent_id = ?",
+            (
+                encode(multi_agent.serialize_state(), "state"),
+                now(),
+                checked_id("session_id", session_id),
+                multi_agent_id,
+            ),
         )
         if not updated:
-            raise SessionException(f"MultiAgent state {multi_agent_id} in session {session_id} does not exist")
+            raise missing("multi_agents", session_id, multi_agent_id)
 
-    def close(self) -> None:
-        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`."""
-        self._database.close()
+    def _erase_former_content(self) -> None:
+        from ._search.erasing import erase_former_content  # Only here: most programs never delete.
 
-
-def _missing_agent(session_id: str, agent_id: str) -> SessionException:
-    return SessionException(
-        f"Agent {agent_id} in session {session_id} does not exist; if it was deleted or renamed meanwhile, a new "
-        "session manager and agent begin it anew"
-    )
+        erase_former_content(self._database)
 
 
-def erase_former_content(database: Database) -> None:
-    """Make what was just deleted or replaced unreadable in the search index and in the write-ahead log too."""
-    from ._search import erase_removed  # Only here: most programs never search or delete.
-
-    erase_removed(database)
-    database.truncate_log()
+def _agent_key(session_id: str, agent_id: str) -> dict[str, Any]:
+    return {"session_id": checked_id("session_id", session_id), "agent_id": checked_id("agent_id", agent_id)}
 
 
-def _agent_states(session_agent: SessionAgent) -> tuple[str, str, str]:
-    """Return the columns state, conversation_manager_state and internal_state of an agent."""
-    return (
-        encode(session_agent.state, "state"),
-        encode(session_agent.conversation_manager_state, "conversation_manager_state"),
-        encode(session_agent._internal_state, "internal_state"),
-    )
-
-
-def _message_parameters(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
-    """Return the parameters of `_INSERT_MESSAGE`."""
+def message_row(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
+    """Return the row of a message, in the order of the table's columns."""
     return (
         checked_id("session_id", session_id),
         checked_id("agent_id", agent_id),

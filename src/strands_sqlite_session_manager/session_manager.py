@@ -2,17 +2,16 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from strands.session.repository_session_manager import RepositorySessionManager
-from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from ._closing import Closing
-from ._database import SessionConflictError, Synchronous
+from ._engine.database import Synchronous
+from ._engine.holder import DatabaseHolder
+from ._errors import REBUILD, SessionConflictError, record_name
 from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from strands.types.agent import LocalAgent
 
 
-class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository):
+class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     """Keeps one session of Strands agents, graphs and swarms in a SQLite file.
 
     ```python
@@ -59,19 +58,16 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.
             ValueError: If an argument is out of its range.
         """
-        if session_repository is None:
-            repository = SQLiteSessionRepository(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
-        elif (db_path, synchronous, busy_timeout) == (None, "NORMAL", 5.0):
-            repository = session_repository
-        else:
-            raise ValueError("session_repository has been opened with options of its own: give none beside it")
-        self._owns_repository = session_repository is None
+        DatabaseHolder.__init__(
+            self, db_path, shared=session_repository, synchronous=synchronous, busy_timeout=busy_timeout
+        )
+        repository = session_repository or SQLiteSessionRepository.sharing(self)
         self._overtaken_agent_ids: set[str] = set()
         if repository.read_session(session_id) is None:
             # The base class would create it too, but fails if another process does so at the same moment.
             with contextlib.suppress(SessionConflictError):
                 repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
-        super().__init__(session_id, repository)
+        RepositorySessionManager.__init__(self, session_id, repository)
 
     # `_latest_agent_message`, which three of the next methods use, is the one private name of the base class that this
     # package relies on: the last stored message of each agent, from which the next message's number follows.
@@ -105,12 +101,9 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
                 )
         try:
             super().initialize(agent, **kwargs)
-        except BaseException as error:
+        except BaseException:
             # The base class refuses an agent that it has seen. One that could not be restored may try again.
             self._latest_agent_message.pop(agent.agent_id, None)
-            if isinstance(error, (KeyError, TypeError, AttributeError)):
-                key = (self.session_id, agent.agent_id)
-                raise SessionException(f"agents {key}: damaged state or message in the database: {error!r}") from error
             raise
         if self._latest_agent_message[agent.agent_id] is None:
             # The base class numbers on from the last message that it restored. When the conversation manager has
@@ -157,8 +150,8 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
         """
         if agent.agent_id in self._overtaken_agent_ids:
             raise SessionConflictError(
-                f"Agent {agent.agent_id} in session {self.session_id} was overtaken by another writer, whose messages "
-                "and state are kept. To go on from them, build the agent anew, with a new session manager."
+                f"{record_name('agents', self.session_id, agent.agent_id)} was overtaken by another writer, whose "
+                f"messages and state are kept. To go on from them, {REBUILD}."
             )
         super().sync_agent(agent, **kwargs)
 
@@ -194,76 +187,3 @@ class SQLiteSessionManager(Closing, RepositorySessionManager, SessionRepository)
         except SessionConflictError:
             # Another process stored it after the base class had looked for it, which finds it now.
             super().initialize_multi_agent(source, **kwargs)
-
-    def close(self) -> None:
-        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
-
-        A repository that was passed to the constructor stays open, for its owner to close.
-        """
-        if self._owns_repository:
-            self.session_repository.close()
-
-    def create_session(self, session: Session, **kwargs: Any) -> Session:
-        """See `SQLiteSessionRepository.create_session`."""
-        return self.session_repository.create_session(session, **kwargs)
-
-    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
-        """See `SQLiteSessionRepository.read_session`."""
-        return self.session_repository.read_session(session_id, **kwargs)
-
-    def delete_session(self, session_id: str, **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.delete_session`."""
-        self.session_repository.delete_session(session_id, **kwargs)
-
-    def create_agent(
-        self,
-        session_id: str,
-        session_agent: SessionAgent,
-        *,
-        messages: Sequence[SessionMessage] = (),
-        **kwargs: Any,
-    ) -> None:
-        """See `SQLiteSessionRepository.create_agent`."""
-        self.session_repository.create_agent(session_id, session_agent, messages=messages, **kwargs)
-
-    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
-        """See `SQLiteSessionRepository.read_agent`."""
-        return self.session_repository.read_agent(session_id, agent_id, **kwargs)
-
-    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.update_agent`."""
-        self.session_repository.update_agent(session_id, session_agent, **kwargs)
-
-    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.create_message`."""
-        self.session_repository.create_message(session_id, agent_id, session_message, **kwargs)
-
-    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
-        """See `SQLiteSessionRepository.read_message`."""
-        return self.session_repository.read_message(session_id, agent_id, message_id, **kwargs)
-
-    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.update_message`."""
-        self.session_repository.update_message(session_id, agent_id, session_message, **kwargs)
-
-    def list_messages(
-        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
-    ) -> list[SessionMessage]:
-        """See `SQLiteSessionRepository.list_messages`."""
-        return self.session_repository.list_messages(session_id, agent_id, limit, offset, **kwargs)
-
-    def read_latest_message(self, session_id: str, agent_id: str) -> SessionMessage | None:
-        """See `SQLiteSessionRepository.read_latest_message`."""
-        return self.session_repository.read_latest_message(session_id, agent_id)
-
-    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.create_multi_agent`."""
-        self.session_repository.create_multi_agent(session_id, multi_agent, **kwargs)
-
-    def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
-        """See `SQLiteSessionRepository.read_multi_agent`."""
-        return self.session_repository.read_multi_agent(session_id, multi_agent_id, **kwargs)
-
-    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
-        """See `SQLiteSessionRepository.update_multi_agent`."""
-        self.session_repository.update_multi_agent(session_id, multi_agent, **kwargs)

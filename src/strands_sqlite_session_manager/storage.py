@@ -6,15 +6,18 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from strands.types.exceptions import SessionException
 
-from . import _search
-from ._arguments import BEGINS_WITH
-from ._closing import Closing
-from ._database import Database, Synchronous
-from ._path import IN_MEMORY
+from ._arguments import BEGINS_WITH, now
+from ._engine.database import Statement, Synchronous
+from ._engine.holder import DatabaseHolder
+from ._engine.path import IN_MEMORY
+from ._search import index
+from ._search.erasing import erase_former_content
+from ._search.sources import STORAGE, storage_texts
+from ._search.text import START, Scan, after, match_expression, query_words, without_punctuation
 
 try:
     from strands.storage import storage as _sdk
@@ -30,10 +33,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# `excluded` has the defaults too, so this is the time of the write. Leaving it to the table's trigger would write the
-# row twice.
 _WRITE = """
-    INSERT INTO storage (key, data) VALUES (?, ?)
+    INSERT INTO storage (key, data, created_at, updated_at) VALUES (:key, :data, :now, :now)
     ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
     """
 
@@ -42,7 +43,7 @@ _DELETE = "DELETE FROM storage WHERE key = ?"
 _BEGINS_WITH = BEGINS_WITH.format(column="key")
 
 
-class SQLiteStorage(Closing):
+class SQLiteStorage(DatabaseHolder):
     """Bytes under keys, in the same SQLite file as the sessions: for snapshots, memory and stash.
 
     ```python
@@ -91,7 +92,7 @@ class SQLiteStorage(Closing):
             ValueError: If an argument is out of its range.
         """
         try:
-            self._database = Database(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+            super().__init__(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
         except SessionException as error:
             raise StorageError(str(error)) from error
         self._prefix = ""
@@ -109,8 +110,8 @@ class SQLiteStorage(Closing):
         Raises:
             StorageError: If the data is not bytes.
         """
-        parameters = (self._key(key), _bytes(key, data))
-        await self._write(f"write '{key}'", lambda: self._database.execute(_WRITE, parameters))
+        statement = self._write_statement(key, _bytes(key, data))
+        await self._write(f"write '{key}'", lambda: self._database.execute(*statement))
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none.
@@ -124,7 +125,7 @@ class SQLiteStorage(Closing):
         copied = [(key, _bytes(key, data)) for key, data in items.items()]
         await self._write(
             f"write {len(copied)} keys",
-            lambda: self._database.transaction([(_WRITE, (self._key(key), data)) for key, data in copied]),
+            lambda: self._database.transaction([self._write_statement(key, data) for key, data in copied]),
         )
 
     async def read(self, key: str) -> bytes | None:
@@ -230,24 +231,24 @@ class SQLiteStorage(Closing):
         from strands.storage.search.keyword import STOP_WORDS
 
         # Each word for itself: "dark-mode" finds what has only one of the two, as in Strands' own storages.
-        words = [word for word in _search.words(_search.parted(query)) if word.lower() not in STOP_WORDS]
+        words = [word for word in query_words(without_punctuation(query)) if word.lower() not in STOP_WORDS]
         if not words:
             return []
-        rows = _search.find(
+        rows = index.find(
             self._database,
-            _search.STORAGE,
+            STORAGE,
             f"""
             SELECT
                 key, -rank, data,
                 highlight(search_storage, 0, char(2), char(3)),
                 search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
             FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
-            WHERE search_storage MATCH ? AND {_search.STORAGE.not_stale} AND {_BEGINS_WITH}
+            WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH}
             ORDER BY rank
             """,  # noqa: S608 (constants only)
             (
-                f"content : ({_search.match_expression(words, 'OR')})",
-                _search.match_expression(words, "OR"),
+                f"content : ({match_expression(words, 'OR')})",
+                match_expression(words, "OR"),
                 self._prefix,
                 self._prefix,
             ),
@@ -258,14 +259,14 @@ class SQLiteStorage(Closing):
             StorageSearchResult(key[len(self._prefix) :], score, data)
             for key, score, data, name, is_in_content in rows
             # Not in the part of the key that a view leaves out.
-            if is_in_content or _search.START in _search.after(name, self._prefix)
+            if is_in_content or START in after(name, self._prefix)
         ]
 
     def _scan(self, words: builtins.list[str]) -> "builtins.list[StorageSearchResult]":
         """Search without the index."""
         from strands.storage.search import StorageSearchResult
 
-        scan = _search.Scan(words)
+        scan = Scan(words)
         results = []
         start = self._prefix
         while rows := self._database.query(
@@ -275,7 +276,7 @@ class SQLiteStorage(Closing):
             start = f"{rows[-1][0]}\0"
             for key, data in rows:
                 name = key[len(self._prefix) :]
-                score = sum(map(bool, scan.count("\n".join(_search.storage_texts(name, data)))))
+                score = sum(map(bool, scan.count("\n".join(storage_texts(name, data)))))
                 if score:
                     results.append(StorageSearchResult(name, score, data))
         return sorted(results, key=lambda result: -result.score)
@@ -286,7 +287,7 @@ class SQLiteStorage(Closing):
         Raises:
             StorageError: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        await self._read("reindex", lambda: _search.rebuild(self._database, _search.STORAGE))
+        await self._read("reindex", lambda: index.rebuild(self._database, STORAGE))
 
     def namespace(self, prefix: str) -> "Self":
         """Return a view of what is under a prefix, with keys that leave it out.
@@ -307,9 +308,8 @@ class SQLiteStorage(Closing):
         view._namespaced = _sdk._NAMESPACED  # type: ignore[attr-defined]
         return view
 
-    def close(self) -> None:
-        """Let go of the database. Closing twice is fine; any other use afterwards raises `StorageError`."""
-        self._database.close()
+    def _write_statement(self, key: str, data: bytes) -> Statement:
+        return _WRITE, {"key": self._key(key), "data": data, "now": now()}
 
     def _key(self, key: str) -> str:
         """Return the key in the table."""
@@ -331,7 +331,7 @@ class SQLiteStorage(Closing):
                 await asyncio.wait([work])
             except asyncio.CancelledError as error:
                 cancelled = error
-        with _explained(what):
+        with _storage_errors(what):
             result = work.result()
         if cancelled is not None:
             raise cancelled
@@ -339,20 +339,19 @@ class SQLiteStorage(Closing):
 
     async def _read(self, what: str, operation: Callable[[], _Result]) -> _Result:
         """Run an operation in a thread that nobody has to wait for."""
-        with _explained(what):
+        with _storage_errors(what):
             return await asyncio.to_thread(operation)
 
-    def _delete(self, statements: builtins.list[tuple[str, tuple[Any, ...]]], *, wait: bool = True) -> int:
+    def _delete(self, statements: builtins.list[Statement], *, wait: bool = True) -> int:
         """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
         deleted = sum(self._database.transaction(statements))
         if deleted:
-            _search.erase_removed(self._database, _search.STORAGE, merge=wait)
-            self._database.truncate_log(wait=wait)
+            erase_former_content(self._database, STORAGE, wait=wait)
         return deleted
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _storage_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (SessionException, OverflowError) as error:

@@ -23,7 +23,8 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import text_message
-from strands_sqlite_session_manager import SQLiteSessionRepository, _schema
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._engine import schema as _schema
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping
 
-from ._arguments import checked_id, checked_number
-from ._database import Database
+from .._arguments import checked_id, checked_number, now
+from .._engine.database import Database
 
 # A conversation that is cut before what its conversation manager has removed would be restored empty. All of it is
 # restored then, and without the summary, which tells of what was cut.
@@ -18,15 +18,15 @@ _CONVERSATION_MANAGER_STATE = """
     """
 
 _IS_COPIED = """
-    messages.session_id = ?1 AND messages.agent_id = agents.agent_id
-    AND message_id <= coalesce((SELECT value FROM json_each(?3) WHERE key = agents.agent_id), ?4)
+    messages.session_id = :source AND messages.agent_id = agents.agent_id
+    AND message_id <= coalesce((SELECT value FROM json_each(:limits) WHERE key = agents.agent_id), :others)
     """
 _COPIED = f"SELECT count(*) FROM messages WHERE {_IS_COPIED}"  # noqa: S608 (constants only, as below)
-_ALL = "SELECT count(*) FROM messages WHERE messages.session_id = ?1 AND messages.agent_id = agents.agent_id"
+_ALL = "SELECT count(*) FROM messages WHERE messages.session_id = :source AND messages.agent_id = agents.agent_id"
 
 _COPY_SESSION = """
-    INSERT INTO sessions (session_id, session_type, metadata)
-    SELECT ?2, session_type, metadata FROM sessions WHERE session_id = ?1
+    INSERT INTO sessions (session_id, session_type, metadata, created_at, updated_at)
+    SELECT :new, session_type, metadata, :now, :now FROM sessions WHERE session_id = :source
     """
 # An interrupt and the state of a server-side model belong to the end of a conversation.
 _COPY_AGENTS = f"""
@@ -34,24 +34,24 @@ _COPY_AGENTS = f"""
         session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
     )
     SELECT
-        ?2, agent_id, state,
+        :new, agent_id, state,
         {_CONVERSATION_MANAGER_STATE.format(remaining=_COPIED)},
         CASE WHEN ({_COPIED}) = ({_ALL}) THEN internal_state ELSE '{{}}' END,
         created_at, updated_at
-    FROM agents WHERE session_id = ?1
+    FROM agents WHERE session_id = :source
     """  # noqa: S608
 _COPY_MESSAGES = f"""
     INSERT INTO messages (
         session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
     )
     SELECT
-        ?2, messages.agent_id, message_id, message, redact_message, attachments,
+        :new, messages.agent_id, message_id, message, redact_message, attachments,
         messages.created_at, messages.updated_at
-    FROM agents CROSS JOIN messages WHERE agents.session_id = ?1 AND {_IS_COPIED}
+    FROM agents CROSS JOIN messages WHERE agents.session_id = :source AND {_IS_COPIED}
     """  # noqa: S608
 _COPY_MULTI_AGENTS = """
     INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
-    SELECT ?2, multi_agent_id, state, created_at, updated_at FROM multi_agents WHERE session_id = ?1
+    SELECT :new, multi_agent_id, state, created_at, updated_at FROM multi_agents WHERE session_id = :source
     """
 
 # The first message of the last turns: of the user, and not only tool results. A damaged one counts too, so that rather
@@ -59,7 +59,7 @@ _COPY_MULTI_AGENTS = """
 _FIRST = """
     SELECT min(message_id) FROM (
         SELECT message_id FROM messages
-        WHERE session_id = ?1 AND agent_id = ?2 AND CASE
+        WHERE session_id = :session_id AND agent_id = :agent_id AND CASE
             WHEN NOT json_valid(message) THEN TRUE
             WHEN json_type(message, '$.role') IS NULL OR json_type(message, '$.content') IS NOT 'array' THEN TRUE
             ELSE json_extract(message, '$.role') = 'user' AND EXISTS (
@@ -67,22 +67,25 @@ _FIRST = """
                 WHERE block.type <> 'object' OR json_extract(block.value, '$.toolResult') IS NULL
             )
         END
-        ORDER BY message_id DESC LIMIT ?3
+        ORDER BY message_id DESC LIMIT :turns
     )
-    WHERE ?4 IS NULL OR ?4 = (SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2)
+    WHERE :message_count IS NULL OR :message_count = (
+        SELECT count(*) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+    )
     """
 _REMAINING = f"""
-    SELECT count(*) FROM messages WHERE session_id = ?1 AND agent_id = ?2 AND message_id < ({_FIRST})
+    SELECT count(*) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id AND message_id < ({_FIRST})
     """  # noqa: S608
 _CUT_AGENT = f"""
     UPDATE agents
     SET
         conversation_manager_state = {_CONVERSATION_MANAGER_STATE.format(remaining=_REMAINING)},
-        internal_state = '{{}}'
-    WHERE session_id = ?1 AND agent_id = ?2 AND ({_FIRST}) IS NOT NULL
+        internal_state = '{{}}',
+        updated_at = :now
+    WHERE session_id = :session_id AND agent_id = :agent_id AND ({_FIRST}) IS NOT NULL
     """  # noqa: S608
 _CUT = f"""
-    FROM messages WHERE session_id = ?1 AND agent_id = ?2 AND message_id >= ({_FIRST})
+    FROM messages WHERE session_id = :session_id AND agent_id = :agent_id AND message_id >= ({_FIRST})
     """
 
 
@@ -98,10 +101,15 @@ def fork(database: Database, source: str, new: str, through: int | Mapping[str, 
         limits = {checked_id("through", name): checked_number("through", last) for name, last in through.items()}
     elif through is not None:
         others = checked_number("through", through)
-    names = (checked_id("source", source), checked_id("new", new))
-    cut = (*names, json.dumps(limits), others)
+    parameters = {
+        "source": checked_id("source", source),
+        "new": checked_id("new", new),
+        "limits": json.dumps(limits),
+        "others": others,
+        "now": now(),
+    }
     return database.transaction(
-        [(_COPY_SESSION, names), (_COPY_AGENTS, cut), (_COPY_MESSAGES, cut), (_COPY_MULTI_AGENTS, names)]
+        [(sql, parameters) for sql in (_COPY_SESSION, _COPY_AGENTS, _COPY_MESSAGES, _COPY_MULTI_AGENTS)]
     )
 
 
@@ -113,8 +121,13 @@ def undo(
     Returns:
         How many messages were removed.
     """
-    expected = None if message_count is None else checked_number("message_count", message_count)
-    parameters = (session_id, agent_id, checked_number("turns", turns), expected)
+    parameters = {
+        "session_id": session_id,
+        "agent_id": agent_id,
+        "turns": checked_number("turns", turns),
+        "message_count": None if message_count is None else checked_number("message_count", message_count),
+        "now": now(),
+    }
     if dry_run:
         ((count,),) = database.query(f"SELECT count(*) {_CUT}", parameters)
         return int(count)

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ._arguments import BEGINS_WITH, checked_id, checked_mapping, checked_time
-from ._codec import encode
+from .._arguments import BEGINS_WITH, checked_id, checked_metadata, checked_time
+from .._codec import encode
 
-# Every wanted name and value is among the session's own, with true and 1 told apart and 1 and 1.0 not. What somebody
-# has damaged by hand matches nothing, instead of failing the whole list; nor does what `json_each` changes: it makes a
-# float of an integer beyond 64 bits, and ends a text at a NUL. Where there is a NUL, the name and value must stand in
-# the JSON as they are.
+# Every wanted name and value is among the session's own; true and 1 differ, 1 and 1.0 do not. Metadata that was damaged
+# by hand matches nothing, instead of failing the whole list.
 _HAS_METADATA = """
     NOT EXISTS (
         SELECT 1 FROM json_each(?) AS wanted
@@ -18,9 +16,6 @@ _HAS_METADATA = """
             SELECT 1 FROM json_each(CASE WHEN json_valid(metadata) THEN metadata ELSE '{}' END) AS own
             WHERE own.key = wanted.key AND own.value IS wanted.value AND (
                 own.type = wanted.type OR own.type IN ('integer', 'real') AND wanted.type IN ('integer', 'real')
-            ) AND NOT (own.type = 'integer' AND typeof(own.value) = 'real') AND (
-                NOT instr(replace(metadata, '\\\\', ''), '\\u0000')
-                OR instr(metadata, json_quote(own.key) || ':' || json_quote(own.value))
             )
         )
     )
@@ -44,7 +39,7 @@ def session_conditions(
     """Return the conditions on `sessions` for what a caller asks for, and their parameters."""
     wanted = wanted_metadata(metadata)
     texts = [value for value in (metadata or {}).values() if isinstance(value, str) and value.isascii()]
-    conditions, parameters = given(
+    conditions, parameters = where_clauses(
         *((_MAY_HAVE_TEXT, f'"{text}"') for text in texts),
         (_HAS_METADATA, wanted),
         ("updated_at < ?", None if updated_before is None else checked_time("updated_before", updated_before)),
@@ -56,7 +51,7 @@ def session_conditions(
     return conditions, parameters
 
 
-def given(*filters: tuple[str, Any]) -> tuple[list[str], list[Any]]:
+def where_clauses(*filters: tuple[str, Any]) -> tuple[list[str], list[Any]]:
     """Return the conditions of filters that have a value, one at the least, and these values."""
     used = [(condition, value) for condition, value in filters if value is not None]
     return ["TRUE", *(condition for condition, _ in used)], [value for _, value in used]
@@ -66,9 +61,5 @@ def wanted_metadata(metadata: Mapping[str, Any] | None) -> str | None:
     """Return the parameter of `_HAS_METADATA`; None if any metadata will do."""
     if metadata is None:
         return None
-    wanted = checked_mapping("metadata", metadata)
-    text = encode(wanted, "metadata")
-    has_nul = "\\u0000" in text.replace("\\\\", "")
-    if has_nul or any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in wanted.values()):
-        raise ValueError(f"metadata={metadata!r}: SQLite cannot find texts with NUL and integers beyond 64 bits")
-    return text if wanted else None
+    wanted = checked_metadata("metadata", metadata)
+    return encode(wanted, "metadata") if wanted else None

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ._arguments import checked_number, checked_time
-from ._database import Database
+from .._arguments import checked_number, checked_time
+from .._engine.database import Database
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
 # milliseconds. A session goes whole or not at all, so a larger one takes longer.
 BATCH_SESSIONS, BATCH_MESSAGES, BATCH_BYTES = 100, 250, 2_000_000
 
 # A session that was imported may have messages or states that are newer than its own time of the last activity.
-_IS_CONDEMNED = """
+_IS_EXPIRED = """
     (updated_at, session_id) < (?, ?)
     AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > ?)
     AND NOT EXISTS (
@@ -80,15 +80,15 @@ def prune(
         )
         # The first that goes, and itself too, hence the NUL, which no id has.
         cut_off = max([cut_off, *((updated_at, f"{session_id}\0") for updated_at, session_id in rows)])
-    condemned = f"{_IS_CONDEMNED} AND {among}"
+    expired = f"{_IS_EXPIRED} AND {among}"
     parameters = [*cut_off, cut_off[0], cut_off[0], *parameters]
     gone: list[_Row] = []
-    for batch in _batches(database, condemned, parameters):
+    for batch in _batches(database, expired, parameters):
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if batch and not dry_run:
             started = time.monotonic()
             # Asked again: a session that has become active meanwhile, or has other metadata now, stays.
-            delete_sessions(database, [row[0] for row in batch], condemned, parameters)
+            delete_sessions(database, [row[0] for row in batch], expired, parameters)
             # Writers of other processes do not queue but look now and then, and must find the file free.
             time.sleep(2 * (time.monotonic() - started))
             batch = _missing(database, batch)
@@ -105,7 +105,7 @@ def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
     return [row for row in rows if (row[0],) not in left]
 
 
-def _batches(database: Database, condemned: str, parameters: list[Any]) -> Iterable[list[_Row]]:
+def _batches(database: Database, expired: str, parameters: list[Any]) -> Iterable[list[_Row]]:
     """Return rows of session id, time, messages and bytes, so many at a time as may be deleted at once."""
     after = ("", "")
     while rows := database.query(
@@ -121,7 +121,7 @@ def _batches(database: Database, condemned: str, parameters: list[Any]) -> Itera
                 ), 0)
                 FROM messages WHERE messages.session_id = sessions.session_id
             )
-        FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {condemned}
+        FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {expired}
         ORDER BY updated_at, session_id LIMIT ?
         """,  # noqa: S608
         (*after, *parameters, BATCH_SESSIONS),

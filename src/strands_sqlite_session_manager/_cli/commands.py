@@ -19,12 +19,14 @@ from rich.console import Console
 from rich.progress import Progress
 from strands.types.exceptions import SessionException
 
-from . import _display, maintenance, transfer
-from ._codec import encode
-from ._display import plural
-from ._path import DB_PATH_VARIABLE, chosen_path
-from .catalog import SessionCatalog
-from .repository import SQLiteSessionRepository
+from .. import maintenance, transfer
+from .._codec import encode
+from .._engine.path import DB_PATH_VARIABLE, chosen_path
+from .._errors import missing
+from ..catalog import SessionCatalog
+from ..repository import SQLiteSessionRepository
+from . import display
+from .display import plural
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,7 +78,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
             except (SessionException, ValueError, OSError) as error:
-                typer.echo(_display.one_line(f"strands-sqlite: {error}"), err=True)
+                typer.echo(display.one_line(f"strands-sqlite: {error}"), err=True)
                 raise typer.Exit(1) from None
 
         return app.command(name)(run)
@@ -119,7 +121,7 @@ def list_sessions(
         sessions = [{**dataclasses.asdict(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
         _print_json({"sessions": sessions, "next": page.next})
         return
-    console.print(_display.sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
+    console.print(display.sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
     if page.next:
         errors.print("There are more: raise --limit, or go on with --after and the `next` of --json.", style="dim")
 
@@ -146,9 +148,9 @@ def show(
             if raw:
                 for message in messages:
                     row = {"agent_id": agent_id, **dataclasses.asdict(message)}
-                    print(_display.json_text(encode(row, "message")))
+                    print(display.json_text(encode(row, "message")))
             else:
-                console.print(_display.conversation(agent_id, messages))
+                console.print(display.conversation(agent_id, messages))
     if is_damaged:
         raise typer.Exit(1)
 
@@ -163,7 +165,7 @@ def stats(db: Database = None, as_json: Json = False) -> None:
     if as_json:
         _print_json(sizes)
     else:
-        console.print(_display.stats_tables(sizes))
+        console.print(display.stats_tables(sizes))
 
 
 @command("usage")
@@ -186,7 +188,7 @@ def usage(
     if as_json:
         _print_json([{by: key, **dataclasses.asdict(value)} for key, value in totals.items()])
     else:
-        console.print(_display.usage_table(by, totals))
+        console.print(display.usage_table(by, totals))
 
 
 @command("search")
@@ -222,7 +224,7 @@ def search(
     if as_json:
         _print_json(found)
     else:
-        console.print(_display.search_results(found))
+        console.print(display.search_results(found))
 
 
 @command("rm")
@@ -266,12 +268,12 @@ def prune(
         plan = catalog.prune(**options, dry_run=True)
         if dry_run:
             for session_id in plan.session_ids:
-                console.print(_display.plain(session_id), soft_wrap=True)
+                console.print(display.plain(session_id), soft_wrap=True)
         told = f"{plural(len(plan.session_ids), 'session')} with {plural(plan.messages, 'message')}"
-        if _confirmed(f"Delete {told}, {_display.size(plan.bytes)}", yes, dry_run):
+        if _confirmed(f"Delete {told}, {display.size(plan.bytes)}", yes, dry_run):
             with _busy("deleting"):
                 result = catalog.prune(**options, session_ids=plan.session_ids)
-            print(f"Deleted {plural(len(result.session_ids), 'session')}, {_display.size(result.bytes)}.")
+            print(f"Deleted {plural(len(result.session_ids), 'session')}, {display.size(result.bytes)}.")
 
 
 @command("fork")
@@ -300,7 +302,7 @@ def rename(
     """
     with _catalog(db) as catalog:
         catalog.rename_session(old, new)
-    print(_display.one_line(f"Renamed {old} to {new}."))
+    print(display.one_line(f"Renamed {old} to {new}."))
 
 
 @command("undo")
@@ -342,7 +344,7 @@ def tag(
             catalog.update_metadata(session, **_pairs(pairs, empty=None))
         summary = catalog.describe(session)
     if summary is None:
-        raise SessionException(f"Session {session} does not exist")
+        raise missing("sessions", session)
     _print_json(summary.metadata)
 
 
@@ -413,7 +415,7 @@ def backup(
         result = maintenance.backup(
             destination, db, progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
-    print(f"Copied {_display.size(result.size)} to {result.path}.")
+    print(f"Copied {display.size(result.size)} to {result.path}.")
 
 
 @command("restore")
@@ -438,7 +440,7 @@ def restore(
                 maintenance.restore_backup(source, db, overwrite=overwrite)
         except SessionException as error:
             raise SessionException(str(error).replace("overwrite=True", "--overwrite")) from error
-        print(_display.one_line(f"Restored {target} from {source}."))
+        print(display.one_line(f"Restored {target} from {source}."))
 
 
 @command("check")
@@ -452,7 +454,7 @@ def check(db: Database = None, as_json: Json = False) -> None:
     if as_json:
         _print_json(findings)
     else:
-        console.print(_display.findings_list(findings))
+        console.print(display.findings_list(findings))
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
 
@@ -464,7 +466,7 @@ def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> No
     Example: strands-sqlite repair --dry-run
     """
     findings = maintenance.check(db)
-    console.print(_display.findings_list(findings))
+    console.print(display.findings_list(findings))
     planned = [finding for finding in findings if finding.repairable]
     left = [finding for finding in findings if not finding.repairable]
     if planned and _confirmed(f"Repair {plural(len(planned), 'finding')}", yes, dry_run):
@@ -484,7 +486,7 @@ def vacuum(db: Database = None) -> None:
     """
     with _busy("writing it anew"):
         result = maintenance.vacuum(db)
-    print(f"{_display.size(result.size_before)} before, {_display.size(result.size_after)} now.")
+    print(f"{display.size(result.size_before)} before, {display.size(result.size_after)} now.")
 
 
 def _path_of_existing(db: str | None) -> Path:
@@ -507,7 +509,7 @@ def _print_json(value: Any) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain)
     except ValueError:  # What JSON has no number for is null, as in JavaScript.
         text = json.dumps(json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None), indent=2)
-    print(_display.json_text(text))
+    print(display.json_text(text))
 
 
 def _print_report(done: str, report: Any) -> None:
@@ -516,9 +518,9 @@ def _print_report(done: str, report: Any) -> None:
         there = report.already_there
         print(f"There already: {plural(there.sessions, 'session')} with {plural(there.messages, 'message')}.")
     if isinstance(report, transfer.ExportReport) and report.without_metadata:
-        print(_display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
+        print(display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
     for skipped in report.skipped:
-        typer.echo(_display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
+        typer.echo(display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
     if report.skipped:
         raise typer.Exit(1)
 

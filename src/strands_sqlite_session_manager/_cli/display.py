@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ._records import AgentSummary, HistoryMessage, SearchResult, SessionEntry, Usage
-from .maintenance import DatabaseStats, Finding
+from .._catalog.records import AgentSummary, HistoryMessage, SearchResult, SessionEntry, Usage
+from ..maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
 FOLD = 100

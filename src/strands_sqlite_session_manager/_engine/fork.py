@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class ForkGate:
@@ -79,6 +79,26 @@ class ForkGate:
             return True
         del self._inside[token]
         return False
+
+    @contextlib.contextmanager
+    def entered(self, *, wait: bool = True) -> Iterator[bool]:
+        """Be inside for a `with` block.
+
+        Args:
+            wait: Whether to wait while another thread forks.
+
+        Yields:
+            Whether it is inside.
+        """
+        token = object()
+        try:
+            if wait:
+                self.enter(token)
+                yield True
+            else:
+                yield self.try_to_enter(token)
+        finally:
+            self.leave(token, None)
 
     def _close(self) -> None:
         # The interpreter ignores what is raised here and forks anyway, so a signal must not cut the waiting short.

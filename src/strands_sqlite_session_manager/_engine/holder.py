@@ -1,19 +1,67 @@
-"""What everything that holds a database open has in common."""
+"""What manager, repository, catalog and storage have in common: they open a database, own it, and close it."""
 
-from abc import ABC, abstractmethod
+import os
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from .database import Database, Synchronous, open_database
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Closing(ABC):
-    """Something with a `close` method, which a `with` statement calls at its end."""
+class DatabaseHolder:
+    """Something that holds a database open until `close`, which a `with` statement calls at its end."""
 
-    @abstractmethod
+    _database: Database
+    _owns_database: bool
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        shared: "DatabaseHolder | None" = None,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float = 5.0,
+        read_only: bool = False,
+    ):
+        """Open a database, or share one.
+
+        Args:
+            db_path: See `open_database`, as the options are.
+            shared: Another holder whose database to use; it stays open when this is closed.
+            synchronous: See `open_database`.
+            busy_timeout: See `open_database`.
+            read_only: See `open_database`.
+
+        Raises:
+            SessionException: If the database cannot be opened or is not ours to use.
+            ValueError: If an argument is out of its range, or there is a database to share and options beside it.
+        """
+        if shared is None:
+            self._database = open_database(
+                db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only
+            )
+        elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", 5.0, False):
+            self._database = shared._database
+        else:
+            raise ValueError("session_repository was opened with its own options: give none beside it")
+        self._owns_database = shared is None
+
+    @classmethod
+    def sharing(cls, other: "DatabaseHolder") -> "Self":
+        """Return one that uses the database of another, which stays open when this is closed."""
+        holder = cls.__new__(cls)
+        DatabaseHolder.__init__(holder, shared=other)
+        return holder
+
     def close(self) -> None:
-        """Let go of the database. Closing twice is fine."""
+        """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.
+
+        A database that is shared stays open, for its owner to close.
+        """
+        if self._owns_database:
+            self._database.close()
 
     def __enter__(self) -> "Self":
         """Return itself."""
@@ -24,3 +72,8 @@ class Closing(ABC):
     ) -> None:
         """Close."""
         self.close()
+
+
+def database_of(holder: DatabaseHolder) -> Database:
+    """Return the database that is held, for the other rooms of this package."""
+    return holder._database

@@ -95,13 +95,13 @@ def new_file(path: Path, refuse_existing: Callable[[Path], None]) -> Iterator[Pa
         SessionException: If the file cannot be made.
     """
     refuse_existing(path)
-    with _explained(path):
+    with _write_errors(path):
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
         os.close(descriptor)
     partial = Path(name)
     try:
         yield partial
-        with _explained(path):
+        with _write_errors(path):
             _sync(partial, os.O_RDWR)
             # Not a hard link, which would find out what exists in the same step: not all file systems have them.
             refuse_existing(path)
@@ -125,7 +125,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -41,6 +41,38 @@ def _session_trigger(name: str, event: str, activity: str) -> str:
     """  # noqa: S608
 
 
+def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
+    """Return triggers that note down which rows the search index no longer agrees with; see `_search`.
+
+    They cost one look at a small table, and nothing is noted down while nobody searches.
+    """
+    # A row that was the last one makes way for the one before it. Rows that are added have higher rowids than that.
+    event = f"""
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = '{table}')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = '{table}';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = '{table}'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;"""  # noqa: S608 (constants only, as below)
+    return (
+        f"""
+    CREATE TRIGGER {table}_search_update AFTER UPDATE OF {columns} ON {table} {event}
+    END
+    """,
+        f"""
+    CREATE TRIGGER {table}_search_delete AFTER DELETE ON {table} {event}
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM {table} WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT {identity} FROM {table} WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = '{table}' AND last_id = OLD.rowid;
+    END
+    """,  # noqa: S608
+    )
+
+
 _VERSION_1 = (
     # Without a rowid, because each message touches its session: that is one search instead of two.
     f"""
@@ -161,9 +193,6 @@ _VERSION_1 = (
     )
     WHERE usage IS NOT NULL
     """,
-)
-
-_VERSION_2 = (
     # The data comes last, because SQLite reads through it to reach what comes after.
     f"""
     CREATE TABLE storage (
@@ -174,46 +203,12 @@ _VERSION_2 = (
     ) STRICT
     """,
     _updated_at_trigger("storage", "rowid", "data"),
-)
-
-
-def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
-    """Return triggers that note down which rows the search index no longer agrees with; see `_search`.
-
-    They cost one look at a small table, and nothing is noted down while nobody searches.
-    """
-    # A row that was the last one makes way for the one before it. Rows that are added have higher rowids than that.
-    event = f"""
-        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = '{table}')
-    BEGIN
-        INSERT INTO search_stale (source, id, ticket) VALUES ('{table}', OLD.rowid, random())
-        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;"""  # noqa: S608 (constants only, as below)
-    return (
-        f"""
-    CREATE TRIGGER {table}_search_update AFTER UPDATE OF {columns} ON {table} {event}
-    END
-    """,
-        f"""
-    CREATE TRIGGER {table}_search_delete AFTER DELETE ON {table} {event}
-        UPDATE search_state
-        SET
-            last_id = coalesce((SELECT max(rowid) FROM {table} WHERE rowid < OLD.rowid), 0),
-            last_row = coalesce(
-                (SELECT {identity} FROM {table} WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
-            )
-        WHERE source = '{table}' AND last_id = OLD.rowid;
-    END
-    """,  # noqa: S608
-    )
-
-
-_VERSION_3 = (
     """
     CREATE TABLE search_state (
         source TEXT NOT NULL PRIMARY KEY,
         last_id INTEGER NOT NULL DEFAULT 0,
         last_row TEXT NOT NULL DEFAULT '',
-        epoch INTEGER NOT NULL,
+        ticket INTEGER NOT NULL,
         unmerged INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     """,
@@ -231,7 +226,7 @@ _VERSION_3 = (
 
 # Each entry leads from the version before it; the newest version is the length of the list. Entries that were
 # released are never edited.
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS = (_VERSION_1,)
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:

@@ -1,5 +1,6 @@
 """What may be wrong with a database: each check yields what it finds."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any, Literal
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from ._codec import decode, decode_message
-from ._database import Database
+from .._codec import decode, decode_message
+from .._engine.database import Database
+from .._engine.file import FileDatabase
+from .opening import existing, opened, size_of
 
 # Bytes. A log starts over when no reader needs its old part: at 4 MiB, unless a reader stays or a write is huge.
 LARGE_LOG = 64 * 1024 * 1024
@@ -23,16 +26,12 @@ _NETWORK_FILE_SYSTEMS = (
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs"),
     *("gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"),
 )
-# The complaints of `PRAGMA integrity_check` about an index whose pages and table are sound.
-_INDEX_DAMAGE = re.compile(
-    r"(?:row \d+ missing from|wrong # of entries in|row \d+ values differ from"
-    r"|rowid not at end-of-record for row \d+ of) index (\w+)"
-)
 RESTORE_OR_SALVAGE = (
     "move the file away, with its -wal and -shm, and restore a backup; or salvage what is left into a new file with "
     "the `.recover` command of sqlite3; writing to it may damage more"
 )
 
+# The times are the schema's defaults: only files are repaired.
 _NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id)"
 _NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (?) ON CONFLICT DO NOTHING"
 
@@ -88,11 +87,28 @@ class Finding:
         return self.remedy is not None
 
 
-def size_of(path: str) -> int:
+def check(db_path: str | os.PathLike[str] | None = None) -> list[Finding]:
+    """Look for everything that is wrong with a database or may become so, without changing it.
+
+    Rows are looked at when the structure of the file is sound: what a damaged index leads to proves nothing.
+
+    Args:
+        db_path: Path of the database.
+
+    Returns:
+        What was found, each with what to do; errors first.
+
+    Raises:
+        SessionException: If there is no such file. A file that is too damaged to be read is a finding.
+    """
+    found = list(file_findings(existing(db_path)))
     try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
-        return 0
+        with opened(db_path, read_only=True) as database:
+            for finding in findings(database):
+                found.append(finding)  # One by one: what was found before an error is kept.
+    except SessionException as error:
+        found.append(Finding("error", "unreadable", str(error), f"unless a lock is the cause, {RESTORE_OR_SALVAGE}"))
+    return sorted(found, key=lambda finding: ("error", "warning", "info").index(finding.severity))
 
 
 def file_findings(path: str) -> Iterator[Finding]:
@@ -108,7 +124,7 @@ def file_findings(path: str) -> Iterator[Finding]:
     yield from _log_findings(path)
 
 
-def findings(database: Database) -> Iterator[Finding]:
+def findings(database: FileDatabase) -> Iterator[Finding]:
     """Look at a database, and at its rows if its structure is sound: what a damaged index leads to proves nothing.
 
     Yields:
@@ -175,23 +191,21 @@ def _has_wal_reset_bug(version: tuple[int, ...]) -> bool:
     return version < (3, 51, 3) and not (3, 50, 7) <= version < (3, 51) and not (3, 44, 6) <= version < (3, 45)
 
 
-def structure_findings(database: Database) -> Iterator[Finding]:
+def structure_findings(database: FileDatabase) -> Iterator[Finding]:
     """Look at the structure of a database: pages, tables and indexes.
 
     Yields:
         What is found.
     """
-    complaints = [text for (text,) in database.query("PRAGMA integrity_check(10000)") if text != "ok"]
-    indexes = {match[1] for text in complaints if (match := _INDEX_DAMAGE.fullmatch(text))}
-    others = [text for text in complaints if not _INDEX_DAMAGE.fullmatch(text)]
+    others, indexes = database.structure_damage()
     for text in others[:100]:
         yield Finding("error", "integrity", f"{database.path}: {text}", RESTORE_OR_SALVAGE)
-    for index in sorted(indexes):
+    for index in indexes:
         yield Finding(
             "error",
             "index",
             f"{database.path}: the index {index} disagrees with its table",
-            RESTORE_OR_SALVAGE if others else "repair, which makes the index anew from the table; then check again",
+            RESTORE_OR_SALVAGE if others else "repair, which makes the index again from the table; then check again",
             # Not where pages are damaged too: one that is taken for free may be in use.
             remedy=None if others else (f'REINDEX "{index}"', ()),
         )

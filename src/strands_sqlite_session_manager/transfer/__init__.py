@@ -8,14 +8,14 @@ What a copy in a session database has is exactly what the source had, the times 
 session's metadata, nor for the times of the states of graphs and swarms; those get the time of the copying or, from a
 file, that of its last change.
 
-`_json_lines.py` describes the JSON Lines format.
+`json_lines.py` describes the JSON Lines format.
 """
 
-from ._copy_session import CopyResult, copy_session
-from ._file_sessions import ExportReport, export_file_sessions, import_file_sessions
-from ._json_lines import export_jsonl, import_jsonl
-from ._records import RecordCounts
-from ._rows import ImportReport, Skipped
+from .._catalog.records import RecordCounts
+from .copies import CopyResult, copy_session
+from .file_sessions import ExportReport, export_file_sessions, import_file_sessions
+from .json_lines import export_jsonl, import_jsonl
+from .reports import ImportReport, Skipped
 
 __all__ = [
     "CopyResult",

@@ -17,13 +17,16 @@ from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from . import _rows
-from ._arguments import checked_ids
-from ._codec import encode
-from ._records import RecordCounts
-from ._rows import Record, Row, RowWriter, agent_row, message_row, multi_agent_row, named, session_row
-from ._session_files import directory_ids, session_path
-from .repository import SQLiteSessionRepository
+from .._arguments import checked_ids
+from .._catalog.records import RecordCounts
+from .._codec import encode
+from .._errors import missing
+from ..repository import SQLiteSessionRepository, message_row
+from . import rows
+from .reports import conflict, counts
+from .rows import Record, Row, agent_row, multi_agent_row, named, session_row
+from .session_files import directory_ids, session_path
+from .writer import RowWriter
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -95,7 +98,7 @@ def copy_session(
         writer.flush()
         copied, already_there = writer.copied, writer.already_there
     logger.debug("session_id=<%s> | copied session", session_id)
-    return CopyResult(_rows.counts(copied), _rows.counts(already_there))
+    return CopyResult(counts(copied), counts(already_there))
 
 
 def _repository(store: SessionRepository) -> SessionRepository:
@@ -105,7 +108,7 @@ def _repository(store: SessionRepository) -> SessionRepository:
 
 def _agent_ids(source: SessionRepository, session_id: str) -> list[str]:
     if isinstance(source, SQLiteSessionRepository):
-        return _rows.agent_ids(source, session_id)
+        return rows.agent_ids(source, session_id)
     if isinstance(source, FileSessionManager):
         return directory_ids(session_path(source.storage_dir, session_id) / "agents", AGENT_PREFIX)
     raise ValueError(f"{type(source).__name__} does not list its agents: name them in agent_ids")
@@ -113,7 +116,7 @@ def _agent_ids(source: SessionRepository, session_id: str) -> list[str]:
 
 def _multi_agent_ids(source: SessionRepository, session_id: str) -> list[str]:
     if isinstance(source, SQLiteSessionRepository):
-        return _rows.multi_agent_ids(source, session_id)
+        return rows.multi_agent_ids(source, session_id)
     if isinstance(source, FileSessionManager):
         return directory_ids(session_path(source.storage_dir, session_id) / "multi_agents", MULTI_AGENT_PREFIX)
     raise ValueError(
@@ -124,21 +127,21 @@ def _multi_agent_ids(source: SessionRepository, session_id: str) -> list[str]:
 def _session(source: SessionRepository, session_id: str) -> Session:
     session = source.read_session(session_id)
     if session is None:
-        raise _rows.missing("sessions", session_id)
+        raise missing("sessions", session_id)
     return named("session_id", session_id, session)
 
 
 def _agent(source: SessionRepository, session_id: str, agent_id: str) -> SessionAgent:
     agent = source.read_agent(session_id, agent_id)
     if agent is None:
-        raise _rows.missing("agents", session_id, agent_id)
+        raise missing("agents", session_id, agent_id)
     return named("agent_id", agent_id, agent)
 
 
 def _multi_agent(source: SessionRepository, session_id: str, multi_agent_id: str) -> dict[str, Any]:
     state = source.read_multi_agent(session_id, multi_agent_id)
     if state is None:
-        raise _rows.missing("multi_agents", session_id, multi_agent_id)
+        raise missing("multi_agents", session_id, multi_agent_id)
     return state
 
 
@@ -156,11 +159,11 @@ def _source_rows(
     if isinstance(source, SQLiteSessionRepository):
         # As they are, with what the contract has no place for.
         _session(source, session_id)
-        for agent_id in sorted(set(agent_ids) - set(_rows.agent_ids(source, session_id))):
-            raise _rows.missing("agents", session_id, agent_id)
-        for multi_agent_id in sorted(set(multi_agent_ids) - set(_rows.multi_agent_ids(source, session_id))):
-            raise _rows.missing("multi_agents", session_id, multi_agent_id)
-        yield from _rows.read_rows(source, session_id, agent_ids, multi_agent_ids)
+        for agent_id in sorted(set(agent_ids) - set(rows.agent_ids(source, session_id))):
+            raise missing("agents", session_id, agent_id)
+        for multi_agent_id in sorted(set(multi_agent_ids) - set(rows.multi_agent_ids(source, session_id))):
+            raise missing("multi_agents", session_id, multi_agent_id)
+        yield from rows.read_rows(source, session_id, agent_ids, multi_agent_ids)
         return
     yield "sessions", session_row(_session(source, session_id))
     for agent_id in agent_ids:
@@ -250,7 +253,7 @@ class _RecordCopier:
         elif is_same:
             self.already_there[table] += 1
         else:
-            raise _rows.conflict(table, key)
+            raise conflict(table, key)
 
 
 def _is_same(record: Record, stored: Record | None, to_row: Callable[[Record], Row]) -> bool | None:

@@ -20,27 +20,26 @@ from strands.session.file_session_manager import (
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from . import _rows
-from ._arguments import checked_ids
-from ._copy_session import CopyResult, copy_session
-from ._database import SessionConflictError
-from ._records import RecordCounts
-from ._rows import (
-    ImportReport,
+from .._arguments import checked_ids
+from .._catalog.records import RecordCounts
+from .._errors import SessionConflictError
+from ..repository import SQLiteSessionRepository, message_row
+from .copies import CopyResult, copy_session
+from .reports import ImportReport, Skipped, counts
+from .rows import (
     Record,
     Row,
-    RowWriter,
-    Skipped,
     agent_row,
     checked_repository,
     checked_timestamp,
-    message_row,
+    has_metadata,
     multi_agent_row,
     named,
     session_row,
 )
-from ._session_files import UnreadableError, directory_ids, message_paths, read_json, refuse_link, session_path
-from .repository import SQLiteSessionRepository
+from .rows import session_ids as all_session_ids
+from .session_files import UnreadableError, directory_ids, message_paths, read_json, refuse_link, session_path
+from .writer import RowWriter
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +117,7 @@ class _FileImport:
 
     def report(self) -> ImportReport:
         writer = self._writer
-        return ImportReport(
-            self._session_ids, _rows.counts(writer.copied), _rows.counts(writer.already_there), self.skipped
-        )
+        return ImportReport(self._session_ids, counts(writer.copied), counts(writer.already_there), self.skipped)
 
     def import_session(self, path: Path, session_id: str) -> None:
         copied_before = sum(self._writer.copied.values())
@@ -230,7 +227,7 @@ def export_file_sessions(
         ValueError: If an id cannot be one.
     """
     checked_repository("source", source)
-    chosen = _rows.session_ids(source) if session_ids is None else checked_ids("session_ids", session_ids)
+    chosen = all_session_ids(source) if session_ids is None else checked_ids("session_ids", session_ids)
     try:
         Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -244,11 +241,11 @@ def export_file_sessions(
             skipped.append(Skipped(session_id, str(error)))
             continue
         exported.append(session_id)
-        if source._database.query("SELECT 1 FROM sessions WHERE session_id = ? AND metadata <> '{}'", (session_id,)):
+        if has_metadata(source, session_id):
             without_metadata.append(session_id)
         copied.update(asdict(result.copied))
         logger.debug("session_id=<%s> | exported session", session_id)
-    return ExportReport(exported, _rows.counts(copied), skipped, without_metadata)
+    return ExportReport(exported, counts(copied), skipped, without_metadata)
 
 
 def _export_session(

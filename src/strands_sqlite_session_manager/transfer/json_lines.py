@@ -36,25 +36,16 @@ from typing import Any, TextIO
 
 from strands.types.exceptions import SessionException
 
-from ._arguments import checked_id, checked_ids, checked_number
-from ._database import SessionConflictError
-from ._path import new_file
-from ._records import RecordCounts
-from ._rows import (
-    COLUMNS,
-    ImportReport,
-    Row,
-    RowWriter,
-    Skipped,
-    agent_ids,
-    checked_repository,
-    checked_timestamp,
-    counts,
-    multi_agent_ids,
-    read_rows,
-)
-from ._rows import session_ids as all_session_ids
-from .repository import SQLiteSessionRepository
+from .._arguments import checked_id, checked_ids, checked_metadata, checked_number
+from .._catalog.records import RecordCounts
+from .._engine.holder import database_of
+from .._engine.path import new_file
+from .._errors import SessionConflictError, missing
+from ..repository import SQLiteSessionRepository
+from .reports import ImportReport, Skipped, counts
+from .rows import COLUMNS, Row, agent_ids, checked_repository, checked_timestamp, multi_agent_ids, read_rows
+from .rows import session_ids as all_session_ids
+from .writer import RowWriter
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +108,7 @@ def _existing(source: SQLiteSessionRepository, session_ids: Iterable[str]) -> li
     chosen = checked_ids("session_ids", session_ids)
     for session_id in chosen:
         if source.read_session(session_id) is None:
-            raise SessionException(f"Session {session_id} does not exist")
+            raise missing("sessions", session_id)
     return chosen
 
 
@@ -149,12 +140,7 @@ def _line(table: str, row: Row) -> str:
 def _is_embeddable(text: str) -> bool:
     """Tell whether a text comes back the same when it is part of a line."""
     try:
-        if not text.startswith("{") or _to_json(json.loads(text)) != text:
-            return False
-        if text.count("{") + text.count("[") > 100:
-            # Whoever reads the line may have less of the stack left. What this much deeper can be read, will be.
-            json.loads("[" * 100 + text + "]" * 100)
-        return True
+        return text.startswith("{") and _to_json(json.loads(text)) == text
     except (ValueError, RecursionError):
         return False
 
@@ -188,7 +174,7 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
         except UnicodeDecodeError as error:
             raise SessionException(f"the file is not UTF-8: {error}") from error
     # Opened and closed as a plain file, it would lose the locks that SQLite has on it.
-    if Path(file).resolve() == Path(target._database.path).resolve():
+    if Path(file).resolve() == Path(database_of(target).path).resolve():
         raise ValueError(f"file={file!r}: is the target database itself")
     try:
         # What is no UTF-8 is found when its line is parsed.
@@ -333,6 +319,8 @@ def _value(record: dict[str, Any], column: str) -> Any:
         return checked_number(column, value)
     if column.endswith("_id"):
         return checked_id(column, value)
+    if column == "metadata":
+        checked_metadata(column, value)
     if column in _JSON_COLUMNS and isinstance(value, dict):
         return _utf8(_to_json(value))
     if column in ("created_at", "updated_at"):

@@ -17,6 +17,7 @@ class UnreadableError(SessionException):
     """A file or directory that cannot be read as what it should be."""
 
     def __init__(self, path: Path, reason: str):
+        """Name what cannot be read, and why."""
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason

@@ -1,0 +1,1 @@
+"""What `SessionCatalog` does, by subject."""

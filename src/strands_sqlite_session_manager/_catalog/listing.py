@@ -1,0 +1,97 @@
+"""Sessions in lists, and what is in one."""
+
+import base64
+import json
+from typing import Any
+
+from .._arguments import checked_number
+from .._codec import decode
+from .._engine.database import Database
+from .records import SessionEntry, SessionPage, SessionSummary, Usage
+from .usage import OF_MESSAGE, TOTALS
+
+# By order: what a list is sorted by, and how what follows a cursor compares with it.
+_ORDERS = {
+    "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) < (?, ?)"),
+    "created": ("created_at DESC, session_id DESC", "(created_at, session_id) < (?, ?)"),
+    "session_id": ("session_id", "(session_id, session_id) > (?, ?)"),
+}
+
+
+def list_sessions(
+    database: Database, conditions: list[str], parameters: list[Any], limit: int, after: str | None, order: str
+) -> SessionPage:
+    """Return a page of sessions for which conditions hold; see `SessionCatalog.list_sessions`."""
+    if order not in _ORDERS:
+        raise ValueError(f"order={order!r}: must be one of {', '.join(_ORDERS)}")
+    ordering, follows = _ORDERS[order]
+    if after is not None:
+        conditions = [*conditions, follows]
+        parameters = [*parameters, *_from_cursor(after, order)]
+    rows = database.query(
+        f"""
+        SELECT session_id, session_type, created_at, updated_at, metadata
+        FROM sessions WHERE {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
+        """,  # noqa: S608 (constants only)
+        (*parameters, min(checked_number("limit", limit), 2**62) + 1),
+    )
+    sessions = [
+        SessionEntry(session_id, session_type, created_at, updated_at, decode_metadata(session_id, text))
+        for session_id, session_type, created_at, updated_at, text in rows[:limit]
+    ]
+    return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
+
+
+def describe(database: Database, session_id: str) -> SessionSummary | None:
+    """Describe a session; see `SessionCatalog.describe`."""
+    rows = database.query(
+        f"""
+        SELECT
+            session_type, created_at, updated_at, metadata,
+            (SELECT json_group_array(agent_id) FROM agents WHERE session_id = :session_id),
+            (SELECT json_group_array(multi_agent_id) FROM multi_agents WHERE session_id = :session_id),
+            (
+                SELECT json_array({TOTALS})
+                FROM (SELECT session_id, {OF_MESSAGE} AS usage FROM messages WHERE session_id = :session_id LIMIT -1)
+            )
+        FROM sessions WHERE session_id = :session_id
+        """,  # noqa: S608 (constants only)
+        {"session_id": session_id},
+    )
+    if not rows:
+        return None
+    session_type, created_at, updated_at, metadata, agents, multi_agents, usage = rows[0]
+    totals = Usage(*json.loads(usage))
+    return SessionSummary(
+        session_id=session_id,
+        session_type=session_type,
+        created_at=created_at,
+        updated_at=updated_at,
+        metadata=decode_metadata(session_id, metadata),
+        agents=sorted(json.loads(agents)),
+        multi_agents=sorted(json.loads(multi_agents)),
+        message_count=totals.message_count,
+        usage=totals,
+    )
+
+
+def decode_metadata(session_id: str, text: str) -> dict[str, Any]:
+    """Return the metadata of a row of `sessions`."""
+    return decode(text, "sessions", (session_id,))
+
+
+def _to_cursor(order: str, last: SessionEntry) -> str:
+    value = {"updated": last.updated_at, "created": last.created_at, "session_id": last.session_id}[order]
+    return base64.urlsafe_b64encode(json.dumps([order, value, last.session_id]).encode()).decode()
+
+
+def _from_cursor(cursor: str, order: str) -> list[str]:
+    try:
+        of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
+        if not all(isinstance(part, str) for part in (of_order, value, session_id)):
+            raise ValueError("not three texts")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"after={cursor!r:.100}: not a cursor of list_sessions") from error
+    if of_order != order:
+        raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")
+    return [value, session_id]

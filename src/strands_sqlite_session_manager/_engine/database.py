@@ -1,0 +1,75 @@
+"""The seam between what is stored and where: what every engine offers, and which engine a path means."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+# In the order of the question marks, or by the names after the colons.
+Parameters = Sequence[Any] | Mapping[str, Any]
+Statement = tuple[str, Parameters]
+Synchronous = Literal["NORMAL", "FULL"]
+
+
+class Database(ABC):
+    """A database as its holders see it: a few calls, each atomic, from any thread and after any fork.
+
+    All calls raise `SessionException`, or one of its subclasses in `_errors`, with the database's path.
+
+    Attributes:
+        path: Where it is, for errors and logs.
+    """
+
+    path: str
+
+    @abstractmethod
+    def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run one statement that writes and return the number of rows that it changed."""
+
+    @abstractmethod
+    def transaction(self, statements: Iterable[Statement]) -> list[int]:
+        """Run statements that write, all or none, and return the number of rows that each changed."""
+
+    @abstractmethod
+    def truncate_log(self, *, wait: bool = True) -> bool:
+        """Let go of what was overwritten or deleted where the engine keeps former versions of its pages.
+
+        Args:
+            wait: Whether to wait for others who use the database, up to the busy timeout.
+
+        Returns:
+            Whether nothing of it is left there. Where others keep it, that is logged.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database. Closing twice is fine; any other call afterwards raises."""
+
+
+def open_database(
+    db_path: str | os.PathLike[str] | None = None,
+    *,
+    synchronous: Synchronous = "NORMAL",
+    busy_timeout: float = 5.0,
+    read_only: bool = False,
+) -> Database:
+    """Open a database with the engine that its path means.
+
+    Args:
+        db_path: Path of the file; None means the environment variable `STRANDS_SQLITE_DB_PATH`, else `sessions.db`
+            in the working directory; ":memory:" is a private database that lives as long as its holder.
+        synchronous: "NORMAL" or "FULL" (https://sqlite.org/pragma.html#pragma_synchronous).
+        busy_timeout: Seconds to wait for another connection's lock.
+        read_only: Whether to leave what is stored as it is, the schema version and the journal mode too.
+
+    Raises:
+        SessionException: If the database cannot be opened or is not ours to use.
+        ValueError: If an argument is out of its range.
+    """
+    from .file import FileDatabase  # An engine imports this module.
+
+    return FileDatabase(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)

@@ -1,0 +1,311 @@
+"""Pools of connections to a file.
+
+Every holder of the same file with the same settings shares one pool. A connection belongs to a call only while the call
+runs and then goes back, so there are as many connections as calls that run at once, and a few idle ones, however many
+managers and threads come and go. (One connection a thread, the usual way, would open and close one for every
+`agent("…")`, because Strands runs each in a fresh thread.)
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from strands.types.exceptions import SessionException
+
+from . import schema
+from .connection import connect, file_uri, is_locked, is_read_only, session_error
+from .database import Synchronous
+from .fork import ForkGate
+from .path import IN_MEMORY, private_file
+
+_Result = TypeVar("_Result")
+
+# Seconds for which SQLite itself waits for a lock. Then it is asked again, until `busy_timeout` is over: it sleeps
+# longer and longer between its attempts, 0.1 s in the end, and misses the moments between the short transactions of
+# another process. Measured, 8 processes with 4 threads each that append: the longest waits 0.1-0.2 s, where it waits
+# 1.1 s otherwise; with FULL 0.3 s, not 2.6 s.
+LOCK_WAIT = 0.018
+
+# Seconds for which a file is taken to be at its path still: it may be deleted right after any look, and a look costs a
+# tenth of an append.
+SEEN = 0.01
+
+# Connections that a pool keeps open for the next call. A call for which there is none opens another.
+MAX_IDLE = 16
+
+
+class Pool:
+    """The connections to one database with one set of settings. They are closed when the pool is collected."""
+
+    def __init__(
+        self,
+        path: str,
+        synchronous: Synchronous,
+        busy_timeout: float,
+        read_only: bool,
+        file_id: tuple[int, int] | None = None,
+    ):
+        self.path = path
+        self._file_id = file_id
+        self._seen_until = 0.0
+        self._max_idle = MAX_IDLE
+        self._read_only = read_only
+        self._synchronous = synchronous
+        self.busy_timeout = busy_timeout
+        # Milliseconds, as SQLite counts them.
+        self.lock_wait = int(1000 * min(LOCK_WAIT, busy_timeout))
+        # `append` and `pop` of a list are atomic, so no lock is needed around them.
+        self._idle: list[sqlite3.Connection] = []
+        self._anchors: list[sqlite3.Connection] = []
+        # SQLite's busy handler does not queue: with 64 threads that append at once and no lock before SQLite's own, the
+        # longest append takes 840 ms with `synchronous` NORMAL and 2,900 ms with FULL (2 processors).
+        self._write_lock = threading.RLock()
+        if path == IN_MEMORY:
+            # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.
+            self._uri = f"file:/{uuid.uuid4().hex}?vfs=memdb"
+        else:
+            # SQLite must not create the file: see `_check_file`.
+            self._uri = file_uri(path)
+        with outside_forks():
+            _all_pools.add(self)
+            if path == IN_MEMORY:
+                # The database lives as long as a connection to it does, and one that fails is closed.
+                self._anchors.append(self._open())
+        weakref.finalize(self, _abandon, self._idle, self._anchors)
+
+    def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run an operation on a connection of its own."""
+        connection = None
+        token, leave = object(), _fork_gate.leave
+        try:
+            _fork_gate.enter(token)
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._open()
+            result = self._run_when_unlocked(operation, connection, arguments)
+            done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
+            if len(self._idle) < self._max_idle:
+                self._idle.append(done)
+            else:
+                done.close()
+            return result
+        except BaseException as error:
+            # Closing rolls back. A connection that failed, on a full disk say, is replaced rather than trusted again.
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise session_error(error, self.path) from error
+            raise
+        finally:
+            leave(token, None)
+
+    def _run_when_unlocked(
+        self, operation: Callable[..., _Result], connection: sqlite3.Connection, arguments: tuple[Any, ...]
+    ) -> _Result:
+        """Run an operation, and again while it is refused a lock. It must have stored nothing then."""
+        deadline = None
+        while True:
+            try:
+                return operation(connection, *arguments)
+            except sqlite3.OperationalError as error:
+                deadline = deadline or time.monotonic() + self.busy_timeout
+                if not is_locked(error) or time.monotonic() >= deadline:
+                    raise
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run an operation that writes, while no other thread that shares this pool does."""
+        # A signal can strike between the taking of a lock and a `try` below it, and wherever a Python function starts.
+        # So the lock is taken in the `try`, and a reentrant one refuses to be released by a thread that lacks it.
+        release = self._write_lock.release
+        try:
+            if not self._write_lock.acquire(timeout=self.busy_timeout):
+                error = sqlite3.OperationalError("database is locked")
+                raise session_error(error, self.path) from error
+            if time.monotonic() >= self._seen_until:
+                self._check_file()
+            return self.run(operation, *arguments)
+        finally:
+            try:  # noqa: SIM105 (suppress() is Python)
+                release()
+            except RuntimeError:
+                pass
+
+    def _check_file(self) -> None:
+        """Make sure that the file of this pool is still at its path, where others look for it.
+
+        SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
+        """
+        if self._file_id is None:
+            return
+        try:
+            status = os.stat(self.path)  # noqa: PTH116 (`Path.stat` takes longer)
+            is_there = (status.st_dev, status.st_ino) == self._file_id
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        except OSError:
+            return  # Unreachable by its path, but open.
+        if not is_there:
+            raise SessionException(
+                f"{self.path}: the file was deleted, moved or replaced while it was in use, so nothing was read or "
+                "stored; put it back, or go on with a new session manager and agent"
+            )
+        self._seen_until = time.monotonic() + SEEN
+
+    def before_fork(self) -> None:
+        """Close the connections to a file; after the fork, parent and child each open their own."""
+        while self.path != IN_MEMORY and self._idle:
+            self._idle.pop().close()
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which a thread that the child does not have may have held."""
+        self._write_lock = threading.RLock()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            uri = self._uri_to_read() if self._read_only else self._uri
+            connection = connect(uri, timeout=self.busy_timeout)
+            try:
+                self._check_file()  # This may be another one, to be put away again with what is written into it.
+                self._configure(connection)
+                connection.execute(f"PRAGMA busy_timeout = {self.lock_wait}")
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise session_error(error, self.path) from error
+        return connection
+
+    def _uri_to_read(self) -> str:
+        """Return a URI that leaves the file and what is beside it as they are."""
+        if Path(f"{self.path}-wal").exists():
+            return file_uri(self.path, "mode=ro")  # The last connection that may write empties the log.
+        if not os.access(Path(self.path).parent, os.W_OK):
+            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may take it that nobody writes. That holds for
+            # this call: to a later one, the connection would show the file as it was.
+            self._max_idle = 0
+            return file_uri(self.path, "immutable=1")
+        return self._uri  # With `mode=ro`, these two would stay behind.
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        # Before anything that would change a database that is not ours.
+        version = schema.check(connection, self.path)
+        if self._read_only:
+            if version == 0:
+                raise SessionException(f"{self.path}: an empty file, without the tables of sessions")
+            connection.execute("PRAGMA query_only = ON")
+            return
+        if self.path != IN_MEMORY:
+            self._use_write_ahead_log(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # Overwrite with zeros what is deleted or redacted. Measured: no slower than leaving it there.
+        connection.execute("PRAGMA secure_delete = ON")
+        # What a burst of writes beside a long read added to the log is given back to the file system afterwards.
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        schema.migrate(connection, self.path)
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """Set journal mode WAL, which lasts, unless the file has it already."""
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return
+        deadline = time.monotonic() + self.busy_timeout
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if is_read_only(error):
+                    return  # It can still be read; what writes to it raises.
+                # Two connections that switch at once would deadlock, so SQLite does not wait here but fails.
+                if not is_locked(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.001)
+        if mode != "wal":
+            warnings.warn(
+                f"{self.path}: this file system does not support SQLite's write-ahead log, so readers and writers "
+                f"wait for each other; a local disk does",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+_lock = threading.RLock()
+_shared_pools: weakref.WeakValueDictionary[tuple[Any, ...], Pool] = weakref.WeakValueDictionary()
+_all_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+# Connections of pools that were collected, to be closed; and those that a child has from a fork at that moment, which
+# it can neither use nor close.
+_orphans: list[sqlite3.Connection] = []
+_parked: list[sqlite3.Connection] = []
+
+
+def _before_fork() -> None:
+    for pool in list(_all_pools):
+        pool.before_fork()
+    _close_orphans()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    _parked.extend(_orphans)
+    _orphans.clear()
+    for pool in list(_all_pools):
+        pool.after_fork_in_child()
+
+
+def pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_only: bool) -> Pool:
+    """Return the process's pool for a path and settings."""
+    if path == IN_MEMORY:
+        return Pool(path, synchronous, busy_timeout, read_only)
+    with _lock:
+        path, file_id = private_file(path, create=not read_only)
+        # The file's id is part of the key, so that a file put in another's place gets connections of its own.
+        key = (path, file_id, synchronous, busy_timeout, read_only)
+        pool = _shared_pools.get(key)
+        if pool is None:
+            pool = _shared_pools[key] = Pool(path, synchronous, busy_timeout, read_only, file_id)
+        return pool
+
+
+def _abandon(*lists: list[sqlite3.Connection]) -> None:
+    """Close the connections of a pool that was collected, or leave them to the fork that is under way.
+
+    The garbage collector strikes anywhere, perhaps under a lock that a hook of this very fork is waiting for. So
+    nothing here may wait.
+    """
+    for connections in lists:
+        # Taken out one by one, because a thread that outlives the interpreter's exit may still take one.
+        with contextlib.suppress(IndexError):
+            while True:
+                _orphans.append(connections.pop())
+    _close_orphans()
+
+
+def _close_orphans() -> None:
+    with outside_forks(wait=False) as is_outside, contextlib.suppress(IndexError):
+        while is_outside:
+            _orphans.pop().close()
+
+
+# Entered for whatever calls SQLite or changes the set of pools.
+_fork_gate = ForkGate(_before_fork, _close_orphans, _after_fork_in_child)
+outside_forks = _fork_gate.entered
+
+
+def is_open(path: str) -> bool:
+    """Tell whether this process has a file open. To be called outside forks."""
+    return any(pool.path == path for pool in list(_all_pools))

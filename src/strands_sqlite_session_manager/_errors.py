@@ -1,0 +1,66 @@
+"""All exceptions of this package, and the texts of records that do not exist.
+
+```
+SessionException            the SDK's own: the database cannot be used, a value cannot be stored, a record is missing
+├─ SessionConflictError     another writer was first
+├─ MissingParentError       the session or agent that a record belongs to does not exist
+├─ DatabaseLockedError      another connection held the lock for longer than the busy timeout
+└─ DamagedDatabaseError     SQLite finds a page, a table or an index other than it should be
+```
+
+The engines map what SQLite reports to these, so that no other room reads its texts. `SQLiteStorage` raises the SDK's
+`StorageError` instead.
+"""
+
+from strands.types.exceptions import SessionException
+
+# What to do after an error that leaves an agent in memory behind what is stored.
+REBUILD = "build the agent again, with a new session manager"
+
+
+class SessionConflictError(SessionException):
+    """Another writer stored a record with this id first, and theirs is kept.
+
+    To go on from it, build the agent again, with a new session manager.
+    """
+
+
+class MissingParentError(SessionException):
+    """The session or agent that a new record belongs to does not exist."""
+
+
+class DatabaseLockedError(SessionException):
+    """Another connection held a lock for longer than `busy_timeout`. Nothing was stored."""
+
+
+class DamagedDatabaseError(SessionException):
+    """SQLite finds a page, a table or an index of the database other than it should be."""
+
+
+_NAMES = {
+    "sessions": "Session {}",
+    "agents": "Agent {1} in session {0}",
+    "messages": "Message {2} of agent {1} in session {0}",
+    "multi_agents": "MultiAgent state {1} in session {0}",
+}
+
+
+def record_name(table: str, *key: object) -> str:
+    """Return what a person calls a record.
+
+    Args:
+        table: Table of the record.
+        *key: Its primary key; more values are ignored.
+    """
+    return _NAMES[table].format(*key)
+
+
+def missing(table: str, *key: object, advice: str = "") -> SessionException:
+    """Return the error for a record that does not exist.
+
+    Args:
+        table: Table of the record.
+        *key: Its primary key.
+        advice: What to do about it.
+    """
+    return SessionException(f"{record_name(table, *key)} does not exist{advice and f'; {advice}'}")

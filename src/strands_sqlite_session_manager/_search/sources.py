@@ -1,0 +1,94 @@
+"""The tables whose texts are indexed."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from .text import LONGEST_TEXT
+
+# Bytes of data that are looked at.
+LONGEST_DATA = 4 * LONGEST_TEXT
+
+_NOT_STALE = """
+    NOT EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = '{0}' AND search_stale.id = search_{0}.rowid)
+    """
+
+
+class Source(NamedTuple):
+    """A table whose texts are indexed.
+
+    Attributes:
+        table: Its name.
+        columns: What `texts` takes.
+        fields: Columns of the index.
+        texts: Returns the text for each of the fields.
+        indexed: SQL for the texts that are in the index.
+        identity: SQL for what tells a row from others that may get its rowid.
+    """
+
+    table: str
+    columns: str
+    fields: str
+    texts: Callable[..., tuple[str, ...]]
+    indexed: str
+    identity: str
+
+    @property
+    def fts_table(self) -> str:
+        """Name of the FTS5 table."""
+        return f"search_{self.table}"
+
+    @property
+    def not_stale(self) -> str:
+        """Condition for a row of the index that may be shown."""
+        return _NOT_STALE.format(self.table)
+
+
+def message_text(message: bytes) -> str:
+    """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
+    try:
+        content = json.loads(message.decode(errors="replace"))["content"]
+        return "\n".join(_block_texts(content))[:LONGEST_TEXT]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ""  # What somebody has damaged by hand is not found, instead of failing every search.
+
+
+def _block_texts(content: Iterable[Any]) -> Iterator[str]:
+    for block in content:
+        if isinstance(block.get("text"), str):
+            yield block["text"]
+        cited = block.get("citationsContent")
+        if isinstance(cited, dict) and isinstance(cited.get("content"), list):
+            yield from _block_texts(part for part in cited["content"] if isinstance(part, dict))
+
+
+def storage_texts(key: str, data: bytes) -> tuple[str, str]:
+    """Return the key without its extension, as Strands' own search takes it, and the start of what is text in the data.
+
+    Data with a NUL is an image or the like, and has none. Bytes that are not UTF-8 become blanks, so that they are no
+    part of the words beside them.
+    """
+    data = data[:LONGEST_DATA]
+    text = "" if b"\0" in data else data.decode(errors="replace").replace("\ufffd", " ")
+    return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text[:LONGEST_TEXT]
+
+
+MESSAGES = Source(
+    "messages",
+    # As bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
+    "CAST(coalesce(redact_message, message) AS BLOB)",
+    "text",
+    lambda text: (message_text(text),),
+    "c0",
+    "message_id || created_at",
+)
+STORAGE = Source(
+    "storage",
+    # In SQLite 3.40 and others, a part of an empty BLOB is NULL.
+    f"key, coalesce(substr(data, 1, {LONGEST_DATA}), x'')",
+    "name, content",
+    storage_texts,
+    "c0 || c1",
+    "key",
+)

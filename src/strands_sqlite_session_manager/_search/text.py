@@ -1,0 +1,127 @@
+"""Text for people and for the index: words, snippets, and a search that reads everything."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# What is indexed of one text: it goes into one transaction.
+LONGEST_TEXT = 100_000
+
+# What counts of a query. Of scripts without spaces, each character makes SQLite go through a list of its own.
+LONGEST_QUERY, MOST_WORDS = 1_000, 100
+
+# Around what was found, until it is shown: characters that no text needs, and blanks where one has them.
+START, END = "\2", "\3"
+_WITHOUT_CONTROLS = {0: " ", ord(START): " ", ord(END): " "}
+
+# Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and symbols and emoji, which are words too, but not parts of those
+# beside them ("20°C").
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff\u00a6\u00a9\u00ae\u00b0\u0482\u2100-\u2bff\ufe0f\ufffd\U0001f000-\U0001faff"
+)
+_AROUND_SPACELESS = re.compile(f"(?=[{_SPACELESS}])|(?<=[{_SPACELESS}])")
+_SEPARATOR = "\u200b"
+
+# Marks are parts of words: in Thai and Hindi they are vowels.
+TOKENIZER = """porter unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"""
+_IS_WORD = ("L", "M", "N", "Co", "So")
+
+
+def segment(text: str) -> str:
+    """Return a text as it is indexed, with the words of scripts without spaces separated."""
+    text = text[:LONGEST_TEXT].translate(_WITHOUT_CONTROLS)
+    if text.isascii():
+        return text
+    # SQLite cannot hold lone surrogates.
+    text = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
+    return _AROUND_SPACELESS.sub(_SEPARATOR, text)
+
+
+def snippet(highlighted: str) -> str:
+    """Return the part of an indexed text around the first hit, with [brackets] around hits.
+
+    FTS5 has a function `snippet`, which takes minutes for a text that is one word over and over.
+
+    Args:
+        highlighted: The text with `START` and `END` around hits.
+    """
+    text = highlighted.replace(_SEPARATOR, "")
+    hit = text.find(START)
+    start, end = max(hit - 40, 0), hit + 120
+    if start:
+        start = text.find(" ", start, hit) + 1 or start  # Not in the middle of a word, if there are words.
+    part = text[start:end]
+    if part.rfind(START) > part.rfind(END):
+        part += END
+    part = part.replace(START, "[").replace(END, "]")
+    return ("…" if start else "") + part + ("…" if end < len(text) else "")
+
+
+def after(highlighted: str, prefix: str) -> str:
+    """Return what comes after a prefix in an indexed text with `START` and `END` around hits."""
+    rest = iter(highlighted)
+    for expected in segment(prefix):
+        for character in rest:
+            if character == expected:
+                break
+    return "".join(rest)
+
+
+def query_words(query: str) -> list[str]:
+    """Return the words of a query, each once: what stands between blanks, if there is anything to be found in it."""
+    return [
+        word
+        for word in dict.fromkeys(query[:LONGEST_QUERY].split())
+        if any(unicodedata.category(character).startswith(_IS_WORD) for character in word)
+    ][:MOST_WORDS]
+
+
+def without_punctuation(query: str) -> str:
+    """Return a query with blanks for its punctuation: "dark-mode" is two words."""
+    # Not for what cannot be seen, such as the joiners inside of words and emoji.
+    return "".join(c if unicodedata.category(c).startswith((*_IS_WORD, "C")) else " " for c in query[:LONGEST_QUERY])
+
+
+def match_expression(words: Iterable[str], operator: str) -> str:
+    """Return an FTS5 query: quoted, so that nothing in the words is an operator. "dark-mode" is a phrase of two."""
+    return f" {operator} ".join('"' + segment(word).replace('"', " ") + '"' for word in words)
+
+
+# Latin letters without their accents, one for one.
+_WITHOUT_ACCENTS = {
+    code: unicodedata.normalize("NFD", chr(code))[0]
+    for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00))
+    if unicodedata.normalize("NFD", chr(code))[0].isascii()
+}
+
+
+class Scan:
+    """A search without the index: for words as they are, or as the start of longer ones."""
+
+    def __init__(self, words: Iterable[str]):
+        """Prepare to look for words."""
+        self._patterns = [
+            re.compile(("" if re.match(f"[{_SPACELESS}]", word) else rf"(?<![^\W{_SPACELESS}])") + re.escape(word))
+            for word in map(_folded, words)
+        ]
+
+    def count(self, text: str) -> list[int]:
+        """Return how often each word is in a text."""
+        text = _folded(text)
+        return [len(pattern.findall(text)) for pattern in self._patterns]
+
+    def highlighted(self, text: str) -> str:
+        """Return a text with `START` and `END` around the words."""
+        text = unicodedata.normalize("NFC", text.translate(_WITHOUT_CONTROLS))
+        parts = []
+        last = 0
+        for start, end in sorted(hit.span() for pattern in self._patterns for hit in pattern.finditer(_folded(text))):
+            if start >= last:
+                parts += [text[last:start], START, text[start:end], END]
+                last = end
+        return "".join((*parts, text[last:]))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).translate(_WITHOUT_ACCENTS).lower()

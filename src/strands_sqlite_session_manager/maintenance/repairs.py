@@ -1,0 +1,45 @@
+"""Repairs of what `check` finds."""
+
+import logging
+import os
+
+from .checks import Finding, check
+from .opening import opened
+
+logger = logging.getLogger(__name__)
+
+
+def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = True) -> list[Finding]:
+    """Mend what can be mended without losing anything that could be read, all in one transaction.
+
+    * An index that disagrees with its table is made anew. Do it first: the rows are checked, and can be repaired, when
+      all indexes are sound.
+    * The session or agent that a row belongs to, and that is missing, is made anew, without metadata and states. If it
+      was deleted on purpose, by somebody who had not set `PRAGMA foreign_keys = ON`, delete it again.
+    * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
+    * A write-ahead log that has grown too large is emptied.
+
+    Messages and states with damaged JSON stay as they are, because a person may still make sense of them; so does a
+    file with damaged pages, because writing to it may damage more. `check` says what to do about them.
+
+    Args:
+        db_path: Path of the database.
+        dry_run: Whether to change nothing, and only return what would be done.
+
+    Returns:
+        The findings of `check` that were mended, or would be, each with the SQL statement for it.
+
+    Raises:
+        SessionException: If there is no such file, or it cannot be written. Then nothing is changed.
+    """
+    planned = [finding for finding in check(db_path) if finding.repairable]
+    if dry_run or not planned:
+        return planned
+    with opened(db_path) as database:
+        # A checkpoint is no part of a transaction.
+        database.transaction([finding.remedy for finding in planned if finding.remedy and finding.kind != "log"])
+        is_log_empty = database.truncate_log()
+    mended = [finding for finding in planned if finding.kind != "log" or is_log_empty]
+    for finding in mended:
+        logger.info("kind=<%s>, table=<%s>, key=<%s> | repaired", finding.kind, finding.table, finding.key)
+    return mended

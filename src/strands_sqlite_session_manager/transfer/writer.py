@@ -1,0 +1,102 @@
+"""Writes rows by batches, and never over what is there."""
+
+from collections import Counter
+
+from .._engine.holder import database_of
+from .._errors import MissingParentError, SessionConflictError
+from ..repository import SQLiteSessionRepository
+from .reports import conflict
+from .rows import COLUMNS, SELECT_ONE, TABLES, Row
+
+_PARENTS = {"sessions": None, "agents": "sessions", "messages": "agents", "multi_agents": "sessions"}
+
+# Constants only, hence the `noqa`.
+_INSERT = {
+    table: f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+    for table, columns in COLUMNS.items()
+}
+
+# What is written at once. A session that is smaller is stored completely or not at all.
+_BATCH = 1000
+_BATCH_SIZE = 16 * 2**20
+
+
+class RowWriter:
+    """Adds rows to a database, and keeps what is there.
+
+    A row that is there already must be equal, but for its times, which move on while a session is in use.
+    """
+
+    def __init__(self, repository: SQLiteSessionRepository):
+        """Write nothing yet."""
+        self._database = database_of(repository)
+        self.copied: Counter[str] = Counter()
+        self.already_there: Counter[str] = Counter()
+        self._pending: list[tuple[str, Row]] = []
+        self._pending_size = 0
+        # Tables whose latest row was not there. Then nothing that belongs to it was, and there is nothing to compare.
+        self._new: set[str | None] = set()
+
+    def add(self, table: str, row: Row) -> None:
+        """Take a row for the next batch, unless it is there already. A session's row flushes what was before it.
+
+        Raises:
+            SessionConflictError: If a different row is there.
+        """
+        if table == "sessions":
+            self.flush()
+        stored = None
+        if _PARENTS[table] not in self._new:
+            key = TABLES[table][0]
+            stored = next(iter(self._database.query(SELECT_ONE[table], row[: len(key)])), None)
+        if table == "sessions" and row[2] is None:
+            # A source without metadata agrees with whatever the target has, such as tags given since an earlier copy.
+            row = (*row[:2], "{}" if stored is None else stored[2], *row[3:])
+        if stored is None:
+            self._new.add(table)
+            self._pending.append((table, row))
+            self._pending_size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        elif stored[:-2] == row[:-2]:
+            self._new.discard(table)
+            self.already_there[table] += 1
+        else:
+            raise conflict(table, row)
+
+    def flush_if_full(self) -> None:
+        """Write the batch if it has become large."""
+        if len(self._pending) >= _BATCH or self._pending_size >= _BATCH_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the batch, completely or not at all.
+
+        Raises:
+            SessionException: If somebody else stored one of the rows, or deleted the session, since it was added.
+        """
+        if not self._pending:
+            return
+        session_id = self._pending[0][1][0]
+        statements = [(_INSERT[table], row) for table, row in self._pending]
+        if "sessions" in self._new:
+            # A trigger sets the session's `updated_at` to the time of each message that is newer. A session that is
+            # new here keeps the source's, so meanwhile it is made greater than any time. Nobody sees that: it is one
+            # transaction. In a session that was there, newer messages are activity like any other.
+            hold = "UPDATE sessions SET updated_at = char(1114111) || updated_at WHERE session_id = ?"
+            release = "UPDATE sessions SET updated_at = substr(updated_at, 2) WHERE session_id = ?"
+            start = 1 if self._pending[0][0] == "sessions" else 0
+            statements[start:start] = [(hold, (session_id,))]
+            statements.append((release, (session_id,)))
+        try:
+            self._database.transaction(statements)
+        except (SessionConflictError, MissingParentError) as error:
+            raise type(error)(
+                f"Session {session_id}: a record of it came twice, or somebody else stored one or deleted the session "
+                f"in the target meanwhile; try again ({error})"
+            ) from error
+        self.copied.update(table for table, _ in self._pending)
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget the batch."""
+        self._pending = []
+        self._pending_size = 0
