@@ -221,7 +221,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         )
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Update an agent. The time of its creation is kept, and that of the update is now.
+        """Update an agent. The time of its creation is kept.
 
         Args:
             session_id: Id of the session.
@@ -232,12 +232,15 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             SessionException: If it does not exist, or its state holds something that has no JSON form.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", session_agent.agent_id))
+        # A time that is stored already is not that of this update. The triggers that set it are for changes by hand: a
+        # statement that asks the clock is not the same on each replica.
         updated = self._database.execute(
             """
-            UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?, updated_at = ?
+            UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?,
+                updated_at = coalesce(nullif(?, updated_at), ?)
             WHERE session_id = ? AND agent_id = ?
             """,
-            (*encode_agent(session_agent), now(), *key),
+            (*encode_agent(session_agent), session_agent.updated_at, now(), *key),
         )
         if not updated:
             raise missing("agents", *key, advice=_IF_DELETED)
@@ -289,7 +292,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         return decode_message(rows[0], session_id, agent_id) if rows else None
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace a message: its content and its redaction. The time of its creation is kept, and that of the update is now.
+        """Replace a message: its content and its redaction. The time of its creation is kept.
 
         What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
         somebody else was using the file just then, which is logged. To leave nothing of a message, put the redacted
@@ -311,10 +314,11 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         )
         updated = self._database.execute(
             """
-            UPDATE messages SET message = ?, redact_message = ?, attachments = ?, updated_at = ?
+            UPDATE messages SET message = ?, redact_message = ?, attachments = ?,
+                updated_at = coalesce(nullif(?, updated_at), ?)
             WHERE session_id = ? AND agent_id = ? AND message_id = ?
             """,
-            (*encode_message(session_message), now(), *key),
+            (*encode_message(session_message), session_message.updated_at, now(), *key),
         )
         if not updated:
             raise missing("messages", *key)
