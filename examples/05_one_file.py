@@ -1,6 +1,6 @@
 """One file for everything: a session in snapshots, a memory, and a search through all conversations.
 
-Run it from any directory with `python examples/05_one_file.py`. It needs strands-agents 1.62 or newer.
+Run it from any directory with `python examples/05_one_file.py`. It needs strands-agents 1.54 or newer.
 """
 
 import asyncio

@@ -187,6 +187,17 @@ def encode_message(session_message: SessionMessage) -> tuple[str, str | None, by
     return message, redact_text, b"".join(attachments) if attachments else None
 
 
+def encode_content(message: Message) -> tuple[str, bytes | None]:
+    """Return the JSON of a message's content, and the bytes in it.
+
+    Raises:
+        SessionException: If it holds something that has no JSON form.
+    """
+    attachments: list[bytes] = []
+    text = encode({"content": message["content"]}, "redact_message", attachments)
+    return text[len('{"content":') : -1], b"".join(attachments) if attachments else None
+
+
 def _encode_content(message: Message, name: str, attachments: list[bytes]) -> str:
     text = encode(message, name, attachments)
     if "role" not in message or not isinstance(message.get("content"), (list, tuple)):
@@ -206,21 +217,41 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
         SessionException: If the row is damaged. It names the table and the key.
     """
     message_id, text, redact_text, attachments, created_at, updated_at = row
-    if redact_text is None and _MARK_IN_JSON not in text:
-        # Nearly all rows. `raw_decode` leaves out the two searches for blanks around the text.
-        try:
-            message, end = _decoder.raw_decode(text)
-            if end == len(text) and "role" in message and type(message["content"]) is list:
-                return SessionMessage(message, message_id, None, created_at, updated_at)
-        except _UNDECODABLE:
-            pass  # What is wrong is told below.
     key = (session_id, agent_id, message_id)
     message = _decode_content(text, key, attachments)
     redact_message = None if redact_text is None else _decode_content(redact_text, key, attachments)
     return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 
 
+def decode_shown(row: tuple[Any, ...], session_id: str, agent_id: str) -> Message:
+    """Return what is shown of the message of a row: its redaction, if there is one.
+
+    Args:
+        row: Anything, then the columns message_id, message, redact_message and attachments.
+        session_id: Id of the message's session.
+        agent_id: Id of the message's agent.
+
+    Raises:
+        SessionException: If the row is damaged, or a block of the content is no object, which the SDK relies on.
+    """
+    _, message_id, text, redact_text, attachments, *_ = row
+    key = (session_id, agent_id, message_id)
+    message = _decode_content(text if redact_text is None else redact_text, key, attachments)
+    for block in message["content"]:
+        if type(block) is not dict:
+            raise SessionException(f"messages {key}: damaged JSON in the database: a block of the content is no object")
+    return message
+
+
 def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:
+    if _MARK_IN_JSON not in text:
+        # Nearly all rows. `raw_decode` leaves out the two searches for blanks around the text.
+        try:
+            message, end = _decoder.raw_decode(text)
+            if end == len(text) and "role" in message and type(message["content"]) is list:
+                return cast(Message, message)
+        except _UNDECODABLE:
+            pass  # What is wrong is told below.
     message = decode(text, "messages", key, attachments)
     # Strands reads both without asking (`RepositorySessionManager._fix_broken_tool_use`).
     if "role" not in message or not isinstance(message.get("content"), list):

@@ -31,7 +31,7 @@ from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, record_name
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
-from ._search.sources import MESSAGES
+from ._search.sources import MESSAGES, STORAGE
 from .repository import SQLiteSessionRepository
 
 __all__ = [
@@ -490,7 +490,7 @@ class SessionCatalog(DatabaseHolder):
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         removed = cutting.undo(self._database, *key, turns, message_count, dry_run)
         if removed and not dry_run:
-            erase_former_content(self._database)
+            erase_former_content(self._database, MESSAGES, STORAGE)
         if not removed:
             self._require_agent(key)
         logger.debug("session_id=<%s>, agent_id=<%s> | removed %d messages", session_id, agent_id, removed)
@@ -525,7 +525,7 @@ class SessionCatalog(DatabaseHolder):
         ids = checked_ids("session_ids", session_ids)
         messages, agents, multi_agents, sessions = pruning.delete_sessions(self._database, ids)
         if sessions:
-            erase_former_content(self._database)
+            erase_former_content(self._database, MESSAGES, STORAGE)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
         return RecordCounts(sessions, agents, messages, multi_agents)
 
@@ -551,7 +551,7 @@ class SessionCatalog(DatabaseHolder):
         )
         if not agents and not messages:
             raise missing("agents", *key)
-        erase_former_content(self._database)
+        erase_former_content(self._database, MESSAGES, STORAGE)
         return RecordCounts(0, agents, messages, 0)
 
     def prune(
@@ -604,7 +604,7 @@ class SessionCatalog(DatabaseHolder):
             *pruning.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
         )
         if result.session_ids and not dry_run:
-            erase_former_content(self._database)
+            erase_former_content(self._database, MESSAGES, STORAGE)
         return result
 
     def _require_agent(self, key: tuple[Any, ...]) -> None:

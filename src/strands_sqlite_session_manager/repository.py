@@ -462,9 +462,11 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             raise missing("multi_agents", session_id, multi_agent_id)
 
     def _erase_former_content(self) -> None:
-        from ._search.erasing import erase_former_content  # Only here: most programs never delete.
+        # Only here: most programs never delete.
+        from ._search.erasing import erase_former_content
+        from ._search.sources import MESSAGES, STORAGE
 
-        erase_former_content(self._database)
+        erase_former_content(self._database, MESSAGES, STORAGE)
 
 
 def _agent_key(session_id: str, agent_id: str) -> dict[str, Any]:

@@ -1,22 +1,33 @@
 """The session manager that an agent, graph or swarm is given."""
 
 import contextlib
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from strands import Agent, hooks
+from strands.agent.state import AgentState
+from strands.hooks import HookRegistry
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from ._arguments import checked_id
+from ._codec import encode, encode_agent, encode_content
+from ._conversation import stored
+from ._conversation.live_view import LiveView, add_tracking_ids
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import REBUILD, SessionConflictError, record_name
-from .repository import SQLiteSessionRepository
+from ._errors import REBUILD, SessionConflictError, missing, record_name
+from .repository import SQLiteSessionRepository, message_row
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
     from strands.types.agent import LocalAgent
+
+logger = logging.getLogger(__name__)
 
 
 class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
@@ -62,128 +73,335 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             self, db_path, shared=session_repository, synchronous=synchronous, busy_timeout=busy_timeout
         )
         repository = session_repository or SQLiteSessionRepository.sharing(self)
-        self._overtaken_agent_ids: set[str] = set()
+        self._conversations: dict[str, _Conversation] = {}
         if repository.read_session(session_id) is None:
             # The base class would create it too, but fails if another process does so at the same moment.
             with contextlib.suppress(SessionConflictError):
                 repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
         RepositorySessionManager.__init__(self, session_id, repository)
 
-    # `_latest_agent_message`, which three of the next methods use, is the one private name of the base class that this
-    # package relies on: the last stored message of each agent, from which the next message's number follows.
+    def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
+        """Register for the events of agents, graphs and swarms, as the SDK's `SessionManager` does, and for two more.
+
+        Args:
+            registry: Where to register.
+            **kwargs: Passed on to the base class.
+        """
+        super().register_hooks(registry, **kwargs)
+        # Newer SDKs tell when a bidirectional agent has replaced a message, and when it stops.
+        if updated := getattr(hooks, "MessageUpdatedEvent", None):
+            registry.add_callback(updated, lambda event: self._update_message(event.message, event.agent))
+        # An agent of the kind has imported them. To others, they would cost the time to import.
+        if bidi := sys.modules.get("strands.bidi.hooks") or sys.modules.get("strands.experimental.bidi.hooks"):
+            registry.add_callback(bidi.BidiAgentStopEvent, lambda event: self.sync_agent(event.agent))
 
     def initialize(self, agent: "LocalAgent", **kwargs: Any) -> None:
         """Restore an agent from the session, after storing it there if it is new.
 
+        The agent gets the messages, state, interrupts, state of a server-side model and state of its conversation
+        manager that the agent of this id had after its last call. Where no live view is stored (rows by other tools, or
+        copied from other repositories), it gets the messages that the SDK's own managers would give it.
+
         Args:
             agent: Agent to restore.
-            **kwargs: Passed on to the base class.
+            **kwargs: Ignored, for later versions of the SDK.
 
         Raises:
             SessionException: If the manager has an agent with this id already, what is stored of it is damaged, or the
                 database cannot be used.
-            ValueError: If the agent's conversation manager is of another class than the stored one.
         """
-        if agent.agent_id in self._latest_agent_message:
+        agent_id = checked_id("agent_id", agent.agent_id)
+        if agent_id in self._conversations:
             raise SessionException(
                 "The `agent_id` of an agent must be unique in a session. This session manager has an agent "
-                f"{agent.agent_id} already: build a new manager for the same agent, or give another an id of its own"
+                f"{agent_id} already: build a new manager for the same agent, or give another an id of its own"
             )
-        if self.session_repository.read_agent(self.session_id, agent.agent_id) is None:
-            # The base class would store the agent and then its first messages, one by one. Another process could
-            # restore it in between, without them, or create it first, which would fail here.
-            first_messages = [
-                SessionMessage.from_message(message, index) for index, message in enumerate(agent.messages)
-            ]
-            with contextlib.suppress(SessionConflictError):
-                self.session_repository.create_agent(
-                    self.session_id, SessionAgent.from_agent(agent), messages=first_messages
-                )
+        conversation = stored.read(self._database, self.session_id, agent_id)
+        is_new = conversation is None and self._create(agent)
+        conversation = conversation or stored.read(self._database, self.session_id, agent_id)
+        if conversation is None:
+            raise missing("agents", self.session_id, agent_id, advice="it was deleted while it was created")
+        if not is_new and (agent.messages or agent.state.get()):
+            logger.warning(
+                "agent_id=<%s>, session_id=<%s> | the session has this agent already, so the messages and state that "
+                "were passed to it are dropped",
+                agent_id,
+                self.session_id,
+            )
+        self._conversations[agent_id] = self._restore(agent, conversation, is_new)
+
+    def _create(self, agent: "LocalAgent") -> bool:
+        """Store a new agent, and return whether no other process was first."""
+        # With its first messages at once. Stored one by one, another process could restore it in between.
+        messages = [SessionMessage.from_message(message, index) for index, message in enumerate(agent.messages)]
         try:
-            super().initialize(agent, **kwargs)
-        except BaseException:
-            # The base class refuses an agent that it has seen. One that could not be restored may try again.
-            self._latest_agent_message.pop(agent.agent_id, None)
-            raise
-        if self._latest_agent_message[agent.agent_id] is None:
-            # The base class numbers on from the last message that it restored. When the conversation manager has
-            # removed them all, it would start at 0 again.
-            self._latest_agent_message[agent.agent_id] = self.session_repository.read_latest_message(
-                self.session_id, agent.agent_id
-            )
+            self.session_repository.create_agent(self.session_id, SessionAgent.from_agent(agent), messages=messages)
+        except SessionConflictError:
+            return False
+        return True
+
+    def _restore(self, agent: "LocalAgent", conversation: stored.StoredConversation, is_new: bool) -> "_Conversation":
+        """Make an agent what is stored of it."""
+        restored = conversation.agent
+        key = (self.session_id, agent.agent_id)
+        agent.state = AgentState(restored.state)
+        try:
+            restored.initialize_internal_state(agent)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SessionException(f"agents {key}: damaged internal_state in the database: {error!r}") from error
+        prepended: list[Message] = []
+        offset = 0
+        if not is_new:
+            prepended, offset = _restore_conversation_manager(agent, restored.conversation_manager_state, key)
+        view = conversation.live
+        if view is not None:
+            messages = view.messages
+        else:
+            rows = self.session_repository.list_messages(*key, offset=offset)
+            shown, ids = [row.to_message() for row in rows], [row.message_id for row in rows]
+            add_tracking_ids(shown, ids, agent.agent_id)
+            view = LiveView(shown, ids, [None] * len(rows))
+            # Only now, since it changes them. It is the one private name of the base class that this package relies on.
+            messages = self._fix_broken_tool_use(prepended + shown)
+        # The messages of a conversation that a server keeps are not restored.
+        if not getattr(getattr(agent, "model", None), "stateful", False):
+            agent.messages = messages
+        elif not is_new:
+            agent.messages = []
+        return _Conversation(conversation.last_id, view, conversation.live_view)
 
     def append_message(self, message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store a message at the end of an agent's conversation.
 
+        A message that cannot be stored, because of a lock say, is stored by the next call for this agent, before what
+        that one stores and in the same transaction.
+
         Args:
             message: Message to store.
             agent: Agent that it belongs to.
-            **kwargs: Passed on to the base class.
+            **kwargs: Ignored, for later versions of the SDK.
 
         Raises:
-            SessionConflictError: If somebody else has appended to this conversation since the agent was built.
-            SessionException: If the database cannot be used or the message holds something that has no JSON form.
+            SessionConflictError: If another writer has changed this conversation since the agent was built. The agent
+                is refused from then on.
+            SessionException: If the database cannot be used, or the message holds something that has no JSON form. In
+                the latter case too, the agent is refused from then on.
         """
-        latest_message = self._latest_agent_message.get(agent.agent_id)
-        try:
-            super().append_message(message, agent, **kwargs)
-        except BaseException as error:
-            # The base class counts before it stores. Counting back keeps a failed append from leaving a gap, and an
-            # agent that was overtaken from slipping in behind the other's messages.
-            if agent.agent_id in self._latest_agent_message:
-                self._latest_agent_message[agent.agent_id] = latest_message
-            if isinstance(error, SessionConflictError):
-                self._overtaken_agent_ids.add(agent.agent_id)
-            raise
+        conversation = self._conversations[agent.agent_id]
+        conversation.pending.append(SessionMessage.from_message(message, -1))
+        self._store(agent, conversation, with_agent=conversation.view.has_outside_log(message))
 
     def sync_agent(self, agent: "LocalAgent", **kwargs: Any) -> None:
-        """Store an agent's state, if it has changed.
+        """Store what an agent is now: its state and which messages it has, if they have changed.
+
+        The SDK calls it for every message and at the end of each call. Call it yourself after you changed
+        `agent.messages` or `agent.state` between two calls.
 
         Args:
-            agent: Agent whose state to store.
-            **kwargs: Passed on to the base class.
+            agent: Agent to store.
+            **kwargs: Ignored, for later versions of the SDK.
 
         Raises:
-            SessionConflictError: If somebody else has appended to this conversation since the agent was built. The
-                SDK syncs after a call that failed too, and would overwrite the state that belongs to their messages.
-            SessionException: If the database cannot be used or the state holds something that has no JSON form.
+            SessionConflictError: If another writer has changed this conversation since the agent was built. The agent
+                is refused from then on.
+            SessionException: If the database cannot be used, or the agent has something that has no JSON form.
         """
-        if agent.agent_id in self._overtaken_agent_ids:
-            raise SessionConflictError(
-                f"{record_name('agents', self.session_id, agent.agent_id)} was overtaken by another writer, whose "
-                f"messages and state are kept. To go on from them, {REBUILD}."
-            )
-        super().sync_agent(agent, **kwargs)
+        self._store(agent, self._conversations[agent.agent_id], with_agent=True)
+
+    def _store(self, agent: "LocalAgent", conversation: "_Conversation", *, with_agent: bool) -> None:
+        """Store the messages that are not stored yet and, if asked for, what the agent is now. All or nothing."""
+        if conversation.refusal is not None:
+            raise type(conversation.refusal)(str(conversation.refusal)) from conversation.refusal
+        rows = self._pending_rows(agent, conversation)
+        appended = [(pending.message, row[2]) for pending, row in zip(conversation.pending, rows, strict=True)]
+        last_id = rows[-1][2] if rows else conversation.last_id
+        view, states, columns = conversation.view, conversation.states, None
+        if with_agent:
+            if appended:
+                view = view.extended(appended)
+            if view.is_of(agent.messages) and conversation.live_view is not None:
+                live_view = conversation.live_view
+            else:
+                view = view.of(agent.messages)
+                live_view = view.to_json(last_id)
+            states = conversation.states_of(agent)
+            if live_view != conversation.live_view or states != conversation.states:
+                columns = {**states, "live_view": live_view}
+        if not rows and columns is None:
+            conversation.view = view
+            return
+        try:
+            stored.store(self._database, self.session_id, agent.agent_id, conversation.last_id, rows, columns)
+        except SessionConflictError as error:
+            conversation.refusal = error
+            raise
+        if with_agent:
+            conversation.view = view
+        else:
+            for message, message_id in appended:
+                view.append(message, message_id)
+        if columns is not None:
+            conversation.states, conversation.live_view = states, live_view
+        conversation.pending.clear()
+        conversation.last_id = last_id
+
+    def _pending_rows(self, agent: "LocalAgent", conversation: "_Conversation") -> list[tuple[Any, ...]]:
+        """Return the rows of the messages that are not stored yet."""
+        rows = []
+        next_id = 0 if conversation.last_id is None else conversation.last_id + 1
+        for message_id, pending in enumerate(conversation.pending, next_id):
+            pending.message_id = message_id
+            try:
+                rows.append(message_row(self.session_id, agent.agent_id, pending))
+            except SessionException as error:
+                name = record_name("messages", self.session_id, agent.agent_id, message_id)
+                conversation.refusal = SessionException(
+                    f"{name} cannot be stored: {error}. Nothing of this agent is stored behind it: {REBUILD}."
+                )
+                raise conversation.refusal from error
+        return rows
 
     def redact_latest_message(self, redact_message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
-        """Replace the last stored message of an agent; the former text is not kept anywhere.
+        """Replace the content of the last stored message of an agent; the former text is not kept anywhere.
+
+        If an agent has another message at the end that is not stored, because a hook has put it there, the last stored
+        one is redacted too. Role and tracking id stay.
 
         Args:
-            redact_message: What to show instead.
+            redact_message: Message with the content to show instead.
             agent: Agent whose message to redact.
-            **kwargs: Passed on to the base class.
+            **kwargs: Ignored, for later versions of the SDK.
 
         Raises:
             SessionException: If there is no message, or the database cannot be used.
         """
-        latest_message = self._latest_agent_message[agent.agent_id]
-        if latest_message is not None:
-            # The agent redacts its own copy of the message before it calls; other callers may not have.
-            latest_message.message = redact_message
-        super().redact_latest_message(redact_message, agent, **kwargs)
+        conversation = self._conversations[agent.agent_id]
+        if conversation.pending:
+            self._store(agent, conversation, with_agent=False)
+        view = conversation.view
+        message_ids = view.ids_of(redact_message)
+        if not message_ids:
+            if conversation.last_id is None:
+                raise SessionException("No message to redact.")
+            message_ids = [conversation.last_id]
+        content, attachments = encode_content(redact_message)
+        stored.redact(
+            self._database,
+            self.session_id,
+            agent.agent_id,
+            message_ids,
+            view.tracking_id(message_ids),
+            content,
+            attachments,
+        )
+        view.replace_content(message_ids, redact_message["content"])
+
+    def _update_message(self, message: Message, agent: "LocalAgent") -> None:
+        """Store what a message has become, such as the transcript of what was said, by its tracking id."""
+        conversation = self._conversations[agent.agent_id]
+        self._store(agent, conversation, with_agent=False)
+        for message_id in conversation.view.ids_of(message)[-1:]:
+            row = message_row(self.session_id, agent.agent_id, SessionMessage.from_message(message, message_id))
+            stored.replace(self._database, row)
+            conversation.view.replace(message, message_id)
 
     def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or store it there if it is new.
 
         Args:
             source: Graph or swarm to restore or store.
-            **kwargs: Passed on to the base class.
+            **kwargs: Passed on to the repository.
 
         Raises:
             SessionException: If the database cannot be used, or the state holds something that has no JSON form.
         """
-        try:
-            super().initialize_multi_agent(source, **kwargs)
-        except SessionConflictError:
-            # Another process stored it after the base class had looked for it, which finds it now.
-            super().initialize_multi_agent(source, **kwargs)
+        repository = self.session_repository
+        if repository.read_multi_agent(self.session_id, source.id, **kwargs) is None:
+            # Another process may do so at the same moment.
+            with contextlib.suppress(SessionConflictError):
+                repository.create_multi_agent(self.session_id, source, **kwargs)
+                return
+        state = repository.read_multi_agent(self.session_id, source.id, **kwargs)
+        if state is not None:
+            source.deserialize_state(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            TypeError: Always. Two agents would store in one conversation.
+        """
+        raise TypeError(
+            "an agent with a session manager cannot be copied, because both would write to the same conversation: fork "
+            "the session (`SessionCatalog.fork_session`) and build an agent on the copy"
+        )
+
+
+class _Conversation:
+    """What a manager knows of what is stored of an agent, and what is still to be stored."""
+
+    def __init__(self, last_id: int | None, view: LiveView, live_view: str | None):
+        """Begin with what was restored: number of the last message, and the view."""
+        self.last_id = last_id
+        self.view = view
+        self.live_view = live_view
+        # Columns of the agent as they were stored last; nothing is known of them before.
+        self.states: dict[str, str] | None = None
+        self._state: tuple[object, object] | None = None
+        # Appended, but not stored yet: a lock was held for too long, say.
+        self.pending: list[SessionMessage] = []
+        # Why nothing of this agent is stored any more.
+        self.refusal: SessionException | None = None
+
+    def states_of(self, agent: "LocalAgent") -> dict[str, str]:
+        """Return the columns for what an agent is now, but for its messages.
+
+        Raises:
+            SessionException: If something has no JSON form.
+        """
+        if not isinstance(agent, Agent):
+            return _columns(SessionAgent.from_agent(agent))
+        # To get all of `agent.state` is to copy it. A new object or version number tells that it has changed.
+        state = (agent.state, agent.state._get_version() if hasattr(agent.state, "_get_version") else object())
+        if self.states is None or state != self._state:
+            self._state = state
+            return _columns(SessionAgent.from_agent(agent))
+        return {
+            "state": self.states["state"],
+            "conversation_manager_state": encode(agent.conversation_manager.get_state(), "conversation_manager_state"),
+            "internal_state": encode(_internal_state(agent), "internal_state"),
+        }
+
+
+def _columns(session_agent: SessionAgent) -> dict[str, str]:
+    names = ("state", "conversation_manager_state", "internal_state")
+    return dict(zip(names, encode_agent(session_agent), strict=True))
+
+
+def _internal_state(agent: Agent) -> dict[str, Any]:
+    """Return what `SessionAgent.from_agent` stores besides, without a copy of the state."""
+    return {"interrupt_state": agent._interrupt_state.to_dict(), "model_state": agent._model_state}
+
+
+def _restore_conversation_manager(
+    agent: "LocalAgent", state: dict[str, Any], key: tuple[str, str]
+) -> tuple[list[Message], int]:
+    """Restore a conversation manager, and return what the SDK's rule says: messages to prepend, and an offset."""
+    manager = getattr(agent, "conversation_manager", None)
+    if manager is None:
+        return [], 0
+    own = manager.get_state()
+    if state.get("__name__") != own.get("__name__"):
+        logger.warning(
+            "agent_id=<%s>, session_id=<%s>, stored=<%s>, present=<%s> | the agent has another conversation manager "
+            "than before, which starts afresh",
+            key[1],
+            key[0],
+            state.get("__name__"),
+            own.get("__name__"),
+        )
+        summary, offset = state.get("summary_message"), state.get("removed_message_count")
+        return [cast(Message, summary)] if isinstance(summary, dict) else [], offset if isinstance(offset, int) else 0
+    if "removed_message_count" in own and type(state.get("removed_message_count")) is not int:
+        raise SessionException(f"agents {key}: damaged conversation_manager_state: no removed_message_count")
+    return manager.restore_from_session(state) or [], manager.removed_message_count

@@ -17,7 +17,7 @@ from ._engine.path import IN_MEMORY
 from ._search import index
 from ._search.erasing import erase_former_content
 from ._search.sources import STORAGE, storage_texts
-from ._search.text import START, Scan, after, match_expression, query_words, without_punctuation
+from ._search.text import START, STOP_WORDS, Scan, after, match_expression, query_words, without_punctuation
 
 try:
     from strands.storage import storage as _sdk
@@ -213,8 +213,8 @@ class SQLiteStorage(DatabaseHolder):
     async def search(self, query: str) -> "builtins.list[StorageSearchResult]":
         """Search keys and data for words. Needs strands-agents 1.54 or newer.
 
-        Words match in any English form and without accents; those that Strands' own storages leave out ("the", "what",
-        …) are left out here too. Of data, the first 100,000 characters of UTF-8 are searched; of images and other data
+        Words match in any English form and without accents; words that say nothing ("the", "what", …) are left
+        out. Of data, the first 100,000 characters of UTF-8 are searched; of images and other data
         with a NUL, the key alone. What was written since the last search is indexed first; see
         `SessionCatalog.search`.
 
@@ -228,7 +228,6 @@ class SQLiteStorage(DatabaseHolder):
 
     def _search(self, query: str) -> "builtins.list[StorageSearchResult]":
         from strands.storage.search import StorageSearchResult
-        from strands.storage.search.keyword import STOP_WORDS
 
         # Each word for itself: "dark-mode" finds what has only one of the two, as in Strands' own storages.
         words = [word for word in query_words(without_punctuation(query)) if word.lower() not in STOP_WORDS]

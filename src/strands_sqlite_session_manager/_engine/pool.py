@@ -65,10 +65,9 @@ class Pool:
         # `append` and `pop` of a list are atomic, so no lock is needed around them.
         self._idle: list[sqlite3.Connection] = []
         self._anchors: list[sqlite3.Connection] = []
-        # SQLite's busy handler does not queue: 64 threads that append at once, with no lock before SQLite's own, wait up
-        # to 840 ms with `synchronous` NORMAL and 2,900 ms with FULL; with this one 105-153 and 92-137 ms (2 processors).
-        # A lock that queues, tried too, halves the longest wait again, and makes each append take 1.3 to 1.6 times as
-        # long.
+        # SQLite's busy handler does not queue: 64 threads that append at once, with no lock before SQLite's own, wait
+        # up to 840 ms with `synchronous` NORMAL and 2,900 ms with FULL; with this one 153 and 137 ms (2 processors). A
+        # lock that queues, tried too, halves the longest wait again, but an append takes 1.2 to 1.6 times as long.
         self._write_lock = threading.RLock()
         if path == IN_MEMORY:
             # A name of its own in SQLite's memdb VFS, which, unlike its shared cache, honours the busy timeout.

@@ -41,6 +41,29 @@ def _session_trigger(name: str, event: str, activity: str) -> str:
     """  # noqa: S608
 
 
+def _stash_triggers(table: str, key: str, prefix: str) -> tuple[str, str]:
+    """Return triggers that delete and rename keys of `storage` with the row that they belong to."""
+    old, new = prefix.format(row="OLD"), prefix.format(row="NEW")
+    # "0" comes after "/". A session's id may look like a longer part of another's prefix, hence the second condition.
+    keys = f"""key >= {old} AND key < substr({old}, 1, length({old}) - 1) || '0'
+            AND NOT instr(substr(key, length({old})), '/scopes/agent/')"""
+    # Constants only here too.
+    return (
+        f"""
+    CREATE TRIGGER {table}_stash_delete AFTER DELETE ON {table}
+    BEGIN
+        DELETE FROM storage WHERE {keys};
+    END
+    """,  # noqa: S608
+        f"""
+    CREATE TRIGGER {table}_stash_rename AFTER UPDATE OF {key} ON {table} WHEN NEW.{key} <> OLD.{key}
+    BEGIN
+        UPDATE storage SET key = {new} || substr(key, length({old}) + 1) WHERE {keys};
+    END
+    """,  # noqa: S608
+    )
+
+
 def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
     """Return triggers that note down which rows the search index no longer agrees with; see `_search`.
 
@@ -91,6 +114,7 @@ _VERSION_1 = (
         state TEXT NOT NULL DEFAULT '{{}}',
         conversation_manager_state TEXT NOT NULL DEFAULT '{{}}',
         internal_state TEXT NOT NULL DEFAULT '{{}}',
+        live_view TEXT,
         created_at TEXT NOT NULL DEFAULT {_NOW},
         updated_at TEXT NOT NULL DEFAULT {_NOW},
         PRIMARY KEY (session_id, agent_id)
@@ -125,13 +149,18 @@ _VERSION_1 = (
     "CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id)",
     # Not for metadata: to tag a session is no activity in it, which would keep it from being pruned.
     _updated_at_trigger("sessions", "session_id", "session_type"),
-    _updated_at_trigger("agents", "rowid", "state, conversation_manager_state, internal_state"),
+    _updated_at_trigger("agents", "rowid", "state, conversation_manager_state, internal_state, live_view"),
     _updated_at_trigger("messages", "rowid", "message, redact_message, attachments"),
     _updated_at_trigger("multi_agents", "rowid", "state"),
     # An agent's update needs no trigger: it comes with a message.
     _session_trigger("messages_touch_session", "INSERT ON messages", "created_at"),
     _session_trigger("multi_agents_touch_session", "INSERT ON multi_agents", "updated_at"),
     _session_trigger("multi_agents_touch_session_again", "UPDATE OF updated_at ON multi_agents", "updated_at"),
+    # The stash of an agent's context manager lies in `storage`, and lives and dies with its session and agent.
+    *_stash_triggers("sessions", "session_id", "'context/' || {row}.session_id || '/scopes/agent/'"),
+    *_stash_triggers(
+        "agents", "agent_id", "'context/' || {row}.session_id || '/scopes/agent/' || {row}.agent_id || '/'"
+    ),
     # For people who query by hand. A row whose JSON was damaged shows NULLs instead of failing the whole query.
     """
     CREATE VIEW conversation AS

@@ -8,20 +8,21 @@ from strands.types.exceptions import SessionException
 from .._engine.database import Database
 from .._errors import DamagedDatabaseError
 from .index import MERGED_PAGES, create, drop, exists, merge, refresh
-from .sources import MESSAGES, Source
+from .sources import Source
 
 logger = logging.getLogger(__name__)
 
 
-def erase_former_content(database: Database, source: Source = MESSAGES, *, wait: bool = True) -> None:
+def erase_former_content(database: Database, *sources: Source, wait: bool = True) -> None:
     """Make what was just deleted or replaced unreadable on disk. `secure_delete` has overwritten it in its table.
 
     Args:
         database: Database that it was deleted from.
-        source: Whose text it was.
+        *sources: Whose text it was.
         wait: Whether to merge the index and to wait for the log; otherwise what takes longer is left to the next time.
     """
-    erase_from_index(database, source, merge_all=wait)
+    for source in sources:
+        erase_from_index(database, source, merge_all=wait)
     database.truncate_log(wait=wait)
 
 

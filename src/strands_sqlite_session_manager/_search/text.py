@@ -27,6 +27,20 @@ _SEPARATOR = "\u200b"
 TOKENIZER = """porter unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"""
 _IS_WORD = ("L", "M", "N", "Co", "So")
 
+# Words of a question that say nothing about what is looked for.
+STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about above after again all although an and any are as at be because been before being below between both but
+        by can could did do does doing down during each few for from further had has have having he her here hers him
+        his how i if in into is it its just me more most my no nor not now of off on once only or other our out over own
+        same she should so some such than that the their theirs them then there these they this those through to too
+        under until up us very was we were what when where which while who whom why will with would you your yours
+        """,
+    )
+)
+
 
 def segment(text: str) -> str:
     """Return a text as it is indexed, with the words of scripts without spaces separated."""

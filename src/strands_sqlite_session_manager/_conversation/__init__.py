@@ -1,0 +1,1 @@
+"""An agent's conversation: what it has now beside the log, and how both are stored."""

@@ -1,0 +1,245 @@
+"""Which messages an agent has now, beside the log of all that were ever appended.
+
+The table `messages` is the log. A conversation manager trims, pins, truncates or summarises what the agent has of it,
+and an application edits `agent.messages` as it likes. So the row of an agent has a column `live_view`, a JSON list of
+
+* `[first, last]`: the messages of the log with these ids and those between them, as they are;
+* `{"message_id": 7, "message": {…}}`: a message of the log that was changed in memory since it was stored;
+* `{"message": {…}}`: one that is not in the log: a summary, or what the application added.
+
+The last item is `[first]`, the messages from there on, also those that are appended later. So `[[0]]` is the view of an
+agent that has all its messages, `[[30]]` that behind a sliding window, and neither changes with an append.
+"""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+
+from .._codec import decode, encode
+
+# Not in older SDKs.
+_HAS_TRACKING_IDS = "tracking_id" in Message.__annotations__
+
+
+class LiveView:
+    """What is stored of an agent's messages, to be compared with what it has.
+
+    Kept are the messages themselves, to recognise them; copies of their containers, to see that something in them was
+    changed; and for each its number and text, as `LiveMessage` has them. The copies share all texts with the messages,
+    so that comparing two equal lists is one call that compares mostly addresses.
+    """
+
+    def __init__(
+        self, messages: Iterable[Message] = (), ids: Iterable[int | None] = (), texts: Iterable[str | None] = ()
+    ):
+        """Begin with what is stored.
+
+        Args:
+            messages: The messages.
+            ids: The number of each in the log; None if it is not there.
+            texts: The JSON of each in the view; None if it is as it is in the log.
+        """
+        self._messages: list[Any] = list(messages)
+        self._copies: list[Any] = [_copy_containers(message) for message in self._messages]
+        self._ids: list[int | None] = list(ids)
+        self._texts: list[str | None] = list(texts)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages, in a new list."""
+        return [*self._messages]
+
+    def _append(self, message: Message, message_id: int | None, text: str | None) -> None:
+        self._messages.append(message)
+        self._copies.append(_copy_containers(message))
+        self._ids.append(message_id)
+        self._texts.append(text)
+
+    def extended(self, appended: Iterable[tuple[Message, int]]) -> "LiveView":
+        """Return the view after messages were appended to the log, with these numbers."""
+        view = LiveView()
+        view._messages, view._copies = [*self._messages], [*self._copies]
+        view._ids, view._texts = [*self._ids], [*self._texts]
+        for message, message_id in appended:
+            view._append(message, message_id, None)
+        return view
+
+    def append(self, message: Message, message_id: int) -> None:
+        """Note that a message was appended to the log, with this number."""
+        self._append(message, message_id, None)
+
+    def is_of(self, messages: list[Message]) -> bool:
+        """Tell whether what is stored is what the agent has."""
+        return messages == self._copies
+
+    def has_outside_log(self, message: Message) -> bool:
+        """Tell whether a message is stored in the view, but not in the log."""
+        return None in self._ids and any(
+            known is message and message_id is None for known, message_id in zip(self._messages, self._ids, strict=True)
+        )
+
+    def ids_of(self, message: Message) -> list[int]:
+        """Return the numbers in the log of a message: those of the same object, or with the same tracking id."""
+        tracking_id = message.get("tracking_id")
+        return [
+            message_id
+            for known, message_id in zip(self._messages, self._ids, strict=True)
+            if message_id is not None
+            and (known is message or (tracking_id is not None and known.get("tracking_id") == tracking_id))
+        ]
+
+    def tracking_id(self, message_ids: Iterable[int]) -> str | None:
+        """Return the tracking id of the first of these messages that has one."""
+        wanted = set(message_ids)
+        found = zip(self._messages, self._ids, strict=True)
+        return next((m["tracking_id"] for m, message_id in found if message_id in wanted and "tracking_id" in m), None)
+
+    def replace(self, message: Message, message_id: int) -> None:
+        """Put a message in the place of another, as was done in the log."""
+        index = self._ids.index(message_id)
+        self._messages[index], self._copies[index] = message, _copy_containers(message)
+        self._texts[index] = None
+
+    def replace_content(self, message_ids: Iterable[int], content: list[Any]) -> None:
+        """Replace the content of messages that have these numbers, as was done in the log."""
+        changed = set(message_ids)
+        for index, message_id in enumerate(self._ids):
+            if message_id in changed:
+                self._messages[index]["content"] = content
+                # What was changed besides is found by the next comparison.
+                is_as_in_log = self._texts[index] is None
+                self._copies[index] = _copy_containers(self._messages[index]) if is_as_in_log else None
+                self._texts[index] = None
+
+    def of(self, messages: list[Message]) -> "LiveView":
+        """Return the view of what an agent has now.
+
+        A message is recognised as the same object, by its tracking id, or by its content. A new one is not in the log.
+
+        Raises:
+            SessionException: If a message holds something that has no JSON form.
+        """
+        by_object = {id(message): index for index, message in enumerate(self._messages)}
+        by_tracking_id = {
+            message.get("tracking_id"): index
+            for index, message in enumerate(self._messages)
+            if message.get("tracking_id") is not None
+        }
+        by_content: dict[str, list[int]] | None = None
+        view = LiveView()
+        for position, message in enumerate(messages):
+            index = by_object.get(id(message))
+            if index is None:
+                index = by_tracking_id.get(message.get("tracking_id"))
+            text = None
+            if index is None:
+                text = encode(message, f"messages[{position}]")
+                if by_content is None:
+                    by_content = self._by_content()
+                # In their order, where several are equal.
+                index = next(iter(by_content.get(text, ())), None)
+                if index is not None:
+                    by_content[text].remove(index)
+            if index is None:
+                view._append(message, None, text)
+            elif message == self._copies[index]:
+                view._append(message, self._ids[index], self._texts[index])
+            else:
+                view._append(message, self._ids[index], text or encode(message, f"messages[{position}]"))
+        return view
+
+    def _by_content(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, copy in enumerate(self._copies):
+            found.setdefault(encode(copy, "message"), []).append(index)
+        return found
+
+    def to_json(self, last_id: int | None) -> str:
+        """Return the column `live_view`.
+
+        Args:
+            last_id: Number of the last message in the log; None if it has none.
+        """
+        following = 0 if last_id is None else last_id + 1
+        items: list[str] = []
+        first = last = -1
+        for message_id, text in zip(self._ids, self._texts, strict=True):
+            if text is None and message_id is not None and first >= 0 and message_id == last + 1:
+                last = message_id
+                continue
+            if first >= 0:
+                items.append(f"[{first},{last}]")
+            first = -1
+            if text is not None:
+                name = "" if message_id is None else f'"message_id":{message_id},'
+                items.append(f'{{{name}"message":{text}}}')
+            elif message_id is not None:
+                first = last = message_id
+        if first >= 0 and last + 1 == following:
+            following = first
+        elif first >= 0:
+            items.append(f"[{first},{last}]")
+        return f"[{','.join((*items, f'[{following}]'))}]"
+
+
+def add_tracking_ids(messages: Iterable[Message], ids: Iterable[int], agent_id: str) -> None:
+    """Give messages of the log tracking ids where they were stored without.
+
+    The SDK gives such a message a random one when the agent is called next. These are the same every time.
+
+    Args:
+        messages: The messages. They are changed.
+        ids: Their numbers in the log.
+        agent_id: Id of the agent.
+    """
+    if _HAS_TRACKING_IDS:
+        prefix = str(uuid.uuid5(uuid.NAMESPACE_OID, agent_id))[:24]
+        for message, message_id in zip(messages, ids, strict=True):
+            if not message.get("tracking_id"):
+                message["tracking_id"] = f"{prefix}{message_id:012x}"
+
+
+def parse(text: str, key: tuple[str, str]) -> list[Any]:
+    """Return the items of a column `live_view`.
+
+    Args:
+        text: The column.
+        key: Primary key of the agent, for the error.
+
+    Raises:
+        SessionException: If it is damaged.
+    """
+    items = decode(f'{{"items":{text}}}', "agents", key)["items"]
+    if isinstance(items, list) and all(map(_is_item, items)) and items and len(items[-1]) == 1:
+        return items
+    raise SessionException(f"agents {key}: damaged live_view in the database; `repair` gives it up for the log")
+
+
+def _is_item(item: Any) -> bool:
+    if isinstance(item, list):
+        return 1 <= len(item) <= 2 and all(type(message_id) is int for message_id in item)
+    return (
+        isinstance(item, dict)
+        and item.keys() <= {"message", "message_id"}
+        and type(item.get("message_id", 0)) is int
+        and isinstance(item.get("message"), dict)
+        and isinstance(item["message"].get("content"), list)
+        and "role" in item["message"]
+    )
+
+
+def _copy_containers(value: Any) -> Any:
+    """Return a copy of dictionaries and lists that shares what is in them."""
+    # The types of JSON and no subclasses, which a program may have put there.
+    if type(value) is list:
+        return [_copy_containers(item) for item in value]
+    if type(value) is not dict:
+        return value
+    copy = value.copy()
+    for key, item in value.items():
+        if type(item) is dict or type(item) is list:
+            copy[key] = _copy_containers(item)
+    return copy

@@ -1,0 +1,283 @@
+"""Conversations in the database: read at one moment, and never stored over or behind something newer."""
+
+import json
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from strands.types.session import SessionAgent
+
+from .._arguments import now
+from .._codec import decode, decode_shown, encode
+from .._engine.database import Database, Statement
+from .._errors import REBUILD, SessionConflictError, missing, record_name
+from .._search.erasing import erase_former_content
+from .._search.sources import MESSAGES, STORAGE
+from .live_view import LiveView, add_tracking_ids, parse
+
+# Whether the log ends where the writer believes. Nothing is stored otherwise.
+_ENDS_AT = """
+    (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id) IS :last_id
+    """
+
+_APPEND = f"""
+    INSERT INTO messages (
+        session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
+    )
+    SELECT
+        :session_id, :agent_id, :message_id, :message, :redact_message, :attachments, :created_at, :updated_at
+    WHERE {_ENDS_AT}
+    """
+
+_UPDATE_AGENT = f"""
+    UPDATE agents
+    SET
+        state = :state,
+        conversation_manager_state = :conversation_manager_state,
+        internal_state = :internal_state,
+        live_view = :live_view,
+        updated_at = :now
+    WHERE session_id = :session_id AND agent_id = :agent_id AND {_ENDS_AT}
+    """  # noqa: S608
+
+# One statement, so that state and messages are of one moment. The first row is the agent's.
+_READ = """
+    WITH agent AS (SELECT * FROM agents WHERE session_id = :session_id AND agent_id = :agent_id)
+    SELECT
+        state, conversation_manager_state, internal_state, live_view, created_at, updated_at,
+        (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id)
+    FROM agent
+    UNION ALL
+    SELECT item.key, message_id, message, redact_message, attachments, NULL, NULL
+    FROM agent
+    CROSS JOIN json_each(CASE WHEN json_valid(live_view) THEN live_view END) AS item
+    CROSS JOIN messages ON messages.session_id = :session_id AND messages.agent_id = :agent_id
+        AND message_id BETWEEN json_extract(item.value, '$[0]')
+        AND coalesce(json_extract(item.value, '$[1]'), 9223372036854775807)
+    WHERE item.type = 'array'
+    """
+
+# Messages to redact: some by their number, and the last ones with the same tracking id, which is that of a question
+# that was asked again after a failure.
+_TO_REDACT = """
+    session_id = :session_id AND agent_id = :agent_id AND (
+        message_id IN (SELECT value FROM json_each(:message_ids))
+        OR instr(message, :tracking_id) AND message_id > (
+            SELECT max(message_id) - 1000 FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+        )
+    )
+    """
+
+
+class StoredConversation(NamedTuple):
+    """An agent and its messages, of one moment.
+
+    Attributes:
+        agent: The agent.
+        live: The messages that it has; None if no view is stored, and the SDK's rule tells which of the log they are.
+        live_view: The column `live_view`.
+        last_id: Number of the last message in the log; None if the log is empty.
+    """
+
+    agent: SessionAgent
+    live: LiveView | None
+    live_view: str | None
+    last_id: int | None
+
+
+def read(database: Database, session_id: str, agent_id: str) -> StoredConversation | None:
+    """Read an agent and its messages; None if there is no such agent.
+
+    Raises:
+        SessionException: If what is stored is damaged.
+    """
+    key = (session_id, agent_id)
+    rows = database.query(_READ, {"session_id": session_id, "agent_id": agent_id})
+    if not rows:
+        return None
+    state, conversation_manager_state, internal_state, live_view, created_at, updated_at, last_id = rows[0]
+    agent = SessionAgent(
+        agent_id=agent_id,
+        state=decode(state, "agents", key),
+        conversation_manager_state=decode(conversation_manager_state, "agents", key),
+        _internal_state=decode(internal_state, "agents", key),
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+    live = None if live_view is None else _live(live_view, rows[1:], key)
+    return StoredConversation(agent, live, live_view, last_id)
+
+
+def _live(live_view: str, rows: list[tuple[Any, ...]], key: tuple[str, str]) -> LiveView:
+    # As they come, mostly; SQL promises no order, and for an ORDER BY SQLite would copy all texts.
+    rows.sort(key=itemgetter(0, 1))
+    messages = [decode_shown(row, *key) for row in rows]
+    ids: list[Any] = [row[1] for row in rows]
+    add_tracking_ids(messages, ids, key[1])
+    texts: list[str | None] = [None] * len(rows)
+    position = 0
+    for index, item in enumerate(parse(live_view, key)):
+        while position < len(rows) and rows[position][0] == index:
+            position += 1
+        if isinstance(item, dict):
+            place = position + len(messages) - len(rows)
+            messages.insert(place, item["message"])
+            ids.insert(place, item.get("message_id"))
+            texts.insert(place, encode(item["message"], "live_view"))
+    return LiveView(messages, ids, texts)
+
+
+def store(
+    database: Database,
+    session_id: str,
+    agent_id: str,
+    last_id: int | None,
+    messages: Sequence[tuple[Any, ...]] = (),
+    agent: dict[str, str] | None = None,
+) -> None:
+    """Append messages and update the agent, all or nothing, if the log ends where the writer believes.
+
+    Args:
+        database: Where to store.
+        session_id: Id of the session.
+        agent_id: Id of the agent.
+        last_id: Number of the last message that the writer knows of; None if there is none.
+        messages: Rows of `messages`, numbered on from there.
+        agent: Columns of `agents` that `_UPDATE_AGENT` sets.
+
+    Raises:
+        SessionConflictError: If the log goes on, or does not go so far.
+        MissingParentError: If the agent does not exist.
+        SessionException: If the database cannot be used.
+    """
+    key = {"session_id": session_id, "agent_id": agent_id}
+    statements: list[Statement] = []
+    for row in messages:
+        statements.append((_APPEND, {**dict(zip(_MESSAGE_COLUMNS, row, strict=True)), "last_id": last_id}))
+        last_id = row[2]
+    if agent is not None:
+        statements.append((_UPDATE_AGENT, {**key, **agent, "now": now(), "last_id": last_id}))
+    # A statement by itself costs less than one in a transaction.
+    counts = [database.execute(*statements[0])] if len(statements) == 1 else database.transaction(statements)
+    # Where one of them is refused, all are: each asks for the end that the one before it makes.
+    if all(counts):
+        return
+    if not database.query("SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key):
+        raise missing("agents", session_id, agent_id, advice=f"if it was deleted or renamed, {REBUILD}")
+    raise SessionConflictError(
+        f"{record_name('agents', session_id, agent_id)} was overtaken: another writer was first, or removed messages. "
+        f"What is stored is kept. To go on from it, {REBUILD}."
+    )
+
+
+_MESSAGE_COLUMNS = (
+    *("session_id", "agent_id", "message_id", "message", "redact_message", "attachments"),
+    *("created_at", "updated_at"),
+)
+
+
+def replace(database: Database, row: tuple[Any, ...]) -> None:
+    """Replace a message that has grown by its row. What it was is no secret, so nothing is erased."""
+    database.execute(
+        """
+        UPDATE messages SET message = ?, attachments = ?, updated_at = ?
+        WHERE session_id = ? AND agent_id = ? AND message_id = ?
+        """,
+        (row[3], row[5], now(), *row[:3]),
+    )
+
+
+def redact(
+    database: Database,
+    session_id: str,
+    agent_id: str,
+    message_ids: list[int],
+    tracking_id: str | None,
+    content: str,
+    attachments: bytes | None,
+) -> None:
+    """Replace the content of messages wherever it is stored: log, live view, stash, search index and free pages.
+
+    Role, tracking id and what else a message has stay.
+
+    Args:
+        database: Where they are stored.
+        session_id: Id of the session.
+        agent_id: Id of the agent.
+        message_ids: Numbers of the messages.
+        tracking_id: What messages have that are copies of these; None if they have none.
+        content: JSON of the new content.
+        attachments: Bytes in it.
+    """
+    parameters = {
+        "session_id": session_id,
+        "agent_id": agent_id,
+        "message_ids": json.dumps(message_ids),
+        "tracking_id": None if tracking_id is None else f'"tracking_id":{json.dumps(tracking_id, ensure_ascii=False)}',
+        "content": content,
+        "attachments": attachments,
+        "now": now(),
+    }
+    database.transaction(
+        [
+            (forget_stash(_TO_REDACT), parameters),
+            (forget_copies(_TO_REDACT), parameters),
+            (
+                f"""
+                UPDATE messages
+                SET
+                    message = json_set(message, '$.content', json(:content)),
+                    redact_message = json_set(message, '$.content', json(:content)),
+                    attachments = :attachments,
+                    updated_at = :now
+                WHERE {_TO_REDACT}
+                """,  # noqa: S608
+                parameters,
+            ),
+        ]
+    )
+    erase_former_content(database, MESSAGES, STORAGE)
+
+
+def forget_copies(condition: str) -> str:
+    """Return the statement that makes a live view refer to messages again that it has changed copies of.
+
+    Args:
+        condition: Condition on `messages`, with the parameters `:session_id` and `:agent_id`.
+    """
+    chosen = f"SELECT message_id FROM messages WHERE {condition}"  # noqa: S608
+    return f"""
+        UPDATE agents SET live_view = (
+            SELECT json_group_array(json(CASE
+                WHEN json_extract(value, '$.message_id') IN ({chosen})
+                THEN json_array(json_extract(value, '$.message_id'), json_extract(value, '$.message_id'))
+                ELSE value
+            END))
+            FROM json_each(live_view)
+        )
+        WHERE session_id = :session_id AND agent_id = :agent_id AND json_valid(live_view) AND instr(live_view, '{{')
+        """  # noqa: S608
+
+
+def forget_stash(condition: str) -> str:
+    """Return the statement that deletes what a context manager has put away of messages.
+
+    Its keys begin with a message's tracking id, or the id of a tool's call (`Stash.refs_for` in the SDK).
+
+    Args:
+        condition: Condition on `messages`, with the parameters `:session_id` and `:agent_id`.
+    """
+    return f"""
+        DELETE FROM storage WHERE rowid IN (
+            SELECT storage.rowid
+            FROM (
+                SELECT
+                    'context/' || :session_id || '/scopes/agent/' || :agent_id || '/' || coalesce(
+                        json_extract(block.value, '$.toolResult.toolUseId'), json_extract(message, '$.tracking_id')
+                    ) || '_' AS prefix
+                FROM messages, json_each(CASE WHEN json_valid(message) THEN message END, '$.content') AS block
+                WHERE {condition} AND block.type = 'object'
+            )
+            CROSS JOIN storage ON key >= prefix AND key < substr(prefix, 1, length(prefix) - 1) || '`'
+        )
+        """  # noqa: S608
