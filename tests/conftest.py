@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from strands.types.session import Session, SessionAgent, SessionType
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.catalog import SessionCatalog
@@ -67,6 +67,22 @@ def storage(db_path: Path) -> Iterator[Any]:
 
     with SQLiteStorage(db_path) as storage:
         yield storage
+
+
+@pytest.fixture
+def filled(db_path: Path) -> Path:
+    """A database with the sessions `s` and `t`, of one agent and two turns each."""
+    usage = {"usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}}  # As newer SDKs store it.
+    with SQLiteSessionRepository(db_path) as repository:
+        for session_id in "st":
+            repository.create_session(Session(session_id, SessionType.AGENT))
+            repository.create_agent(session_id, SessionAgent("default", {}, {}))
+            for number, text in enumerate(("I am Ada.", "Hello, Ada.", "Bye.", "Goodbye.")):
+                message: Any = {"role": "assistant" if number % 2 else "user", "content": [{"text": text}]}
+                if number % 2:
+                    message["metadata"] = usage
+                repository.create_message(session_id, "default", SessionMessage(message, number))
+    return db_path
 
 
 @pytest.fixture
