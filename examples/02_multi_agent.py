@@ -51,7 +51,7 @@ GUEST_PROMPT = (
 def interview(db_path: Path) -> None:
     """What one agent says is what the other one hears.
 
-    Both are built anew for each round, so the host can only know which question is next from the database.
+    Both are built again for each round, so the host can only know which question is next from the database.
     """
     section("2. An interview, agent to agent")
     answer = "Welcome, please begin."
@@ -81,7 +81,7 @@ def interview(db_path: Path) -> None:
         asked = [text_of(message) for message in host_messages if message.message["role"] == "assistant"]
         heard = [text_of(message) for message in guest_messages if message.message["role"] == "user"]
         check(asked == heard and len(asked) == 3, "the guest heard the three questions that the host asked")
-        check_words(len(set(asked)) == 3, "no question was asked twice, although the host was built anew each time")
+        check_words(len(set(asked)) == 3, "no question was asked twice, although the host was built again each time")
         check_words("patience" in answer, "the last answer is the advice")
 
 

@@ -101,7 +101,7 @@ def tool_with_state(db_path: Path) -> None:
     """`agent.state` is stored with the agent: whatever has a JSON form."""
     section("4. A tool with state that survives a restart")
     for note in ("buy milk", "call Grace"):
-        # Manager and agent are built anew for each note, as after a restart.
+        # Manager and agent are built again for each note, as after a restart.
         with SQLiteSessionManager("example-notes", db_path) as manager:
             agent = Agent(model=make_model(), tools=[add_note], session_manager=manager, callback_handler=None)
             ask(agent, f"Please add note '{note}' with the tool.")

@@ -69,12 +69,12 @@ def errors(db_path: Path, directory: Path) -> None:
         ask(first, "My name is Ada.")
         with expect(SessionConflictError, "the second agent cannot overwrite what the first one stored"):
             second("What is my name?")
-        # To recover, build the agent anew: that restores what the other one stored.
+        # To recover, build the agent again: that restores what the other one stored.
         second = new_agent(SQLiteSessionManager("example-errors", session_repository=repository))
-        check_words("Ada" in ask(second, "What is my name?"), "the agent that was built anew goes on from there")
+        check_words("Ada" in ask(second, "What is my name?"), "the agent that was built again goes on from there")
 
-    # Another program holds the lock for longer than busy_timeout: here a short one, to have it over with. The default
-    # is 5 seconds.
+    # Another program holds the lock for longer than busy_timeout, which is short here to keep the example quick. The
+    # default is 5 seconds.
     locked_path = directory / "locked.db"
     with (
         SQLiteSessionManager("locked", locked_path, busy_timeout=0.02) as manager,
@@ -85,9 +85,9 @@ def errors(db_path: Path, directory: Path) -> None:
         with expect(SessionException, "a message cannot be stored while the database is locked"):
             agent("My name is Ada.")
         other_program.execute("ROLLBACK")
-        check(manager.list_messages("locked", "assistant") == [], "nothing was stored by halves")
+        check(manager.list_messages("locked", "assistant") == [], "nothing was stored in part")
 
-    # To recover, build the agent anew here too: the old one still has the prompt that failed in its memory.
+    # To recover, build the agent again here too: the old one still has the prompt that failed in its memory.
     with SQLiteSessionManager("locked", locked_path) as manager:
         ask(new_agent(manager), "My name is Ada.")
         check(len(manager.list_messages("locked", "assistant")) == 2, "it is stored now that the lock is gone")
@@ -109,7 +109,7 @@ def databases_by_purpose(directory: Path) -> None:
 
 
 def moving_sessions(directory: Path) -> None:
-    """Nobody should be talking in a session while it is moved."""
+    """No agent should be using a session while it is moved."""
     section("4. Moving a session from one database to another")
     old_path, new_path = directory / "old.db", directory / "new.db"
     with SQLiteSessionManager("moving", old_path) as manager:
@@ -162,7 +162,7 @@ def talk(db_path: Path, agent_id: str, turns: int) -> None:
 
 
 def concurrent_access(db_path: Path) -> None:
-    """Threads and processes share a file without further ado. Writers wait for each other; readers wait for nobody."""
+    """Threads and processes share a file without any setup. Writers wait for each other; readers never wait."""
     section("6. Concurrent access from threads and processes")
     threads = [f"thread-{number}" for number in range(6)]
     processes = [f"process-{number}" for number in range(2)]

@@ -4,12 +4,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
-from strands.types.session import Session, SessionAgent, SessionType
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.catalog import SessionCatalog
 
 # Shared machines are slow at times; that is no failure.
 settings.register_profile("shared", deadline=None)
@@ -35,6 +37,52 @@ def repository(db_path: Path) -> Iterator[SQLiteSessionRepository]:
         repository.create_session(Session("s", SessionType.AGENT))
         repository.create_agent("s", SessionAgent("a", {}, {}))
         yield repository
+
+
+@pytest.fixture
+def empty(db_path: Path) -> Iterator[SQLiteSessionRepository]:
+    """A repository without any session."""
+    with SQLiteSessionRepository(db_path) as repository:
+        yield repository
+
+
+@pytest.fixture
+def catalog(empty: SQLiteSessionRepository) -> SessionCatalog:
+    """A catalog of the repository `empty`."""
+    return SessionCatalog(session_repository=empty)
+
+
+@pytest.fixture
+def manager(db_path: Path) -> Iterator[SQLiteSessionManager]:
+    """A manager of the session `s`, without agents."""
+    with SQLiteSessionManager("s", db_path) as manager:
+        yield manager
+
+
+@pytest.fixture
+def storage(db_path: Path) -> Iterator[Any]:
+    """A storage, where the SDK has storages."""
+    pytest.importorskip("strands.storage")
+    from strands_sqlite_session_manager.storage import SQLiteStorage
+
+    with SQLiteStorage(db_path) as storage:
+        yield storage
+
+
+@pytest.fixture
+def filled(db_path: Path) -> Path:
+    """A database with the sessions `s` and `t`, of one agent and two turns each."""
+    usage = {"usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}}  # As newer SDKs store it.
+    with SQLiteSessionRepository(db_path) as repository:
+        for session_id in "st":
+            repository.create_session(Session(session_id, SessionType.AGENT))
+            repository.create_agent(session_id, SessionAgent("default", {}, {}))
+            for number, text in enumerate(("I am Ada.", "Hello, Ada.", "Bye.", "Goodbye.")):
+                message: Any = {"role": "assistant" if number % 2 else "user", "content": [{"text": text}]}
+                if number % 2:
+                    message["metadata"] = usage
+                repository.create_message(session_id, "default", SessionMessage(message, number))
+    return db_path
 
 
 @pytest.fixture

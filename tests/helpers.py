@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -11,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from strands import Agent
 from strands.models import Model
 from strands.types.session import SessionMessage
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+from strands_sqlite_session_manager._engine.holder import DatabaseHolder, database_of
 
 
 @dataclass
@@ -94,6 +99,36 @@ def texts(messages: Any) -> list[str]:
 
 def text_message(message_id: int, text: str = "hello", role: str = "user") -> SessionMessage:
     return SessionMessage({"role": role, "content": [{"text": text}]}, message_id)
+
+
+class FakeMultiAgent:
+    """Stands for a graph or swarm: an id and a state."""
+
+    def __init__(self, multi_agent_id: str, state: dict[str, Any]) -> None:
+        self.id = multi_agent_id
+        self.state = state
+
+    def serialize_state(self) -> dict[str, Any]:
+        return self.state
+
+
+def reopen(manager: SQLiteSessionManager) -> SQLiteSessionManager:
+    """Return what a new process would build: nothing is shared with the manager but the file."""
+    return SQLiteSessionManager(manager.session_id, database_of(manager).path)
+
+
+def query_plans(holder: DatabaseHolder, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return a list to which each query from now on adds the steps of SQLite's plan for it."""
+    plans: list[list[str]] = []
+    database = database_of(holder)
+    query = database.query
+
+    def explain(sql: str, parameters: Any = ()) -> Any:
+        plans.append([row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)])
+        return query(sql, parameters)
+
+    monkeypatch.setattr(database, "query", explain)
+    return plans
 
 
 def run_python(code: str, *arguments: object, timeout: float = 50) -> str:

@@ -14,19 +14,8 @@ from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
-from helpers import text_message, texts
+from helpers import FakeMultiAgent, text_message, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
-
-
-class FakeMultiAgent:
-    """Stands for a graph or swarm: an id and a state."""
-
-    def __init__(self, multi_agent_id: str, state: dict[str, Any]) -> None:
-        self.id = multi_agent_id
-        self.state = state
-
-    def serialize_state(self) -> dict[str, Any]:
-        return self.state
 
 
 @pytest.fixture(params=["file", "sqlite-repository", "sqlite-manager"])
@@ -283,7 +272,7 @@ class TestWhereOursDiffers:
         assert ours.read_agent("s", "a").state == {}
 
     def test_ours_creates_an_agent_with_its_first_messages_at_once(self, ours: SQLiteSessionRepository) -> None:
-        """So that nobody restores it without them."""
+        """So that no other process restores it without them."""
         ours.create_agent("s", SessionAgent("b", {}, {}), messages=[text_message(n, str(n)) for n in range(3)])
         assert texts(ours.list_messages("s", "b")) == ["0", "1", "2"]
         with pytest.raises(SessionConflictError, match="Agent a already exists"):
@@ -301,7 +290,7 @@ class TestWhereOursDiffers:
 
     def test_stricter_a_multi_agent_state_is_never_overwritten(self, ours: SQLiteSessionRepository) -> None:
         ours.create_multi_agent("s", FakeMultiAgent("g", {"kept": True}))
-        with pytest.raises(SessionConflictError, match="MultiAgent state g already exists in session s"):
+        with pytest.raises(SessionConflictError, match="MultiAgent state g in session s already exists"):
             ours.create_multi_agent("s", FakeMultiAgent("g", {}))
         assert ours.read_multi_agent("s", "g") == {"kept": True}
 

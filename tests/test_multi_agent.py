@@ -1,4 +1,4 @@
-"""Graphs and swarms: stored after each node, resumed after a crash, done again after they are done."""
+"""Graphs and swarms: stored after each node, resumed after a crash, run again after they are done."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from strands.multiagent import GraphBuilder, Swarm
 
-from helpers import make_agent, run_python, tool_use
-from strands_sqlite_session_manager import SQLiteSessionManager
+from helpers import ScriptedModel, make_agent, run_python, tool_use
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 CRASHING_GRAPH = """
 import json, os, sys
@@ -53,10 +53,20 @@ class TestGraph:
             assert state["status"] == "completed"
             assert sorted(state["node_results"]) == ["research", "review", "write"]
 
-    def test_that_was_done_starts_anew(self, db_path: Path) -> None:
-        for _ in range(2):
-            status, calls = json.loads(run_python(CRASHING_GRAPH, db_path, "lives"))
-            assert (status, calls) == ("completed", {"research": 1, "write": 1, "review": 1})
+    def test_that_was_done_starts_again(self, db_path: Path) -> None:
+        for turn in range(2):
+            models = {name: ScriptedModel(f"{name} {turn}") for name in ("research", "write")}
+            builder = GraphBuilder()
+            for name, model in models.items():
+                builder.add_node(make_agent(None, model=model, name=name), name)
+            builder.add_edge("research", "write")
+            builder.set_entry_point("research")
+            builder.set_graph_id("article")
+            builder.set_max_node_executions(2)
+            result = builder.set_session_manager(SQLiteSessionManager("s", db_path)).build()("Write about SQLite.")
+            assert result.status.value == "completed"
+            assert {name: len(model.requests) for name, model in models.items()} == {"research": 1, "write": 1}
+            assert f"research {turn}" in str(models["write"].requests)
 
     def test_takes_images_as_its_task(self, db_path: Path) -> None:
         def build(*answers: str) -> Any:
@@ -94,20 +104,21 @@ class TestSwarm:
             assert self.build(db_path)("My disk is full.").status.value == "completed"
 
 
-def test_a_graph_that_another_process_just_created_is_restored(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manager = SQLiteSessionManager("s", db_path)
-    repository = manager.session_repository
-    create_multi_agent = repository.create_multi_agent
+class OvertakenRepository(SQLiteSessionRepository):
+    """One where another process always creates the state of a graph a moment before this one does."""
 
-    def overtaken(*arguments: Any) -> None:
-        create_multi_agent(*arguments)
-        create_multi_agent(*arguments)
+    def create_multi_agent(self, *arguments: Any, **options: Any) -> None:
+        super().create_multi_agent(*arguments, **options)
+        super().create_multi_agent(*arguments, **options)
 
-    monkeypatch.setattr(repository, "create_multi_agent", overtaken)
-    builder = GraphBuilder()
-    builder.add_node(make_agent(None, "fine"), "only")
-    builder.set_graph_id("g")
-    builder.set_max_node_executions(1)
-    graph = builder.set_session_manager(manager).build()
-    assert graph("go").status.value == "completed"
-    assert manager.read_multi_agent("s", "g")["status"] == "completed"
+
+def test_a_graph_that_another_process_just_created_is_restored(db_path: Path) -> None:
+    with OvertakenRepository(db_path) as repository:
+        manager = SQLiteSessionManager("s", session_repository=repository)
+        builder = GraphBuilder()
+        builder.add_node(make_agent(None, "fine"), "only")
+        builder.set_graph_id("g")
+        builder.set_max_node_executions(1)
+        graph = builder.set_session_manager(manager).build()
+        assert graph("go").status.value == "completed"
+        assert manager.read_multi_agent("s", "g")["status"] == "completed"

@@ -1,14 +1,7 @@
-"""Agents that are built, killed, overtaken, redacted and built again."""
+"""Agents that are built, killed and built again, and the manager that restores them."""
 
-import asyncio
-import importlib
-import inspect
 import json
-import multiprocessing
 import sqlite3
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +16,11 @@ from strands.agent.conversation_manager import (
 from strands.models import Model
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
-from strands.types.exceptions import EventLoopException, SessionException
-from strands.types.session import Session, SessionAgent, SessionType
+from strands.types.exceptions import SessionException
 
-from helpers import Redaction, ScriptedModel, make_agent, run_python, text_message, texts, tool_use
-from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
-
-
-@pytest.fixture
-def manager(db_path: Path) -> Any:
-    with SQLiteSessionManager("s", db_path) as manager:
-        yield manager
-
-
-def reopen(manager: SQLiteSessionManager) -> SQLiteSessionManager:
-    """What a new process would build: nothing is shared with the manager but the file."""
-    return SQLiteSessionManager(manager.session_id, manager.session_repository._database.path)
+from helpers import ScriptedModel, make_agent, reopen, run_python, text_message, texts, tool_use
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._errors import DatabaseLockedError
 
 
 class TestRestoring:
@@ -48,10 +30,11 @@ class TestRestoring:
 import os, sys
 from helpers import make_agent
 from strands_sqlite_session_manager import SQLiteSessionManager
-agent = make_agent(SQLiteSessionManager("user-42", sys.argv[1]), "Hello, Ada.", state={"visits": 1})
+manager = SQLiteSessionManager("user-42", sys.argv[1])
+agent = make_agent(manager, "Hello, Ada.", state={"visits": 1})
 agent("My name is Ada.")
 agent.state.set("visits", 2)
-agent._session_manager.sync_agent(agent)
+manager.sync_agent(agent)
 os._exit(0)  # nothing is flushed or closed: what a call returned for is stored
 """,
             db_path,
@@ -286,262 +269,13 @@ else:
         ]
 
 
-class TestRedaction:
-    SECRET = "4111-1111-1111-1111"
-
-    def _on_disk(self, db_path: Path) -> bool:
-        """Look in another process: closing the file in this one would drop SQLite's locks."""
-        files = [file for file in db_path.parent.iterdir() if not file.name.endswith("-shm")]
-        code = "import sys; print(any(sys.argv[1].encode() in open(file, 'rb').read() for file in sys.argv[2:]))"
-        done = subprocess.run([sys.executable, "-c", code, self.SECRET, *files], capture_output=True, check=True)
-        return done.stdout.strip() == b"True"
-
-    def test_of_a_guardrail_is_stored_and_leaves_nothing_behind(
-        self, manager: SQLiteSessionManager, db_path: Path
-    ) -> None:
-        agent = make_agent(manager, *["ok"] * 20, Redaction())
-        for number in range(20):
-            agent(f"message {number} " + "filler " * 200)
-        seen = []
-        stream = agent.model.stream
-
-        async def look_then_stream(*args: Any, **kwargs: Any) -> Any:
-            seen.append(self._on_disk(db_path))
-            async for event in stream(*args, **kwargs):
-                yield event
-
-        agent.model.stream = look_then_stream
-        agent(f"My card is {self.SECRET}. " * 300)
-        assert seen == [True]  # it was there, or the next line would prove nothing
-        assert not self._on_disk(db_path)
-        assert texts(make_agent(reopen(manager)).messages)[-2:] == ["[user input redacted]", "[blocked]"]
-        assert texts(manager.list_messages("s", "default"))[-2:] == ["[user input redacted]", "[blocked]"]
-
-    def test_by_hand_leaves_nothing_behind(self, manager: SQLiteSessionManager, db_path: Path) -> None:
-        agent = make_agent(manager, "thanks")
-        agent(f"My card is {self.SECRET}.")
-        image = {"image": {"format": "png", "source": {"bytes": self.SECRET.encode() * 1000}}}
-        manager.append_message({"role": "user", "content": [image]}, agent)
-        manager.redact_latest_message({"role": "user", "content": [{"text": "[image]"}]}, agent)
-        assert self._on_disk(db_path)
-        first = manager.read_message("s", "default", 0)
-        first.message = first.redact_message = {"role": "user", "content": [{"text": "[card]"}]}
-        manager.update_message("s", "default", first)
-        assert not self._on_disk(db_path)
-        assert texts(manager.list_messages("s", "default")) == ["[card]", "thanks", "[image]"]
-
-    @pytest.mark.skipif(
-        "_held_records" not in inspect.getsource(RepositorySessionManager),
-        reason="SDKs before 1.58 redact the latest record alone",
-    )
-    def test_reaches_earlier_records_of_the_same_message(self, manager: SQLiteSessionManager, db_path: Path) -> None:
-        """A prompt that failed and is sent again is stored twice."""
-        agent = make_agent(manager, RuntimeError("model is down"), Redaction())
-        prompt = [{"role": "user", "content": [{"text": f"My card is {self.SECRET}."}]}]
-        with pytest.raises(RuntimeError, match="model is down"):
-            agent(prompt)
-        agent(prompt)
-        assert not self._on_disk(db_path)
-        assert texts(manager.list_messages("s", "default"))[:2] == ["[user input redacted]"] * 2
-
-    def test_while_another_connection_reads_is_done_and_logged(
-        self, db_path: Path, raw: sqlite3.Connection, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with SQLiteSessionManager("s", db_path, busy_timeout=0.1) as manager:
-            agent = make_agent(manager, "ok")
-            agent(self.SECRET)
-            raw.execute("BEGIN")
-            raw.execute("SELECT * FROM messages").fetchall()
-            manager.redact_latest_message({"role": "assistant", "content": [{"text": "[r]"}]}, agent)
-            assert "redacted text stays in the write-ahead log" in caplog.text
-            raw.execute("COMMIT")
-            assert texts(manager.list_messages("s", "default")) == [self.SECRET, "[r]"]
-
-    def test_deleted_sessions_leave_nothing_behind_either(self, manager: SQLiteSessionManager, db_path: Path) -> None:
-        make_agent(manager, "ok")(self.SECRET)
-        assert self._on_disk(db_path)
-        manager.delete_session("s")
-        assert not self._on_disk(db_path)
-
-    def test_that_waits_for_a_reader_keeps_nobody_else_waiting(
-        self, manager: SQLiteSessionManager, db_path: Path, raw: sqlite3.Connection
-    ) -> None:
-        agent = make_agent(manager, "ok")
-        agent(self.SECRET)
-        manager.append_message({"role": "user", "content": [{"text": self.SECRET}]}, agent)
-        first = manager.read_message("s", "default", 0)
-        first.message = first.redact_message = {"role": "user", "content": [{"text": "[r]"}]}
-        raw.execute("BEGIN")
-        raw.execute("SELECT * FROM messages").fetchall()
-        with ThreadPoolExecutor(1) as executor, SQLiteSessionManager("t", db_path, busy_timeout=1) as other:
-            redaction = executor.submit(manager.redact_latest_message, first.message, agent)
-            while manager.read_message("s", "default", 2).redact_message is None:
-                pass
-            make_agent(other, *["ok"] * 20)("while the redaction waits")
-            assert not redaction.done()
-            raw.execute("COMMIT")
-            redaction.result(30)
-        manager.update_message("s", "default", first)
-        assert not self._on_disk(db_path)
-
-    def test_of_nothing_raises(self, manager: SQLiteSessionManager) -> None:
-        agent = make_agent(manager)
-        with pytest.raises(SessionException, match="No message to redact"):
-            manager.redact_latest_message({"role": "user", "content": []}, agent)
-
-
-def _open_in_turns(path: str, rounds: int, barrier: Any, results: Any) -> None:
-    """Open a new session and create its agent, at the same moment as the other processes do."""
-    for number in range(rounds):
-        barrier.wait(timeout=30)
-        try:
-            manager = SQLiteSessionManager(f"session-{number}", f"{path}-{number % 5}")
-            agent = make_agent(manager, "ok", agent_id="new", messages=text_messages("x", "y"))
-            try:
-                agent("hello")
-                results.put("appended")
-            # Inside its event loop the SDK wraps what a session manager raises.
-            except (SessionConflictError, EventLoopException) as error:
-                if not isinstance(error, SessionConflictError) and not isinstance(
-                    error.__cause__, SessionConflictError
-                ):
-                    raise
-                results.put("overtaken")
-        except Exception as error:
-            results.put(repr(error))
-
-
-def text_messages(*contents: str) -> list[Any]:
-    return [text_message(0, text, ("user", "assistant")[n % 2]).message for n, text in enumerate(contents)]
-
-
-class TestRaces:
-    def test_processes_open_one_new_session_and_agent_at_once(self, db_path: Path) -> None:
-        """No constructor fails, and of those that append the same message exactly one succeeds."""
-        processes, rounds = 4, 6
-        context = multiprocessing.get_context("spawn")
-        barrier, results = context.Barrier(processes), context.Queue()
-        workers = [
-            context.Process(target=_open_in_turns, args=(str(db_path), rounds, barrier, results), daemon=True)
-            for _ in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-        outcomes = []
-        while len(outcomes) < processes * rounds and set(outcomes) <= {"appended", "overtaken"}:
-            outcomes.append(results.get(timeout=50))
-        assert set(outcomes) <= {"appended", "overtaken"}
-        for worker in workers:
-            worker.join(50)
-        for number in range(rounds):
-            with SQLiteSessionManager(f"session-{number}", f"{db_path}-{number % 5}") as manager:
-                stored = texts(manager.list_messages(f"session-{number}", "new"))
-            assert stored[:2] == ["x", "y"]
-            assert set(stored[2:]) <= {"hello", "ok"}
-        assert outcomes.count("appended") >= rounds
-
-    def test_an_agent_that_another_process_just_created_is_restored(
-        self, manager: SQLiteSessionManager, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        repository = manager.session_repository
-        create_agent = repository.create_agent
-
-        def overtaken(session_id: str, session_agent: SessionAgent, messages: Any) -> None:
-            theirs = SessionAgent("default", {"by": "other"}, session_agent.conversation_manager_state)
-            create_agent(session_id, theirs, messages=[text_message(0, "theirs")])
-            create_agent(session_id, session_agent, messages=messages)
-
-        monkeypatch.setattr(repository, "create_agent", overtaken)
-        agent = make_agent(manager, "answer", state={"by": "me"}, messages=text_messages("mine"))
-        assert agent.state.get() == {"by": "other"}
-        assert texts(agent.messages) == ["theirs"]
-        agent("next")
-        assert texts(repository.list_messages("s", "default")) == ["theirs", "next", "answer"]
-
-    def test_a_session_that_another_process_just_created_is_opened(
-        self, repository: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        create_session = repository.create_session
-
-        def overtaken(session: Session) -> Session:
-            create_session(Session(session.session_id, SessionType.AGENT, "2020", "2020"))
-            return create_session(session)
-
-        monkeypatch.setattr(repository, "create_session", overtaken)
-        assert SQLiteSessionManager("new", session_repository=repository).session.created_at == "2020"
-
-    def test_whoever_was_overtaken_is_refused_until_the_agent_is_built_anew(
-        self, manager: SQLiteSessionManager
-    ) -> None:
-        make_agent(manager, "b")("a")
-        first, second = make_agent(reopen(manager), "d"), make_agent(reopen(manager), *"xyz")
-        first("c")
-        for _ in range(3):
-            with pytest.raises(SessionConflictError, match="build the agent anew"):
-                second("lost?")
-        assert texts(manager.list_messages("s", "default")) == ["a", "b", "c", "d"]
-        make_agent(reopen(manager), "f")("e")
-        assert texts(manager.list_messages("s", "default")) == ["a", "b", "c", "d", "e", "f"]
-
-    def test_whoever_was_overtaken_does_not_overwrite_the_state_either(self, manager: SQLiteSessionManager) -> None:
-        """The SDK syncs the agent after a call that failed, too."""
-        make_agent(manager, "b", state={"turns": 1})("a")
-        first, second = make_agent(reopen(manager), "d"), make_agent(reopen(manager), "x")
-        first.state.set("turns", 2)
-        first("c")
-        second.state.set("turns", 99)
-        with pytest.raises(SessionConflictError):
-            second("lost?")
-        assert manager.read_agent("s", "default").state == {"turns": 2}
-        with pytest.raises(SessionConflictError, match="was overtaken"):
-            second._session_manager.sync_agent(second)
-
-    def test_an_agent_that_could_not_be_restored_may_try_again(
-        self, manager: SQLiteSessionManager, raw: sqlite3.Connection
-    ) -> None:
-        make_agent(manager, "b")("a")
-        again = reopen(manager)
-        (message,) = raw.execute("SELECT message FROM messages WHERE message_id = 0").fetchone()
-        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 0")
-        with pytest.raises(SessionException, match="damaged JSON"):
-            make_agent(again)
-        raw.execute("UPDATE messages SET message = ? WHERE message_id = 0", (message,))
-        assert texts(make_agent(again).messages) == ["a", "b"]
-
-    def test_threads_share_one_manager(self, manager: SQLiteSessionManager) -> None:
-        def work(number: int) -> None:
-            agent = make_agent(manager, *["ok"] * 10, agent_id=f"agent-{number}")
-            for turn in range(10):
-                agent(f"turn {turn}")
-
-        with ThreadPoolExecutor(8) as executor:
-            list(executor.map(work, range(16)))
-        for number in range(16):
-            stored = manager.list_messages("s", f"agent-{number}")
-            assert texts(stored)[::2] == [f"turn {turn}" for turn in range(10)]
-            assert [message.message_id for message in stored] == list(range(20))
-
-    def test_asyncio_tasks_share_one_manager(self, manager: SQLiteSessionManager) -> None:
-        async def work(number: int) -> None:
-            agent = make_agent(manager, "ok", agent_id=f"agent-{number}")
-            async for _ in agent.stream_async("hello"):
-                pass
-
-        async def main() -> None:
-            await asyncio.gather(*map(work, range(20)))
-
-        asyncio.run(main())
-        for number in range(20):
-            assert texts(manager.list_messages("s", f"agent-{number}")) == ["hello", "ok"]
-
-
 class TestFailedAppends:
     def test_leave_no_gap(self, db_path: Path, raw: sqlite3.Connection) -> None:
         with SQLiteSessionManager("s", db_path, busy_timeout=0.05) as manager:
             agent = make_agent(manager, "b", "d")
             agent("a")
             raw.execute("BEGIN IMMEDIATE")
-            with pytest.raises(SessionException, match="database is locked"):
+            with pytest.raises(DatabaseLockedError, match="database is locked"):
                 agent("not stored")
             raw.execute("ROLLBACK")
             agent("c")
@@ -568,64 +302,31 @@ class TestFailedAppends:
         assert texts(manager.list_messages("s", "default")) == ["plain", "ok"]
 
 
-class TestBidirectionalAgents:
-    @pytest.fixture
-    def bidi(self) -> Any:
-        for name in ("strands.bidi", "strands.experimental.bidi"):
-            try:
-                return importlib.import_module(name)
-            except ImportError:
-                continue
-        pytest.skip("this SDK has no bidirectional agents")
-
-    def test_are_restored(self, bidi: Any, manager: SQLiteSessionManager) -> None:
-        class SilentModel(importlib.import_module(f"{bidi.__name__}.models").BidiModel):
-            def __init__(self) -> None:
-                self.config = {"audio": {}}
-
-            def update_config(self, **model_config: Any) -> None: ...
-
-            def get_config(self) -> Any:
-                return {"model_id": "silent"}
-
-            async def start(self, *args: Any, **kwargs: Any) -> None: ...
-
-            async def stop(self) -> None: ...
-
-            async def send(self, content: Any) -> None: ...
-
-            async def receive(self) -> Any:
-                await asyncio.Event().wait()
-                yield
-
-        async def talk(agent: Any) -> None:
-            await agent.start()
-            await agent.send("hello")
-            await agent.stop()
-
-        def build(manager: SQLiteSessionManager) -> Any:
-            return bidi.BidiAgent(model=SilentModel(), agent_id="voice", session_manager=manager)
-
-        agent = build(manager)
-        asyncio.run(talk(agent))
-        restored = build(reopen(manager))
-        assert texts(restored.messages) == ["hello"]
-        asyncio.run(talk(restored))
-        assert texts(manager.list_messages("s", "voice")) == ["hello", "hello"]
-
-
 class TestBeingARepositoryToo:
     def test_is_what_strands_own_managers_are(self, manager: SQLiteSessionManager) -> None:
         assert isinstance(manager, RepositorySessionManager)
         assert isinstance(manager, SessionRepository)
 
-    def test_every_method_of_the_repository_is_offered_with_its_signature(self) -> None:
+    def test_is_our_repository_whose_methods_nothing_hides(self, manager: SQLiteSessionManager) -> None:
+        assert isinstance(manager, SQLiteSessionRepository)
         names = [name for name in vars(SQLiteSessionRepository) if not name.startswith("_")]
         assert {name for name in vars(SessionRepository) if not name.startswith("_")} < set(names)
         for name in names:
-            ours, theirs = getattr(SQLiteSessionManager, name), getattr(SQLiteSessionRepository, name)
-            assert inspect.signature(ours) == inspect.signature(theirs)
-            assert ours is not theirs
+            assert getattr(SQLiteSessionManager, name) is getattr(SQLiteSessionRepository, name)
+
+    def test_reads_and_writes_what_its_repository_does(self, repository: SQLiteSessionRepository) -> None:
+        manager = SQLiteSessionManager("other", session_repository=repository)
+        manager.create_message("s", "a", text_message(0))
+        assert texts(repository.list_messages("s", "a")) == ["hello"]
+        manager.close()
+        assert texts(repository.list_messages("s", "a")) == ["hello"]  # What was passed stays open.
+
+    @pytest.mark.parametrize("options", [{"db_path": "x.db"}, {"synchronous": "FULL"}, {"busy_timeout": 1}])
+    def test_a_repository_and_options_beside_it_are_refused(
+        self, repository: SQLiteSessionRepository, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ValueError, match="session_repository was opened with its own options"):
+            SQLiteSessionManager("s", session_repository=repository, **options)
 
     def test_is_true(self, manager: SQLiteSessionManager) -> None:
         """`Agent` asks `if session_manager:`, so it must never become a container that can be empty."""
