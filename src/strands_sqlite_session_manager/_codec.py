@@ -15,7 +15,7 @@ string, one is kept.
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from strands.types.content import Message
@@ -223,24 +223,39 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
     return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 
 
-def decode_shown(row: tuple[Any, ...], session_id: str, agent_id: str) -> Message:
-    """Return what is shown of the message of a row: its redaction, if there is one.
+def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str) -> list[Message]:
+    """Return what is shown of the messages of rows: the redaction, where there is one.
 
     Args:
-        row: Anything, then the columns message_id, message, redact_message and attachments.
-        session_id: Id of the message's session.
-        agent_id: Id of the message's agent.
+        rows: Of each, the columns message_id, message, redact_message and attachments, after one that is passed over.
+        session_id: Id of the messages' session.
+        agent_id: Id of the messages' agent.
 
     Raises:
-        SessionException: If the row is damaged, or a block of the content is no object, which the SDK relies on.
+        SessionException: If a row is damaged, or a block of its content is no object, which the SDK relies on.
     """
-    _, message_id, text, redact_text, attachments, *_ = row
-    key = (session_id, agent_id, message_id)
-    message = _decode_content(text if redact_text is None else redact_text, key, attachments)
-    for block in message["content"]:
-        if type(block) is not dict:
+    messages: list[Message] = []
+    raw_decode = _decoder.raw_decode
+    for _, message_id, text, redact_text, attachments, *_ in rows:
+        # As in `_decode_content`, without a call for each of a thousand messages.
+        if redact_text is None and _MARK_IN_JSON not in text:
+            try:
+                message, end = raw_decode(text)
+                if end == len(text) and "role" in message and type(message["content"]) is list:
+                    for block in message["content"]:
+                        if type(block) is not dict:
+                            break
+                    else:
+                        messages.append(message)
+                        continue
+            except _UNDECODABLE:
+                pass
+        key = (session_id, agent_id, message_id)
+        message = _decode_content(text if redact_text is None else redact_text, key, attachments)
+        if not all(isinstance(block, dict) for block in message["content"]):
             raise SessionException(f"messages {key}: damaged JSON in the database: a block of the content is no object")
-    return message
+        messages.append(message)
+    return messages
 
 
 def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:

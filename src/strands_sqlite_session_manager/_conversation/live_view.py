@@ -43,7 +43,7 @@ class LiveView:
             texts: The JSON of each in the view; None if it is as it is in the log.
         """
         self._messages: list[Any] = list(messages)
-        self._copies: list[Any] = [_copy_containers(message) for message in self._messages]
+        self._copies: list[Any] = [_copy_message(message) for message in self._messages]
         self._ids: list[int | None] = list(ids)
         self._texts: list[str | None] = list(texts)
 
@@ -54,7 +54,7 @@ class LiveView:
 
     def _append(self, message: Message, message_id: int | None, text: str | None) -> None:
         self._messages.append(message)
-        self._copies.append(_copy_containers(message))
+        self._copies.append(_copy_message(message))
         self._ids.append(message_id)
         self._texts.append(text)
 
@@ -100,7 +100,7 @@ class LiveView:
     def replace(self, message: Message, message_id: int) -> None:
         """Put a message in the place of another, as was done in the log."""
         index = self._ids.index(message_id)
-        self._messages[index], self._copies[index] = message, _copy_containers(message)
+        self._messages[index], self._copies[index] = message, _copy_message(message)
         self._texts[index] = None
 
     def replace_content(self, message_ids: Iterable[int], content: list[Any]) -> None:
@@ -111,7 +111,7 @@ class LiveView:
                 self._messages[index]["content"] = content
                 # What was changed besides is found by the next comparison.
                 is_as_in_log = self._texts[index] is None
-                self._copies[index] = _copy_containers(self._messages[index]) if is_as_in_log else None
+                self._copies[index] = _copy_message(self._messages[index]) if is_as_in_log else None
                 self._texts[index] = None
 
     def of(self, messages: list[Message]) -> "LiveView":
@@ -231,8 +231,24 @@ def _is_item(item: Any) -> bool:
     )
 
 
+def _copy_message(message: Any) -> Any:
+    """Return a copy of a message's dictionaries and lists that shares what is in them."""
+    if type(message) is not dict or type(message.get("content")) is not list:
+        return _copy_containers(message)
+    copy = message.copy()
+    # Nearly all blocks are a text, and nearly all messages have nothing else, which makes this twice as fast.
+    copy["content"] = [
+        block.copy() if type(block) is dict and len(block) == 1 and "text" in block else _copy_containers(block)
+        for block in message["content"]
+    ]
+    if len(message) > 3 or (len(message) == 3 and "tracking_id" not in message):
+        for key, item in message.items():
+            if key != "content":
+                copy[key] = _copy_containers(item)
+    return copy
+
+
 def _copy_containers(value: Any) -> Any:
-    """Return a copy of dictionaries and lists that shares what is in them."""
     # The types of JSON and no subclasses, which a program may have put there.
     if type(value) is list:
         return [_copy_containers(item) for item in value]

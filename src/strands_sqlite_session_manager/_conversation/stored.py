@@ -1,6 +1,7 @@
 """Conversations in the database: read at one moment, and never stored over or behind something newer."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -111,16 +112,15 @@ def read(database: Database, session_id: str, agent_id: str) -> StoredConversati
 def _live(live_view: str, rows: list[tuple[Any, ...]], key: tuple[str, str]) -> LiveView:
     # As they come, mostly; SQL promises no order, and for an ORDER BY SQLite would copy all texts.
     rows.sort(key=itemgetter(0, 1))
-    messages = [decode_shown(row, *key) for row in rows]
+    messages = decode_shown(rows, *key)
     ids: list[Any] = [row[1] for row in rows]
     add_tracking_ids(messages, ids, key[1])
     texts: list[str | None] = [None] * len(rows)
-    position = 0
-    for index, item in enumerate(parse(live_view, key)):
-        while position < len(rows) and rows[position][0] == index:
-            position += 1
+    items = parse(live_view, key)
+    for index, item in enumerate(items[:-1]):
         if isinstance(item, dict):
-            place = position + len(messages) - len(rows)
+            # Behind the messages of the items before it, and these items themselves.
+            place = bisect_left(rows, (index,)) + len(messages) - len(rows)
             messages.insert(place, item["message"])
             ids.insert(place, item.get("message_id"))
             texts.insert(place, encode(item["message"], "live_view"))
