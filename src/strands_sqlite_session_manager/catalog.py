@@ -17,6 +17,7 @@ from ._catalog.listing import decode_metadata
 from ._catalog.records import (
     AgentSummary,
     HistoryMessage,
+    MultiAgentSummary,
     PruneResult,
     RecordCounts,
     SearchResult,
@@ -37,6 +38,7 @@ from .repository import SQLiteSessionRepository
 __all__ = [
     "AgentSummary",
     "HistoryMessage",
+    "MultiAgentSummary",
     "PruneResult",
     "RecordCounts",
     "SearchResult",
@@ -465,6 +467,7 @@ class SessionCatalog(DatabaseHolder):
         turns: int = 1,
         *,
         message_count: int | None = None,
+        only_unanswered: bool = False,
         dry_run: bool = False,
     ) -> int:
         """Remove the last turns of a conversation: the user's messages and all that followed.
@@ -479,6 +482,8 @@ class SessionCatalog(DatabaseHolder):
             turns: Number of turns; all, if there are fewer.
             message_count: Remove nothing if the agent has another number of messages: somebody has changed the
                 conversation since. Defaults to removing in any case.
+            only_unanswered: Remove nothing if the last message is an answer: of the assistant, without a tool call. A
+                question that failed can so be asked again, and is not there twice.
             dry_run: Only tell how many messages would go.
 
         Returns:
@@ -488,7 +493,7 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        removed = cutting.undo(self._database, *key, turns, message_count, dry_run)
+        removed = cutting.undo(self._database, *key, turns, message_count, only_unanswered, dry_run)
         if removed and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)
         if not removed:
@@ -553,6 +558,48 @@ class SessionCatalog(DatabaseHolder):
             raise missing("agents", *key)
         erase_former_content(self._database, MESSAGES, STORAGE)
         return RecordCounts(0, agents, messages, 0)
+
+    def list_multi_agents(self, session_id: str) -> list[MultiAgentSummary]:
+        """List the graphs and swarms of a session, by their ids.
+
+        Args:
+            session_id: Id of the session.
+
+        Returns:
+            The graphs and swarms, with what their last stored state says.
+
+        Raises:
+            SessionException: If the session does not exist, or a state is damaged.
+        """
+        rows = self._database.query(
+            """
+            SELECT multi_agent_id, state, multi_agents.created_at, multi_agents.updated_at
+            FROM sessions LEFT JOIN multi_agents USING (session_id) WHERE session_id = ? ORDER BY multi_agent_id
+            """,
+            (checked_id("session_id", session_id),),
+        )
+        if not rows:
+            raise missing("sessions", session_id)
+        return [listing.multi_agent_summary(session_id, *row) for row in rows if row[0] is not None]
+
+    def delete_multi_agent(self, session_id: str, multi_agent_id: str) -> RecordCounts:
+        """Delete the state of a graph or swarm, so that it begins again, and overwrite it on disk.
+
+        Args:
+            session_id: Id of the session.
+            multi_agent_id: Id of the graph or swarm.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            SessionException: If it does not exist.
+        """
+        key = (checked_id("session_id", session_id), checked_id("multi_agent_id", multi_agent_id))
+        if not self._database.execute("DELETE FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?", key):
+            raise missing("multi_agents", *key)
+        erase_former_content(self._database)
+        return RecordCounts(0, 0, 0, 1)
 
     def prune(
         self,

@@ -325,6 +325,15 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         if state is not None:
             source.deserialize_state(state)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to open the same session. Agents are built again there."""
+        return {**super().__getstate__(), "session_id": self.session_id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the session again."""
+        options = ("session_id", "db_path", "synchronous", "busy_timeout")
+        SQLiteSessionManager.__init__(self, **{name: state[name] for name in options})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
         """Refuse.
 

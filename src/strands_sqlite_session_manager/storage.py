@@ -3,10 +3,9 @@
 import asyncio
 import builtins
 import contextlib
-import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
@@ -301,11 +300,24 @@ class SQLiteStorage(DatabaseHolder):
             StorageError: If the prefix is refused.
         """
         prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
-        view = copy.copy(self)
+        view = type(self).__new__(type(self))
+        view.__dict__.update(self.__dict__)
         view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
         # Tells Strands to use the view as it is, without a prefix of its own.
-        view._namespaced = _sdk._NAMESPACED  # type: ignore[attr-defined]
+        view._namespaced = _sdk._NAMESPACED
         return view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to open the same storage."""
+        return {**super().__getstate__(), "prefix": self._prefix}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the storage again."""
+        prefix = state.pop("prefix")
+        super().__setstate__(state)
+        self._prefix = prefix
+        if prefix:
+            self._namespaced = _sdk._NAMESPACED
 
     def _write_statement(self, key: str, data: bytes) -> Statement:
         return _WRITE, {"key": self._key(key), "data": data, "now": now()}

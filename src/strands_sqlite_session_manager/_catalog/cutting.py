@@ -4,42 +4,25 @@ import json
 from collections.abc import Mapping
 
 from .._arguments import checked_id, checked_number, now
+from .._conversation.stored import forget_stash
 from .._engine.database import Database
-
-# A conversation that is cut before what its conversation manager has removed would be restored empty. All of it is
-# restored then, and without the summary, which tells of what was cut.
-_CONVERSATION_MANAGER_STATE = """
-    CASE
-        WHEN NOT json_valid(conversation_manager_state)
-        OR coalesce(json_extract(conversation_manager_state, '$.removed_message_count'), 0) < ({remaining})
-        THEN conversation_manager_state
-        ELSE json_replace(conversation_manager_state, '$.removed_message_count', 0, '$.summary_message', NULL)
-    END
-    """
 
 _IS_COPIED = """
     messages.session_id = :source AND messages.agent_id = agents.agent_id
     AND message_id <= coalesce((SELECT value FROM json_each(:limits) WHERE key = agents.agent_id), :others)
     """
-_COPIED = f"SELECT count(*) FROM messages WHERE {_IS_COPIED}"  # noqa: S608 (constants only, as below)
-_ALL = "SELECT count(*) FROM messages WHERE messages.session_id = :source AND messages.agent_id = agents.agent_id"
 
 _COPY_SESSION = """
     INSERT INTO sessions (session_id, session_type, metadata, created_at, updated_at)
     SELECT :new, session_type, metadata, :now, :now FROM sessions WHERE session_id = :source
     """
-# An interrupt and the state of a server-side model belong to the end of a conversation.
-_COPY_AGENTS = f"""
+_COPY_AGENTS = """
     INSERT INTO agents (
-        session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
+        session_id, agent_id, state, conversation_manager_state, internal_state, live_view, created_at, updated_at
     )
-    SELECT
-        :new, agent_id, state,
-        {_CONVERSATION_MANAGER_STATE.format(remaining=_COPIED)},
-        CASE WHEN ({_COPIED}) = ({_ALL}) THEN internal_state ELSE '{{}}' END,
-        created_at, updated_at
+    SELECT :new, agent_id, state, conversation_manager_state, internal_state, live_view, created_at, updated_at
     FROM agents WHERE session_id = :source
-    """  # noqa: S608
+    """
 _COPY_MESSAGES = f"""
     INSERT INTO messages (
         session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
@@ -54,8 +37,19 @@ _COPY_MULTI_AGENTS = """
     SELECT :new, multi_agent_id, state, created_at, updated_at FROM multi_agents WHERE session_id = :source
     """
 
+# "0" comes after "/". A session's id may look like a longer part of another's prefix, hence the last condition.
+_COPY_STASH = """
+    INSERT INTO storage (key, data, created_at, updated_at)
+    SELECT 'context/' || :new || substr(key, length('context/' || :source) + 1), data, :now, :now
+    FROM storage
+    WHERE key >= 'context/' || :source || '/scopes/agent/' AND key < 'context/' || :source || '/scopes/agent0'
+        AND NOT instr(substr(key, length('context/' || :source || '/scopes/agent/')), '/scopes/agent/')
+        AND EXISTS (SELECT 1 FROM sessions WHERE session_id = :source)
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data
+    """
+
 # The first message of the last turns: of the user, and not only tool results. A damaged one counts too, so that rather
-# too little is removed than too much.
+# too little is removed than too much. An answer is the assistant's, and calls no tool.
 _FIRST = """
     SELECT min(message_id) FROM (
         SELECT message_id FROM messages
@@ -69,24 +63,110 @@ _FIRST = """
         END
         ORDER BY message_id DESC LIMIT :turns
     )
-    WHERE :message_count IS NULL OR :message_count = (
-        SELECT count(*) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+    WHERE (
+        :message_count IS NULL OR :message_count = (
+            SELECT count(*) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+        )
+    ) AND NOT (
+        :only_unanswered AND EXISTS (
+            SELECT 1 FROM (
+                SELECT message FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+                ORDER BY message_id DESC LIMIT 1
+            )
+            WHERE json_valid(message) AND json_extract(message, '$.role') = 'assistant' AND NOT EXISTS (
+                SELECT 1 FROM json_each(message, '$.content') AS block
+                WHERE block.type = 'object' AND json_extract(block.value, '$.toolUse') IS NOT NULL
+            )
+        )
     )
     """
-_REMAINING = f"""
-    SELECT count(*) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id AND message_id < ({_FIRST})
-    """  # noqa: S608
-_CUT_AGENT = f"""
-    UPDATE agents
-    SET
-        conversation_manager_state = {_CONVERSATION_MANAGER_STATE.format(remaining=_REMAINING)},
-        internal_state = '{{}}',
-        updated_at = :now
-    WHERE session_id = :session_id AND agent_id = :agent_id AND ({_FIRST}) IS NOT NULL
-    """  # noqa: S608
-_CUT = f"""
-    FROM messages WHERE session_id = :session_id AND agent_id = :agent_id AND message_id >= ({_FIRST})
+_IS_CUT = f"session_id = :session_id AND agent_id = :agent_id AND message_id >= ({_FIRST})"
+
+# Which conversations end earlier now: their agent, the number of their last message, and how many are left.
+_FORKED = """
+    SELECT copy.session_id, copy.agent_id, coalesce(max(message_id), -1) AS last, count(message_id) AS remaining
+    FROM agents AS copy LEFT JOIN messages USING (session_id, agent_id)
+    WHERE copy.session_id = :new
+    GROUP BY copy.session_id, copy.agent_id
+    HAVING max(message_id) IS NOT (
+        SELECT max(message_id) FROM messages WHERE session_id = :source AND agent_id = copy.agent_id
+    )
     """
+_UNDONE = f"""
+    SELECT
+        :session_id AS session_id, :agent_id AS agent_id,
+        coalesce((
+            SELECT max(message_id) FROM messages
+            WHERE session_id = :session_id AND agent_id = :agent_id AND message_id < first
+        ), -1) AS last,
+        (
+            SELECT count(*) FROM messages
+            WHERE session_id = :session_id AND agent_id = :agent_id AND message_id < first
+        ) AS remaining
+    FROM (SELECT ({_FIRST}) AS first) WHERE first IS NOT NULL
+    """  # noqa: S608 (constants only, as below)
+
+# Rows of the log that an item of a live view refers to: the first and the last.
+_ITEM_FIRST = "coalesce(json_extract(item.value, '$.message_id'), json_extract(item.value, '$[0]'))"
+_ITEM_LAST = """
+    CASE item.type
+        WHEN 'array' THEN coalesce(json_extract(item.value, '$[1]'), 9223372036854775807)
+        ELSE json_extract(item.value, '$.message_id')
+    END
+    """
+# What is left of a live view. What is not in the log goes with the messages that it came behind.
+_LIVE_VIEW = f"""
+    (
+        SELECT json_group_array(json(piece)) FROM (
+            SELECT
+                CASE item.type
+                    WHEN 'array' THEN json_array({_ITEM_FIRST}, min({_ITEM_LAST}, cut.last))
+                    ELSE item.value
+                END AS piece
+            FROM json_each(live_view) AS item
+            WHERE coalesce(
+                {_ITEM_FIRST} <= cut.last,
+                item.key < (
+                    SELECT min(item.key) FROM json_each(live_view) AS item WHERE {_ITEM_LAST} > cut.last
+                )
+            )
+            UNION ALL
+            SELECT json_array(cut.last + 1)
+        )
+    )
+    """  # noqa: S608
+# Where a conversation manager had removed all that is left, the agent would have nothing. It gets all that is left
+# then, without the summary, which tells of what was cut.
+_IS_RESET = f"""
+    CASE
+        WHEN NOT json_valid(conversation_manager_state) THEN FALSE
+        WHEN json_valid(live_view) THEN
+            json_extract(conversation_manager_state, '$.removed_message_count') > 0
+            AND NOT EXISTS (SELECT 1 FROM json_each(live_view) AS item WHERE {_ITEM_FIRST} <= cut.last)
+        ELSE json_extract(conversation_manager_state, '$.removed_message_count') >= cut.remaining
+    END
+    """  # noqa: S608
+
+
+def _cut_agents(cut: str) -> str:
+    """Return the statement that makes agents fit conversations which end earlier now.
+
+    An interrupt and the state of a server-side model belong to the end that they had.
+    """
+    return f"""
+        UPDATE agents
+        SET
+            conversation_manager_state = CASE
+                WHEN {_IS_RESET}
+                THEN json_replace(conversation_manager_state, '$.removed_message_count', 0, '$.summary_message', NULL)
+                ELSE conversation_manager_state
+            END,
+            live_view = CASE WHEN {_IS_RESET} THEN NULL WHEN json_valid(live_view) THEN {_LIVE_VIEW} ELSE live_view END,
+            internal_state = '{{}}',
+            updated_at = :now
+        FROM ({cut}) AS cut
+        WHERE agents.session_id = cut.session_id AND agents.agent_id = cut.agent_id
+        """  # noqa: S608
 
 
 def fork(database: Database, source: str, new: str, through: int | Mapping[str, int] | None) -> list[int]:
@@ -108,13 +188,18 @@ def fork(database: Database, source: str, new: str, through: int | Mapping[str, 
         "others": others,
         "now": now(),
     }
-    return database.transaction(
-        [(sql, parameters) for sql in (_COPY_SESSION, _COPY_AGENTS, _COPY_MESSAGES, _COPY_MULTI_AGENTS)]
-    )
+    copies = (_COPY_SESSION, _COPY_AGENTS, _COPY_MESSAGES, _COPY_MULTI_AGENTS, _COPY_STASH, _cut_agents(_FORKED))
+    return database.transaction([(sql, parameters) for sql in copies])[:4]
 
 
 def undo(
-    database: Database, session_id: str, agent_id: str, turns: int, message_count: int | None, dry_run: bool
+    database: Database,
+    session_id: str,
+    agent_id: str,
+    turns: int,
+    message_count: int | None,
+    only_unanswered: bool,
+    dry_run: bool,
 ) -> int:
     """Remove the last turns of a conversation; see `SessionCatalog.undo_turns`.
 
@@ -126,10 +211,15 @@ def undo(
         "agent_id": agent_id,
         "turns": checked_number("turns", turns),
         "message_count": None if message_count is None else checked_number("message_count", message_count),
+        "only_unanswered": bool(only_unanswered),
         "now": now(),
     }
     if dry_run:
-        ((count,),) = database.query(f"SELECT count(*) {_CUT}", parameters)
+        ((count,),) = database.query(f"SELECT count(*) FROM messages WHERE {_IS_CUT}", parameters)  # noqa: S608
         return int(count)
-    _, removed = database.transaction([(_CUT_AGENT, parameters), (f"DELETE {_CUT}", parameters)])
-    return removed
+    statements = (
+        forget_stash(_IS_CUT),
+        _cut_agents(_UNDONE),
+        f"DELETE FROM messages WHERE {_IS_CUT}",  # noqa: S608
+    )
+    return database.transaction([(sql, parameters) for sql in statements])[-1]

@@ -7,7 +7,7 @@ from typing import Any
 from .._arguments import checked_number
 from .._codec import decode
 from .._engine.database import Database
-from .records import SessionEntry, SessionPage, SessionSummary, Usage
+from .records import MultiAgentSummary, SessionEntry, SessionPage, SessionSummary, Usage
 from .usage import OF_MESSAGE, TOTALS
 
 # By order: what a list is sorted by, and how what follows a cursor compares with it.
@@ -72,6 +72,23 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
         multi_agents=sorted(json.loads(multi_agents)),
         message_count=totals.message_count,
         usage=totals,
+    )
+
+
+def multi_agent_summary(
+    session_id: str, multi_agent_id: str, text: str, created_at: str, updated_at: str
+) -> MultiAgentSummary:
+    """Return what the state of a graph or swarm tells, by the names that `Graph` and `Swarm` give it in the SDK."""
+    state = decode(text, "multi_agents", (session_id, multi_agent_id))
+    next_nodes = state.get("next_nodes_to_execute")
+    return MultiAgentSummary(
+        multi_agent_id,
+        state.get("type"),
+        state.get("status"),
+        state.get("current_task"),
+        [str(node) for node in next_nodes] if isinstance(next_nodes, list) else [],
+        created_at,
+        updated_at,
     )
 
 

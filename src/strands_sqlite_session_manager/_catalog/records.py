@@ -96,6 +96,29 @@ class AgentSummary:
 
 
 @dataclass(frozen=True)
+class MultiAgentSummary:
+    """A graph or swarm of a session, as its last stored state tells.
+
+    Attributes:
+        multi_agent_id: Its id.
+        kind: "graph", "swarm", or what a newer SDK calls it; None if the state does not tell.
+        status: "pending", "executing", "completed", "failed" or "interrupted".
+        current_task: What it was asked, as text or JSON.
+        next_nodes: Ids of the nodes that come next.
+        created_at: When it was created, in ISO 8601, UTC.
+        updated_at: When its state was last stored.
+    """
+
+    multi_agent_id: str
+    kind: str | None
+    status: str | None
+    current_task: Any
+    next_nodes: list[str]
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
 class HistoryMessage:
     """A message as it may be shown.
 

@@ -151,6 +151,8 @@ def show(
                     print(display.json_text(encode(row, "message")))
             else:
                 console.print(display.conversation(agent_id, messages))
+        if agent is None and not raw:
+            console.print(display.multi_agents(catalog.list_multi_agents(session)))
     if is_damaged:
         raise typer.Exit(1)
 
@@ -231,19 +233,48 @@ def search(
 def remove(
     sessions: Annotated[list[str], typer.Argument(help="Ids of sessions.", show_default=False)],
     db: Database = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent of the session.", metavar="ID")] = None,
+    multi_agent: Annotated[str | None, typer.Option(help="Only this graph or swarm.", metavar="ID")] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete sessions with all that is in them.
+    """Delete sessions with all that is in them, or one agent, graph or swarm of a session.
 
     Example: strands-sqlite rm user-42 --yes
     """
     sessions = list(dict.fromkeys(sessions))
+    if (agent is not None or multi_agent is not None) and len(sessions) != 1:
+        raise typer.BadParameter("name one session with --agent or --multi-agent")
     with _catalog(db, read_only=dry_run) as catalog:
-        count = sum(agent.message_count for session in sessions for agent in catalog.list_agents(session))
+        if agent is not None or multi_agent is not None:
+            _remove_parts(catalog, sessions[0], agent, multi_agent, yes, dry_run)
+            return
+        count = sum(entry.message_count for session in sessions for entry in catalog.list_agents(session))
         if _confirmed(f"Delete {plural(len(sessions), 'session')} with {plural(count, 'message')}", yes, dry_run):
             deleted = catalog.delete_sessions(sessions)
             print(f"Deleted {plural(deleted.sessions, 'session')} with {plural(deleted.messages, 'message')}.")
+
+
+def _remove_parts(
+    catalog: SessionCatalog, session: str, agent: str | None, multi_agent: str | None, yes: bool, dry_run: bool
+) -> None:
+    parts = []
+    if agent is not None:
+        counts = {entry.agent_id: entry.message_count for entry in catalog.list_agents(session)}
+        if agent not in counts:
+            raise missing("agents", session, agent)
+        parts.append(f"agent {agent} with {plural(counts[agent], 'message')}")
+    if multi_agent is not None:
+        if multi_agent not in {entry.multi_agent_id for entry in catalog.list_multi_agents(session)}:
+            raise missing("multi_agents", session, multi_agent)
+        parts.append(f"the state of {multi_agent}")
+    what = display.one_line(" and ".join(parts))
+    if _confirmed(f"Delete {what}", yes, dry_run):
+        if agent is not None:
+            catalog.delete_agent(session, agent)
+        if multi_agent is not None:
+            catalog.delete_multi_agent(session, multi_agent)
+        print(f"Deleted {what}.")
 
 
 @command("prune")
@@ -311,6 +342,9 @@ def undo(
     db: Database = None,
     agent: Annotated[str, typer.Option(help="Id of the agent.")] = "default",
     turns: Annotated[int, typer.Option(min=0, help="Number of turns.")] = 1,
+    unanswered: Annotated[
+        bool, typer.Option("--unanswered", help="Only if the last message is no answer, as after a failure.")
+    ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -320,9 +354,10 @@ def undo(
     """
     with _catalog(db, read_only=dry_run) as catalog:
         total = {entry.agent_id: entry.message_count for entry in catalog.list_agents(session)}.get(agent)
-        count = catalog.undo_turns(session, agent, turns, message_count=total, dry_run=True)
+        options: Any = {"message_count": total, "only_unanswered": unanswered}
+        count = catalog.undo_turns(session, agent, turns, **options, dry_run=True)
         if _confirmed(f"Remove the last {plural(count, 'message')} of agent {agent}", yes, dry_run):
-            if catalog.undo_turns(session, agent, turns, message_count=total) != count:
+            if catalog.undo_turns(session, agent, turns, **options) != count:
                 raise SessionException(f"The conversation of agent {agent} was changed meanwhile; nothing was removed")
             print(f"Removed {plural(count, 'message')}.")
 
@@ -519,6 +554,9 @@ def _print_report(done: str, report: Any) -> None:
         print(f"There already: {plural(there.sessions, 'session')} with {plural(there.messages, 'message')}.")
     if isinstance(report, transfer.ExportReport) and report.without_metadata:
         print(display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
+    if isinstance(report, transfer.ExportReport) and report.inexact:
+        sessions = ", ".join(report.inexact)
+        print(display.one_line(f"Restored there with other messages than the agents had: {sessions}."))
     for skipped in report.skipped:
         typer.echo(display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
     if report.skipped:

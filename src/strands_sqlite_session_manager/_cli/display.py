@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .._catalog.records import AgentSummary, HistoryMessage, SearchResult, SessionEntry, Usage
+from .._catalog.records import AgentSummary, HistoryMessage, MultiAgentSummary, SearchResult, SessionEntry, Usage
 from ..maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
@@ -101,6 +101,20 @@ def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> Renderabl
             head.append("  redacted", style="bold yellow")
         blocks = [plain(shown.damage)] if shown.damage else map(_block, shown.message["content"])
         lines += [Text(), head, *blocks]
+    return Group(*lines)
+
+
+def multi_agents(found: Iterable[MultiAgentSummary]) -> RenderableType:
+    """Return the graphs and swarms of a session, each with its status, its task and what comes next."""
+    lines = []
+    for summary in found:
+        head = plain(f"{summary.kind or 'multi-agent'} {summary.multi_agent_id}", "bold underline")
+        head.append_text(plain(f"  {summary.status or 'unknown'}  {summary.updated_at}", "not bold not underline dim"))
+        lines += [Text(), head]
+        if summary.current_task is not None:
+            lines.append(plain(f"task: {_folded(summary.current_task)}"))
+        if summary.next_nodes:
+            lines.append(plain(f"next: {', '.join(summary.next_nodes)}"))
     return Group(*lines)
 
 

@@ -202,6 +202,23 @@ def add_tracking_ids(messages: Iterable[Message], ids: Iterable[int], agent_id: 
                 message["tracking_id"] = f"{prefix}{message_id:012x}"
 
 
+def nearest_offset(items: list[Any], summary: object) -> tuple[int, bool]:
+    """Return what comes closest to a live view in the SDK's terms: all messages of the log from one on.
+
+    Args:
+        items: The view.
+        summary: The message that the SDK puts before them, if the conversation manager has one.
+
+    Returns:
+        Number of the first message, and whether this is the view exactly.
+    """
+    first = items[-1][0]
+    others = items[:-1]
+    while others and isinstance(others[-1], list) and others[-1][-1] + 1 == first:
+        first = others.pop()[0]
+    return first, others == ([] if summary is None else [{"message": summary}])
+
+
 def parse(text: str, key: tuple[str, str]) -> list[Any]:
     """Return the items of a column `live_view`.
 

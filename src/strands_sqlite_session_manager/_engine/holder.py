@@ -2,9 +2,10 @@
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .database import Database, Synchronous, open_database
+from .path import IN_MEMORY
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,6 +16,7 @@ class DatabaseHolder:
 
     _database: Database
     _owns_database: bool
+    _options: dict[str, Any]
 
     def __init__(
         self,
@@ -38,12 +40,18 @@ class DatabaseHolder:
             SessionException: If the database cannot be opened or is not ours to use.
             ValueError: If an argument is out of its range, or there is a database to share and options beside it.
         """
+        self._options = {
+            "db_path": db_path,
+            "synchronous": synchronous,
+            "busy_timeout": busy_timeout,
+            "read_only": read_only,
+        }
         if shared is None:
             self._database = open_database(
                 db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only
             )
         elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", 5.0, False):
-            self._database = shared._database
+            self._database, self._options = shared._database, shared._options
         else:
             raise ValueError("session_repository was opened with its own options: give none beside it")
         self._owns_database = shared is None
@@ -54,6 +62,23 @@ class DatabaseHolder:
         holder = cls.__new__(cls)
         DatabaseHolder.__init__(holder, shared=other)
         return holder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to open the same database: its path and options.
+
+        Raises:
+            TypeError: If the database is in memory.
+        """
+        if self._database.path == IN_MEMORY:
+            raise TypeError(
+                f"a {type(self).__name__} on {IN_MEMORY!r} cannot be pickled or copied: its database belongs to this "
+                "object alone; use a file"
+            )
+        return {**self._options, "db_path": self._database.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the database again."""
+        DatabaseHolder.__init__(self, **state)
 
     def close(self) -> None:
         """Let go of the database. Closing twice is fine; any other use afterwards raises `SessionException`.

@@ -13,6 +13,7 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .._codec import decode, decode_message
+from .._conversation import live_view
 from .._engine.database import Database
 from .._engine.file import FileDatabase
 from .opening import existing, opened, size_of
@@ -64,7 +65,7 @@ class Finding:
     Attributes:
         severity: "error": something cannot be read, or is at risk. "warning": it may become an error, or a part of a
             conversation is missing. "info": good to know.
-        kind: "unreadable", "integrity", "index", "orphan", "metadata", "json", "gap", "tool_call", "log",
+        kind: "unreadable", "integrity", "index", "orphan", "metadata", "json", "live_view", "gap", "tool_call", "log",
             "sqlite_version" or "network".
         message: What is wrong.
         advice: What to do.
@@ -260,6 +261,29 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
             for complaint in _complaints(values, table, key):
                 advice = f"mend {' or '.join(texts)} of this row by hand, with an UPDATE, or take it from a backup"
                 yield Finding("error", "json", complaint, advice, table, key)
+    for session_id, agent_id, view in _rows(database, "agents", ("session_id", "agent_id"), ("live_view",)):
+        if view is not None and not _is_live_view(view):
+            yield Finding(
+                "error",
+                "live_view",
+                f"agents {(session_id, agent_id)}: damaged live_view; it reads {view[:200]!r}",
+                "repair, which gives it up: the agent is restored with what its conversation manager has not removed",
+                "agents",
+                (session_id, agent_id),
+                (
+                    "UPDATE agents SET live_view = NULL "
+                    "WHERE session_id = ? AND agent_id = ? AND CAST(live_view AS BLOB) = ?",
+                    (session_id, agent_id, view),
+                ),
+            )
+
+
+def _is_live_view(text: bytes) -> bool:
+    try:
+        live_view.parse(text.decode(), ("", ""))
+    except (SessionException, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _complaints(texts: Iterable[bytes], table: str, key: tuple[Any, ...]) -> Iterator[str]:

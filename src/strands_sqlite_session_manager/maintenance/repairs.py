@@ -17,6 +17,8 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
     * The session or agent that a row belongs to, and that is missing, is made anew, without metadata and states. If it
       was deleted on purpose, by somebody who had not set `PRAGMA foreign_keys = ON`, delete it again.
     * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
+    * A live view that is damaged is given up: the agent is restored by the SDK's rule, with the messages that its
+      conversation manager has not removed.
     * A write-ahead log that has grown too large is emptied.
 
     Messages and states with damaged JSON stay as they are, because a person may still make sense of them; so does a

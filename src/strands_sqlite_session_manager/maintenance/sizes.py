@@ -98,7 +98,7 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
                     session_id,
                     0,
                     length(CAST(state AS BLOB)) + length(CAST(conversation_manager_state AS BLOB))
-                        + length(CAST(internal_state AS BLOB))
+                        + length(CAST(internal_state AS BLOB)) + coalesce(length(CAST(live_view AS BLOB)), 0)
                 FROM agents
                 UNION ALL
                 SELECT session_id, 0, length(CAST(state AS BLOB)) FROM multi_agents

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
 from .._codec import encode
+from .._conversation.live_view import nearest_offset
 from .._errors import missing
 from ..repository import SQLiteSessionRepository, message_row
 from . import rows
@@ -44,10 +45,13 @@ class CopyResult:
     Attributes:
         copied: Number of records stored.
         already_there: Number of records that the target held already.
+        inexact: Agents that the target restores with other messages than the source: it can only leave out the first
+            ones, but a message was pinned, edited or summarised.
     """
 
     copied: RecordCounts
     already_there: RecordCounts
+    inexact: list[str] = field(default_factory=list)
 
 
 def copy_session(
@@ -89,8 +93,9 @@ def copy_session(
     if not isinstance(target, SQLiteSessionRepository):
         copier = _RecordCopier(source, target, session_id)
         copier.copy(agents, multi_agents)
-        copied, already_there = copier.copied, copier.already_there
+        copied, already_there, inexact = copier.copied, copier.already_there, copier.inexact
     else:
+        inexact = []
         writer = RowWriter(target)
         for table, row in _source_rows(source, session_id, agents, multi_agents):
             writer.add(table, row)
@@ -98,7 +103,7 @@ def copy_session(
         writer.flush()
         copied, already_there = writer.copied, writer.already_there
     logger.debug("session_id=<%s> | copied session", session_id)
-    return CopyResult(counts(copied), counts(already_there))
+    return CopyResult(counts(copied), counts(already_there), inexact)
 
 
 def _repository(store: SessionRepository) -> SessionRepository:
@@ -196,6 +201,7 @@ class _RecordCopier:
         self._session_id = session_id
         self.copied: Counter[str] = Counter()
         self.already_there: Counter[str] = Counter()
+        self.inexact: list[str] = []
 
     def copy(self, agent_ids: list[str], multi_agent_ids: list[str]) -> None:
         session = _session(self._source, self._session_id)
@@ -209,7 +215,7 @@ class _RecordCopier:
 
     def _copy_agent(self, agent_id: str) -> None:
         session_id = self._session_id
-        agent = _agent(self._source, session_id, agent_id)
+        agent = self._with_nearest_offset(_agent(self._source, session_id, agent_id))
         is_same = _is_same(agent, self._target.read_agent(session_id, agent_id), lambda a: agent_row(session_id, a))
         self._store("agents", (session_id, agent_id), is_same, lambda: self._target.create_agent(session_id, agent))
         offset, has_more = 0, True
@@ -222,6 +228,25 @@ class _RecordCopier:
             for message, other in zip_longest(messages, stored):
                 self._copy_message(agent_id, message, other)
             offset += len(messages)
+
+    def _with_nearest_offset(self, agent: SessionAgent) -> SessionAgent:
+        """Return an agent with what comes closest to its live view in the terms of other repositories."""
+        if not isinstance(self._source, SQLiteSessionRepository):
+            return agent
+        items = rows.live_view(self._source, self._session_id, agent.agent_id)
+        state = agent.conversation_manager_state
+        if items is None or "removed_message_count" not in state:
+            return agent
+        summary = state.get("summary_message")
+        first, is_exact = nearest_offset(items, summary)
+        if summary is not None and not is_exact:
+            # Without the summary, which the agent does not have any more.
+            is_exact = nearest_offset(items, None)[1]
+            state = {**state, "summary_message": None} if is_exact else state
+        if not is_exact:
+            self.inexact.append(agent.agent_id)
+        offset = rows.count_before(self._source, self._session_id, agent.agent_id, first)
+        return replace(agent, conversation_manager_state={**state, "removed_message_count": offset})
 
     def _copy_message(self, agent_id: str, message: SessionMessage, stored: SessionMessage | None) -> None:
         session_id = self._session_id

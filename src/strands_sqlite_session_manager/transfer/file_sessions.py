@@ -56,12 +56,15 @@ class ExportReport:
         copied: Number of records written.
         skipped: Sessions left out, and why.
         without_metadata: Sessions written without their metadata, for which such files have no place.
+        inexact: Sessions with an agent that `FileSessionManager` restores with other messages than it had, see
+            `CopyResult`.
     """
 
     session_ids: list[str]
     copied: RecordCounts
     skipped: list[Skipped]
     without_metadata: list[str]
+    inexact: list[str]
 
 
 def import_file_sessions(
@@ -232,7 +235,7 @@ def export_file_sessions(
         Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SessionException(f"{storage_dir}: cannot be created: {error.strerror}") from error
-    exported, copied, skipped, without_metadata = [], Counter[str](), [], []
+    exported, copied, skipped, without_metadata, inexact = [], Counter[str](), [], [], []
     for session_id in chosen:
         try:
             result = _export_session(source, session_id, storage_dir)
@@ -243,9 +246,11 @@ def export_file_sessions(
         exported.append(session_id)
         if has_metadata(source, session_id):
             without_metadata.append(session_id)
+        if result.inexact:
+            inexact.append(session_id)
         copied.update(asdict(result.copied))
         logger.debug("session_id=<%s> | exported session", session_id)
-    return ExportReport(exported, counts(copied), skipped, without_metadata)
+    return ExportReport(exported, counts(copied), skipped, without_metadata, inexact)
 
 
 def _export_session(

@@ -9,7 +9,7 @@ the session, each agent and its messages in their order, then the multi-agent st
 
     {"record": "session", "session_id": …, "session_type": …, "metadata": {…}, "created_at": …, "updated_at": …}
     {"record": "agent", "session_id": …, "agent_id": …, "state": {…}, "conversation_manager_state": {…},
-     "internal_state": {…}, "created_at": …, "updated_at": …}
+     "internal_state": {…}, "live_view": […] or null, "created_at": …, "updated_at": …}
     {"record": "message", "session_id": …, "agent_id": …, "message_id": 0, "message": {…},
      "redact_message": {…} or null, "attachments": "<base64>" or null, "created_at": …, "updated_at": …}
     {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
@@ -38,6 +38,7 @@ from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_ids, checked_metadata, checked_number
 from .._catalog.records import RecordCounts
+from .._conversation import live_view
 from .._engine.holder import database_of
 from .._engine.path import new_file
 from .._errors import SessionConflictError, missing
@@ -55,7 +56,7 @@ _VERSION = 1
 _TABLES = {"session": "sessions", "agent": "agents", "message": "messages", "multi_agent": "multi_agents"}
 _RECORDS = {table: record for record, table in _TABLES.items()}
 _JSON_COLUMNS = {
-    *("metadata", "state", "conversation_manager_state", "internal_state"),
+    *("metadata", "state", "conversation_manager_state", "internal_state", "live_view"),
     *("message", "redact_message"),
 }
 
@@ -140,7 +141,7 @@ def _line(table: str, row: Row) -> str:
 def _is_embeddable(text: str) -> bool:
     """Tell whether a text comes back the same when it is part of a line."""
     try:
-        return text.startswith("{") and _to_json(json.loads(text)) == text
+        return text[:1] in ("{", "[") and _to_json(json.loads(text)) == text
     except (ValueError, RecursionError):
         return False
 
@@ -272,7 +273,7 @@ def _bad_line(number: int) -> Iterator[None]:
         yield
     except KeyError as error:
         raise SessionException(f"line {number}: no field {error}; mend or remove it and import again") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, SessionException) as error:
         raise SessionException(f"line {number}: {error}; mend or remove it and import again") from error
 
 
@@ -321,11 +322,14 @@ def _value(record: dict[str, Any], column: str) -> Any:
         return checked_id(column, value)
     if column == "metadata":
         checked_metadata(column, value)
+    if column == "live_view" and isinstance(value, list):
+        live_view.parse(_to_json(value), ("", ""))
+        return _utf8(_to_json(value))
     if column in _JSON_COLUMNS and isinstance(value, dict):
         return _utf8(_to_json(value))
     if column in ("created_at", "updated_at"):
         return checked_timestamp(column, value)
-    if column in ("redact_message", "attachments") and value is None:
+    if column in ("redact_message", "attachments", "live_view") and value is None:
         return None
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")

@@ -15,13 +15,17 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_id
 from .._codec import encode, encode_agent
+from .._conversation.live_view import parse
 from .._engine.holder import database_of
 from ..repository import SQLiteSessionRepository
 
 # Key and content. All tables end with the times, `created_at` and `updated_at`.
 TABLES = {
     "sessions": (("session_id",), ("session_type", "metadata")),
-    "agents": (("session_id", "agent_id"), ("state", "conversation_manager_state", "internal_state")),
+    "agents": (
+        ("session_id", "agent_id"),
+        ("state", "conversation_manager_state", "internal_state", "live_view"),
+    ),
     "messages": (("session_id", "agent_id", "message_id"), ("message", "redact_message", "attachments")),
     "multi_agents": (("session_id", "multi_agent_id"), ("state",)),
 }
@@ -46,9 +50,9 @@ def session_row(session: Session) -> Row:
 
 
 def agent_row(session_id: str, agent: SessionAgent) -> Row:
-    """Return the row of an agent."""
+    """Return the row of an agent. Its live view is None: Strands' repositories keep none."""
     key = (checked_id("session_id", session_id), checked_id("agent_id", agent.agent_id))
-    return (*key, *encode_agent(agent), agent.created_at, agent.updated_at)
+    return (*key, *encode_agent(agent), None, agent.created_at, agent.updated_at)
 
 
 def multi_agent_row(session_id: str, multi_agent_id: str, state: dict[str, Any], time: datetime) -> Row:
@@ -105,6 +109,22 @@ def multi_agent_ids(repository: SQLiteSessionRepository, session_id: str) -> lis
         "SELECT multi_agent_id FROM multi_agents WHERE session_id = ? ORDER BY multi_agent_id", (session_id,)
     )
     return [multi_agent_id for (multi_agent_id,) in rows]
+
+
+def live_view(repository: SQLiteSessionRepository, session_id: str, agent_id: str) -> list[Any] | None:
+    """Return the items of an agent's live view; None if none is stored."""
+    key = (session_id, agent_id)
+    rows = database_of(repository).query("SELECT live_view FROM agents WHERE session_id = ? AND agent_id = ?", key)
+    return parse(rows[0][0], key) if rows and rows[0][0] is not None else None
+
+
+def count_before(repository: SQLiteSessionRepository, session_id: str, agent_id: str, message_id: int) -> int:
+    """Return how many messages an agent has before a number."""
+    ((count,),) = database_of(repository).query(
+        "SELECT count(*) FROM messages WHERE session_id = ? AND agent_id = ? AND message_id < ?",
+        (session_id, agent_id, message_id),
+    )
+    return int(count)
 
 
 def has_metadata(repository: SQLiteSessionRepository, session_id: str) -> bool:
