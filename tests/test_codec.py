@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from helpers import run_python, text_message, texts
+from helpers import text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._codec import decode, decode_message, encode, encode_message
 
@@ -217,38 +217,6 @@ def test_any_json_in_a_row_loads_or_raises_session_exception(value: Any) -> None
         decode_message((0, json.dumps(value), json.dumps({"role": "x", "content": value}), b"ab", "", ""), "s", "a")
     except SessionException as error:
         assert "messages ('s', 'a', 0): damaged JSON" in str(error)  # noqa: PT017
-
-
-def test_deep_messages_are_readable_wherever_they_could_be_stored(tmp_path: Path) -> None:
-    """A reader deep in a call stack gets what a writer at its top could store."""
-    run_python(
-        """
-import sys
-from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
-from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands.types.exceptions import SessionException
-repository = SQLiteSessionRepository(sys.argv[1])
-repository.create_session(Session("s", SessionType.AGENT))
-repository.create_agent("s", SessionAgent("a", {}, {}))
-levels = 1000
-while True:
-    value = {}
-    for _ in range(levels):
-        value = {"x": value}
-    try:
-        repository.create_message("s", "a", SessionMessage({"role": "user", "content": [value]}, 0))
-        break
-    except SessionException:
-        levels -= 1
-def deep(frames):
-    return deep(frames - 1) if frames else repository.read_message("s", "a", 0)
-stored = deep(600).message["content"][0]
-for _ in range(levels):
-    (stored,) = stored.values()
-assert stored == {}
-""",
-        tmp_path / "sessions.db",
-    )
 
 
 def test_unknown_session_types_stay_text(repository: SQLiteSessionRepository, raw: sqlite3.Connection) -> None:

@@ -20,9 +20,9 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from helpers import run_python, text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands_sqlite_session_manager._search import erasing, index as _search, sources, text
 from strands_sqlite_session_manager._catalog.records import SearchResult
 from strands_sqlite_session_manager._engine.schema import APPLICATION_ID, MIGRATIONS
+from strands_sqlite_session_manager._search import index as _search
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 FTS_PARTS = ("data", "idx", "content", "docsize", "config")

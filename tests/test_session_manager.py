@@ -20,7 +20,6 @@ from strands.types.exceptions import SessionException
 
 from helpers import ScriptedModel, make_agent, reopen, run_python, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager._errors import DatabaseLockedError
 
 
 class TestRestoring:
@@ -270,18 +269,21 @@ else:
 
 
 class TestFailedAppends:
-    def test_leave_no_gap(self, db_path: Path, raw: sqlite3.Connection) -> None:
+    def test_are_made_up_for_by_the_next_one(self, db_path: Path, raw: sqlite3.Connection) -> None:
+        """Nothing is stored behind a gap, and the question that failed is where the agent has it."""
         with SQLiteSessionManager("s", db_path, busy_timeout=0.05) as manager:
             agent = make_agent(manager, "b", "d")
             agent("a")
             raw.execute("BEGIN IMMEDIATE")
-            with pytest.raises(DatabaseLockedError, match="database is locked"):
-                agent("not stored")
+            with pytest.raises(SessionException, match="database is locked"):
+                agent("not stored at once")
+            assert len(manager.list_messages("s", "default")) == 2
             raw.execute("ROLLBACK")
             agent("c")
             stored = manager.list_messages("s", "default")
-            assert texts(stored) == ["a", "b", "c", "d"]
-            assert [message.message_id for message in stored] == [0, 1, 2, 3]
+            assert texts(stored) == ["a", "b", "not stored at once", "c", "d"]
+            assert [message.message_id for message in stored] == [0, 1, 2, 3, 4]
+            assert make_agent(reopen(manager)).messages == agent.messages
 
     def test_of_an_agent_that_was_not_restored_do_not_count_as_its_restoring(
         self, manager: SQLiteSessionManager
@@ -293,12 +295,18 @@ class TestFailedAppends:
         manager.append_message(text_message(0).message, stranger)
         assert texts(manager.list_messages("s", "default")) == ["hello"]
 
-    def test_for_a_value_that_json_cannot_hold_name_it(self, manager: SQLiteSessionManager) -> None:
+    def test_for_a_value_that_json_cannot_hold_refuse_the_agent_until_it_is_built_again(
+        self, manager: SQLiteSessionManager
+    ) -> None:
         agent = make_agent(manager, "ok")
-        with pytest.raises(SessionException, match=r"message\.content\[0\]\.text: a value of type set"):
+        complaint = r"Message 0 of agent default in session s cannot be stored: message\.content\[0\]\.text: a value"
+        with pytest.raises(SessionException, match=complaint):
             agent([{"text": {1}}])
         agent.messages.clear()
-        agent("plain")
+        with pytest.raises(SessionException, match=complaint):
+            agent("plain")
+        assert manager.list_messages("s", "default") == []
+        make_agent(reopen(manager), "ok")("plain")
         assert texts(manager.list_messages("s", "default")) == ["plain", "ok"]
 
 

@@ -72,7 +72,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         DatabaseHolder.__init__(
             self, db_path, shared=session_repository, synchronous=synchronous, busy_timeout=busy_timeout
         )
-        repository = session_repository or SQLiteSessionRepository.sharing(self)
+        repository = session_repository or SQLiteSessionRepository.on(self)
         self._conversations: dict[str, _Conversation] = {}
         if repository.read_session(session_id) is None:
             # The base class would create it too, but fails if another process does so at the same moment.
@@ -316,14 +316,46 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If the database cannot be used, or the state holds something that has no JSON form.
         """
         repository = self.session_repository
-        if repository.read_multi_agent(self.session_id, source.id, **kwargs) is None:
+        state = repository.read_multi_agent(self.session_id, source.id, **kwargs)
+        if state is None:
             # Another process may do so at the same moment.
             with contextlib.suppress(SessionConflictError):
                 repository.create_multi_agent(self.session_id, source, **kwargs)
                 return
-        state = repository.read_multi_agent(self.session_id, source.id, **kwargs)
-        if state is not None:
+            state = repository.read_multi_agent(self.session_id, source.id, **kwargs)
+        if state is not None and not self._is_stray_answer(source, state.get("current_task")):
             source.deserialize_state(state)
+
+    def sync_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
+        """Store the state of a graph or swarm. The last write wins.
+
+        Args:
+            source: Graph or swarm whose state to store.
+            **kwargs: Passed on to the repository.
+
+        Raises:
+            SessionException: If the database cannot be used, or the state holds something that has no JSON form.
+        """
+        if not self._is_stray_answer(source, getattr(getattr(source, "state", None), "task", None)):
+            self.session_repository.update_multi_agent(self.session_id, source, **kwargs)
+
+    def _is_stray_answer(self, source: "MultiAgentBase", task: Any) -> bool:
+        """Tell whether a graph or swarm took the answer to an interrupt for a new task.
+
+        It does if nothing is to be answered, because somebody has answered already. It fails then, and whoever restored
+        that state would resume the same task and fail for ever.
+        """
+        is_answer = isinstance(task, list) and any(
+            isinstance(item, dict) and "interruptResponse" in item for item in task
+        )
+        if is_answer:
+            logger.warning(
+                "multi_agent_id=<%s>, session_id=<%s> | an answer to an interrupt that is not open is no task; the "
+                "state of this run is not kept",
+                source.id,
+                self.session_id,
+            )
+        return is_answer
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to open the same session. Agents are built again there."""

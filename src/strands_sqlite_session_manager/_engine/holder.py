@@ -57,10 +57,11 @@ class DatabaseHolder:
         self._owns_database = shared is None
 
     @classmethod
-    def sharing(cls, other: "DatabaseHolder") -> "Self":
-        """Return one that uses the database of another, which stays open when this is closed."""
+    def on(cls, other: "DatabaseHolder") -> "Self":
+        """Return one on the database of another. Closing either closes both."""
         holder = cls.__new__(cls)
         DatabaseHolder.__init__(holder, shared=other)
+        holder._owns_database = other._owns_database
         return holder
 
     def __getstate__(self) -> dict[str, Any]:
