@@ -29,7 +29,7 @@ def checked_ids(name: str, values: Iterable[str]) -> list[str]:
     """Return ids if they can be some, each once.
 
     Raises:
-        ValueError: If one cannot be, or it is a single string, whose characters nobody means.
+        ValueError: If one cannot be, or it is a single string instead of several.
     """
     if isinstance(values, str):
         raise ValueError(f"{name}={values!r}: must be several ids, not one string")

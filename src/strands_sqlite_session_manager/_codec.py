@@ -30,7 +30,7 @@ _to_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, **_FORMAT)
 _to_ascii_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, **_FORMAT).encode
 _decoder = json.JSONDecoder()
 
-# RuntimeError: too deep a nesting, or a dictionary that another thread changes meanwhile.
+# RuntimeError: too deep a nesting, or a dictionary that another thread changes at the same time.
 _UNENCODABLE = (TypeError, ValueError, RuntimeError)
 _UNDECODABLE = (TypeError, ValueError, RuntimeError, LookupError)
 

@@ -112,7 +112,7 @@ class SessionCatalog(DatabaseHolder):
     ) -> SessionPage:
         """List sessions page by page, without reading their messages.
 
-        A page begins where the one before it ended, whatever was written meanwhile: no session shows up twice, except
+        A page begins where the one before it ended, whatever was written in between: no session shows up twice, except
         one that became active again and was listed from its new place.
 
         Args:
@@ -342,7 +342,7 @@ class SessionCatalog(DatabaseHolder):
         )
 
     def reindex(self) -> None:
-        """Build the index of messages anew, where a search does not find what is there.
+        """Build the index of messages again, where a search does not find what is there.
 
         A search notices by itself when SQLite reports that the index is broken. Writers get their turn in between.
 
@@ -480,8 +480,8 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
             agent_id: Id of the agent.
             turns: Number of turns; all, if there are fewer.
-            message_count: Remove nothing if the agent has another number of messages: somebody has changed the
-                conversation since. Defaults to removing in any case.
+            message_count: Remove nothing if the agent has another number of messages, because the
+                conversation has changed since. Defaults to removing in any case.
             only_unanswered: Remove nothing if the last message is an answer: of the assistant, without a tool call. A
                 question that failed can so be asked again, and is not there twice.
             dry_run: Only tell how many messages would go.
@@ -613,7 +613,7 @@ class SessionCatalog(DatabaseHolder):
     ) -> PruneResult:
         """Delete sessions that have not been active for long, or are not among the last active.
 
-        What is to go is settled at the start; a session that becomes active meanwhile, or gets other metadata, stays.
+        What is to go is settled at the start; a session that becomes active in between, or gets other metadata, stays.
         Sessions go in small batches, each session whole or not at all, so that writers get their turn in between; one
         with thousands of messages keeps them waiting for longer.
 

@@ -126,7 +126,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """Delete a session with its agents, messages and multi-agent states.
 
         What is deleted is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
-        somebody else was using the file just then, which is logged.
+        another connection was using the file at that moment, which is logged.
 
         Args:
             session_id: Id of the session.
@@ -295,8 +295,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """Replace a message: its content and its redaction. The time of its creation is kept.
 
         What is replaced is overwritten on disk: when this returns, it is neither in the file nor in its `-wal`, unless
-        somebody else was using the file just then, which is logged. To leave nothing of a message, put the redacted
-        content into both `message` and `redact_message`, as `SQLiteSessionManager.redact_latest_message` does.
+        another connection was using the file at that moment, which is logged. To leave nothing of a message, put the
+        redacted content into both `message` and `redact_message`, as `SQLiteSessionManager.redact_latest_message` does.
 
         Args:
             session_id: Id of the session.

@@ -342,7 +342,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     def _is_stray_answer(self, source: "MultiAgentBase", task: Any) -> bool:
         """Tell whether a graph or swarm took the answer to an interrupt for a new task.
 
-        It does if nothing is to be answered, because somebody has answered already. It fails then, and whoever restored
+        It does if nothing is to be answered, because it was answered already. It fails then, and whoever restored
         that state would resume the same task and fail for ever.
         """
         is_answer = isinstance(task, list) and any(

@@ -280,7 +280,7 @@ class SQLiteStorage(DatabaseHolder):
         return sorted(results, key=lambda result: -result.score)
 
     async def reindex(self) -> None:
-        """Build the index anew, where a search does not find what is there. Writers get their turn in between.
+        """Build the index again, where a search does not find what is there. Writers get their turn in between.
 
         Raises:
             StorageError: If it cannot be built, because SQLite lacks FTS5, say.
@@ -331,7 +331,7 @@ class SQLiteStorage(DatabaseHolder):
         return self._prefix + _storable(_sdk._normalize_prefix(prefix))
 
     async def _write(self, what: str, operation: Callable[[], _Result]) -> _Result:
-        """Run an operation that writes in a thread, to its end, whoever cancels it meanwhile.
+        """Run an operation that writes in a thread, to its end, even if the caller is cancelled.
 
         A thread cannot be stopped, and left alone it might write after the caller's next write.
         """
@@ -349,7 +349,7 @@ class SQLiteStorage(DatabaseHolder):
         return result
 
     async def _read(self, what: str, operation: Callable[[], _Result]) -> _Result:
-        """Run an operation in a thread that nobody has to wait for."""
+        """Run an operation that reads in a thread."""
         with _storage_errors(what):
             return await asyncio.to_thread(operation)
 

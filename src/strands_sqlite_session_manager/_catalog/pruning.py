@@ -1,4 +1,4 @@
-"""Deleting sessions that nobody has used for long, in batches that hold up nobody."""
+"""Deleting sessions that were not used for long, in batches that hold up no writer."""
 
 import json
 import time
@@ -87,7 +87,7 @@ def prune(
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if batch and not dry_run:
             started = time.monotonic()
-            # Asked again: a session that has become active meanwhile, or has other metadata now, stays.
+            # Asked again: a session that has become active, or has other metadata now, stays.
             delete_sessions(database, [row[0] for row in batch], expired, parameters)
             # Writers of other processes do not queue but look now and then, and must find the file free.
             time.sleep(2 * (time.monotonic() - started))

@@ -6,8 +6,8 @@ from .._engine.database import Database
 from .filters import where_clauses
 from .records import Usage
 
-# Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where somebody
-# stored a count that is none.
+# Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where a
+# stored count is none.
 TOTALS = """
     CAST(total(json_extract(usage, '$.inputTokens')) AS INTEGER),
     CAST(total(json_extract(usage, '$.outputTokens')) AS INTEGER),

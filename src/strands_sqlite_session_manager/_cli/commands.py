@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
-# Columns where nobody looks at a terminal: nothing is cut or wrapped for the program that reads the output.
+# Columns where the output is no terminal: nothing is cut or wrapped for the program that reads the output.
 UNLIMITED = 1_000_000
 
 Database = Annotated[
@@ -358,7 +358,9 @@ def undo(
         count = catalog.undo_turns(session, agent, turns, **options, dry_run=True)
         if _confirmed(f"Remove the last {plural(count, 'message')} of agent {agent}", yes, dry_run):
             if catalog.undo_turns(session, agent, turns, **options) != count:
-                raise SessionException(f"The conversation of agent {agent} was changed meanwhile; nothing was removed")
+                raise SessionException(
+                    f"The conversation of agent {agent} was changed since it was shown; nothing was removed"
+                )
             print(f"Removed {plural(count, 'message')}.")
 
 
@@ -496,7 +498,7 @@ def check(db: Database = None, as_json: Json = False) -> None:
 
 @command("repair")
 def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Mend what `check` has found and can be mended. The exit code is 1 if errors are left.
+    """Repair what `check` finds, where it can be repaired. The exit code is 1 if errors are left.
 
     Example: strands-sqlite repair --dry-run
     """
@@ -519,7 +521,7 @@ def vacuum(db: Database = None) -> None:
 
     Example: strands-sqlite vacuum
     """
-    with _busy("writing it anew"):
+    with _busy("vacuuming"):
         result = maintenance.vacuum(db)
     print(f"{display.size(result.size_before)} before, {display.size(result.size_after)} now.")
 
@@ -585,7 +587,7 @@ def _confirmed(action: str, yes: bool, dry_run: bool) -> bool:
             if isinstance(error, typer.Abort) and not isinstance(error.__context__, EOFError):
                 raise
             typer.echo(err=True)
-            raise SessionException("there is nobody to ask, so nothing was changed; give --yes") from error
+            raise SessionException("not a terminal, so nothing was changed: pass --yes") from error
     return True
 
 

@@ -159,9 +159,9 @@ def _truncate_log(connection: sqlite3.Connection, lock_wait: int) -> bool:
 
 
 def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[int, int], object] | None) -> None:
-    # A transaction that reads around all steps: the copy is of one moment, and no write makes it start anew, as it does
-    # between the steps otherwise. Unlike `VACUUM INTO`, which reads so too, it copies pages as they are and can say how
-    # far it is. Writers go on, into a log that grows meanwhile; without a write-ahead log, they wait.
+    # A transaction that reads around all steps: the copy is of one moment, and no write between the steps makes it start
+    # again. Unlike `VACUUM INTO`, which reads so too, it copies pages as they are and can say how
+    # far it is. Writers go on, into a log that grows until it ends; without a write-ahead log, they wait.
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     with contextlib.closing(connect(file_uri(path))) as copy:
@@ -178,7 +178,7 @@ def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[in
 
 def _copy_into(source: sqlite3.Connection, pool: Pool) -> None:
     pool.run_exclusively(_replace_with, source)
-    # Not in the same operation: if a lock made it be repeated, what others have stored meanwhile would be replaced too.
+    # Not in the same operation: if a lock made it be repeated, what others have stored since would be replaced too.
     pool.run_exclusively(schema.migrate, pool.path)
 
 

@@ -65,7 +65,7 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
 def _make_private_file(path: Path) -> os.stat_result:
     _make_private_directory(path.parent)
     # A descriptor of a database must not be closed behind SQLite's back, because that drops its locks
-    # (https://sqlite.org/howtocorrupt.html). This file is new: nobody has a connection to it yet.
+    # (https://sqlite.org/howtocorrupt.html). This file is new: there is no connection to it yet.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         path.chmod(0o600)  # The umask may have taken bits away. SQLite gives `-wal` and `-shm` the same.

@@ -67,7 +67,7 @@ def _stash_triggers(table: str, key: str, prefix: str) -> tuple[str, str]:
 def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
     """Return triggers that note down which rows the search index no longer agrees with; see `_search`.
 
-    They cost one look at a small table, and nothing is noted down while nobody searches.
+    They cost one look at a small table, and nothing is noted down until the first search.
     """
     # A row that was the last one makes way for the one before it. Rows that are added have higher rowids than that.
     event = f"""

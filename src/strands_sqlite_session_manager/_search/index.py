@@ -8,11 +8,11 @@ do not delete from the index themselves. The former text lies in the file until 
 takes it out.
 
 * `search_state`: for each source (a table), the row up to which rows are indexed or entered as stale: its rowid, and
-  what tells it from a row that a dump and restore, say, gave the same rowid. Then all is indexed anew. The row always
+  what tells it from a row that a dump and restore, say, gave the same rowid. Then all is indexed again. The row always
   exists (a trigger sees to it), so rows that are added have higher rowids. `ticket` is the last ticket given; it only
   grows. `unmerged` is a ticket, or 0: whether words of texts that were taken out are still in the index.
 * `search_stale`: rowids to be indexed, or to be taken out where the row is gone. Whoever has done so deletes the entry
-  only if its ticket is still the one it read, because the row may have changed meanwhile.
+  only if its ticket is still the one it read, because the row may have changed since.
 * `search_messages`, `search_storage`: the FTS5 tables, with the rowids of their sources.
 
 Words match by their English stem, and without accents (tokenizers porter and unicode61). Of scripts without spaces, and
@@ -24,8 +24,8 @@ The index holds the texts too: FTS5 needs them to delete (until 3.43), and to sh
 the start is indexed. To erase what is gone from it, `erase_removed` merges the whole index: half a second for 100,000
 messages. FTS5's own `secure-delete`, from SQLite 3.42 on, takes as long for a dozen that are deleted.
 
-An index that makes SQLite fail is dropped and built anew. Where this cannot be done (no FTS5, a file that cannot be
-written, a lock that somebody holds for too long), a search reads everything there is instead: slow, but complete.
+An index that makes SQLite fail is dropped and built again. Where this cannot be done (no FTS5, a file that cannot be
+written, a lock that is held for too long), a search reads everything there is instead: slow, but complete.
 """
 
 import contextlib
@@ -276,7 +276,7 @@ def create(database: Database, source: Source) -> None:
     if exists(database, source):
         _empty(database, source)
         statements += _drop_tables(index)
-    # Without its FTS5 table, which somebody has dropped by force.
+    # Their FTS5 table may have been dropped by force.
     statements += [(f"DROP TABLE IF EXISTS {index}_{part}", ()) for part in _PARTS]
     statements += [
         (f'CREATE VIRTUAL TABLE {index} USING fts5({source.fields}, tokenize="{TOKENIZER}")', ()),

@@ -51,7 +51,7 @@ def message_text(message: bytes) -> str:
         content = json.loads(message.decode(errors="replace"))["content"]
         return "\n".join(_block_texts(content))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return ""  # What somebody has damaged by hand is not found, instead of failing every search.
+        return ""  # A damaged message is not found, instead of failing every search.
 
 
 def _block_texts(content: Iterable[Any]) -> Iterator[str]:

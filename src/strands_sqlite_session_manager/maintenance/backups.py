@@ -68,13 +68,13 @@ def restore_backup(
     """Replace everything in a database by what a backup holds, or make the database from it if there is none.
 
     Others may go on using the file. They see all of it replaced at once. An agent that is under way still has in memory
-    what was replaced; build it anew. Where damage keeps the file from being opened, move it away first, with its `-wal`
-    and `-shm`.
+    what was replaced; build it again. Where damage keeps the file from being opened, move it away first, with its
+    `-wal` and `-shm`.
 
     Args:
         source: Path of the backup. It is verified first and not changed.
         db_path: Path of the database.
-        overwrite: Whether to replace a database that somebody is using, or that has something newer, or a session or
+        overwrite: Whether to replace a database that is in use, or that has something newer, or a session or
             key that the backup lacks.
 
     Raises:

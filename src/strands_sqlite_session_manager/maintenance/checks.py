@@ -37,7 +37,7 @@ _NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {t
 _NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (?) ON CONFLICT DO NOTHING"
 
 # Rows that have lost what they belong to: their table, the second column of its key, which they are, what is missing,
-# and the statement that makes it anew from the beginning of the key. An agent's conversation manager is the SDK's
+# and the statement that creates it from the beginning of the key. An agent's conversation manager is the SDK's
 # default one, which restores it.
 _ORPHANS = (
     ("agents", "agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
@@ -71,7 +71,7 @@ class Finding:
         advice: What to do.
         table: Table of the row, if it is about one.
         key: Primary key of that row; session and agent ids where it is about all messages of an agent.
-        remedy: The SQL statement that `repair` runs, with its parameters; None if it cannot mend this.
+        remedy: The SQL statement that `repair` runs, with its parameters; None if it cannot repair this.
     """
 
     severity: Literal["error", "warning", "info"]
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def repairable(self) -> bool:
-        """Whether `repair` can mend it."""
+        """Whether `repair` can repair it."""
         return self.remedy is not None
 
 
@@ -227,7 +227,7 @@ def _orphans(database: Database) -> Iterator[Finding]:
                 "error",
                 "orphan",
                 f"{table} {key}: {number}{complaint}",
-                "repair, which makes it anew; then delete the session or agent if it was to be gone",
+                "repair, which creates it; then delete the session or agent if it was to be gone",
                 table,
                 key,
                 (remedy, key[:parameters]),
@@ -242,11 +242,11 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                 "error",
                 "metadata",
                 f"{complaint}; it reads {metadata!r}",
-                "mend it by hand, or repair, which makes it {}",
+                "correct it by hand, or repair, which makes it {}",
                 "sessions",
                 key,
                 (
-                    # Unless somebody else has mended it meanwhile.
+                    # Unless it was corrected in between.
                     "UPDATE sessions SET metadata = '{}' WHERE session_id = ? AND CAST(metadata AS BLOB) = ?",
                     (session_id, metadata),
                 ),
@@ -259,7 +259,7 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
         for session_id, record_id, *values in _rows(database, table, ("session_id", column), texts):
             key = (session_id, record_id)
             for complaint in _complaints(values, table, key):
-                advice = f"mend {' or '.join(texts)} of this row by hand, with an UPDATE, or take it from a backup"
+                advice = f"correct {' or '.join(texts)} of this row by hand, with an UPDATE, or take it from a backup"
                 yield Finding("error", "json", complaint, advice, table, key)
     for session_id, agent_id, view in _rows(database, "agents", ("session_id", "agent_id"), ("live_view",)):
         if view is not None and not _is_live_view(view):
@@ -314,8 +314,8 @@ def _damaged_conversations(database: Database) -> Iterator[Finding]:
             message, complaint = _decoded(key, *columns)
             if complaint:
                 advice = (
-                    "mend message or redact_message of this row by hand, with an UPDATE, or take it from a backup; the "
-                    "agent cannot be restored until then. To give the message up instead, `strands-sqlite fork SESSION "
+                    "correct message or redact_message of this row by hand, with an UPDATE, or take it from a backup; "
+                    "the agent cannot be restored until then. To give the message up instead, `strands-sqlite fork SESSION "
                     "NEW --through N` copies what is before it, and `strands-sqlite undo SESSION --agent AGENT` "
                     "removes the last turns"
                 )
@@ -333,7 +333,7 @@ def _gap(session_id: str, agent_id: str, expected_id: int, message_id: int) -> F
         "warning",
         "gap",
         f"messages {(session_id, agent_id)}: {missing} missing; the agent may remember less than it should",
-        "if nobody deleted them on purpose, look for them in a backup",
+        "if they were not deleted on purpose, look for them in a backup",
         "messages",
         (session_id, agent_id),
     )

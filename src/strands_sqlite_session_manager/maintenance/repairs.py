@@ -10,12 +10,12 @@ logger = logging.getLogger(__name__)
 
 
 def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = True) -> list[Finding]:
-    """Mend what can be mended without losing anything that could be read, all in one transaction.
+    """Repair what can be repaired without losing anything that could be read, all in one transaction.
 
-    * An index that disagrees with its table is made anew. Do it first: the rows are checked, and can be repaired, when
-      all indexes are sound.
-    * The session or agent that a row belongs to, and that is missing, is made anew, without metadata and states. If it
-      was deleted on purpose, by somebody who had not set `PRAGMA foreign_keys = ON`, delete it again.
+    * An index that disagrees with its table is built again. Do it first: the rows are checked, and can be repaired,
+      when all indexes are sound.
+    * The session or agent that a row belongs to, and that is missing, is created, without metadata and states. If it
+      was deleted on purpose, without `PRAGMA foreign_keys = ON`, delete it again.
     * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
     * A live view that is damaged is given up: the agent is restored by the SDK's rule, with the messages that its
       conversation manager has not removed.
@@ -29,7 +29,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
         dry_run: Whether to change nothing, and only return what would be done.
 
     Returns:
-        The findings of `check` that were mended, or would be, each with the SQL statement for it.
+        The findings of `check` that were repaired, or would be, each with the SQL statement for it.
 
     Raises:
         SessionException: If there is no such file, or it cannot be written. Then nothing is changed.
@@ -41,7 +41,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
         # A checkpoint is no part of a transaction.
         database.transaction([finding.remedy for finding in planned if finding.remedy and finding.kind != "log"])
         is_log_empty = database.truncate_log()
-    mended = [finding for finding in planned if finding.kind != "log" or is_log_empty]
-    for finding in mended:
+    repaired = [finding for finding in planned if finding.kind != "log" or is_log_empty]
+    for finding in repaired:
         logger.info("kind=<%s>, table=<%s>, key=<%s> | repaired", finding.kind, finding.table, finding.key)
-    return mended
+    return repaired

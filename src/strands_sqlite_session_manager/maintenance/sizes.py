@@ -119,7 +119,7 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
 
 
 def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
-    """Write the database anew, without the free space in it, and empty its write-ahead log.
+    """Write the database again without the free space in it, and empty its write-ahead log.
 
     It needs free space on the disk for two more copies, and writers wait for it.
 
@@ -127,7 +127,7 @@ def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
         db_path: Path of the database.
 
     Returns:
-        Its size before and after. The log keeps its size, if somebody was reading from it just then.
+        Its size before and after. The log keeps its size if another connection was reading from it.
 
     Raises:
         SessionException: If there is no such file, or it cannot be written. The database is then as it was.

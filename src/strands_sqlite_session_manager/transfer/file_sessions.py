@@ -76,8 +76,8 @@ def import_file_sessions(
     """Store the sessions of a directory of Strands' `FileSessionManager`.
 
     Each agent is stored with all of its messages or, when one of its files is damaged, not at all; the rest of its
-    session is stored. Mend the file and run the import again, which stores what is new. An agent is held in memory
-    meanwhile, as it is when the SDK restores it. Symbolic links below `storage_dir` are not followed.
+    session is stored. Correct the file and run the import again, which stores what is new. An agent is held in memory
+    as a whole, as it is when the SDK restores it. Symbolic links below `storage_dir` are not followed.
 
     A session keeps the `updated_at` of its file, so that an export has the same bytes. `FileSessionManager` leaves that
     at the time of the session's creation; the next message here moves it on.
@@ -266,7 +266,7 @@ def _export_session(
         result = copy_session(source, files, session_id)
         written = session_path(temporary, session_id)
         _make_private(written)
-        # Fails if somebody else has put a session there meanwhile.
+        # Fails if another process has put a session there.
         written.rename(final)
     return result
 

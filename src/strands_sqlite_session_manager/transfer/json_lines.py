@@ -15,13 +15,13 @@ the session, each agent and its messages in their order, then the multi-agent st
     {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
 
 (Broken here to fit; a record is one line.) The last line tells how many there are, and that the file is whole. The
-numbers are for people; they need not be mended when a line is removed.
+numbers are for people; they need no correction when a line is removed.
 
     {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1}
 
 Times are UTC in ISO 8601, as Python's `datetime.now(timezone.utc).isoformat()` writes them. `attachments` are the bytes
 of images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py`
-lists the other such marks. A column whose text is not what Python's `json` makes of its value, when somebody has edited
+lists the other such marks. A column whose text is not what Python's `json` makes of its value, when it was edited
 it by hand say, is a string under another name: `message_text` in place of `message`.
 """
 
@@ -71,8 +71,8 @@ def export_jsonl(
 ) -> RecordCounts:
     """Write sessions as JSON Lines, a page at a time, so that any number fits into memory.
 
-    A session that is written to meanwhile is exported as far as it has come. For one moment of a database in use,
-    export a backup of it.
+    A session that is written to at the same time is exported as far as it has come. For one moment of a database in
+    use, export a backup of it.
 
     Args:
         source: Where to read.
@@ -272,9 +272,9 @@ def _bad_line(number: int) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise SessionException(f"line {number}: no field {error}; mend or remove it and import again") from error
+        raise SessionException(f"line {number}: no field {error}; correct or remove it and import again") from error
     except (ValueError, TypeError, RecursionError, SessionException) as error:
-        raise SessionException(f"line {number}: {error}; mend or remove it and import again") from error
+        raise SessionException(f"line {number}: {error}; correct or remove it and import again") from error
 
 
 def _check_header(line: str) -> None:

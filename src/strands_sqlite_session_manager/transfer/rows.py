@@ -137,7 +137,7 @@ def has_metadata(repository: SQLiteSessionRepository, session_id: str) -> bool:
 def read_rows(
     repository: SQLiteSessionRepository, session_id: str, agents: Iterable[str], multi_agents: Iterable[str]
 ) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a session, each with its table. What is deleted meanwhile is left out.
+    """Yield the rows of a session, each with its table. What is deleted at the same time is left out.
 
     Args:
         repository: Where to read.

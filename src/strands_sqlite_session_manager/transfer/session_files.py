@@ -24,7 +24,7 @@ class UnreadableError(SessionException):
 
 
 def refuse_link(path: Path) -> None:
-    """Raise if a path is a symbolic link. Newer SDKs refuse it too: it may lead to somebody else's session."""
+    """Raise if a path is a symbolic link. Newer SDKs refuse it too: it may lead to another user's session."""
     try:
         is_link = path.is_symlink()
     except OSError as error:
@@ -38,7 +38,7 @@ def read_json(path: Path, build: Callable[[dict[str, Any]], _Result]) -> _Result
     refuse_link(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("not a regular file")  # To open a pipe would wait for somebody to write to it.
+            raise ValueError("not a regular file")  # To open a pipe would wait for a writer.
         with path.open(encoding="utf-8") as file:
             data = json.load(file)
         if not isinstance(data, dict):

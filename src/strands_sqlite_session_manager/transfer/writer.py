@@ -71,7 +71,7 @@ class RowWriter:
         """Write the batch, completely or not at all.
 
         Raises:
-            SessionException: If somebody else stored one of the rows, or deleted the session, since it was added.
+            SessionException: If another writer stored one of the rows, or deleted the session, since it was added.
         """
         if not self._pending:
             return
@@ -79,7 +79,7 @@ class RowWriter:
         statements = [(_INSERT[table], row) for table, row in self._pending]
         if "sessions" in self._new:
             # A trigger sets the session's `updated_at` to the time of each message that is newer. A session that is
-            # new here keeps the source's, so meanwhile it is made greater than any time. Nobody sees that: it is one
+            # new here keeps the source's, so in between it is made greater than any time. No one sees that: it is one
             # transaction. In a session that was there, newer messages are activity like any other.
             hold = "UPDATE sessions SET updated_at = char(1114111) || updated_at WHERE session_id = ?"
             release = "UPDATE sessions SET updated_at = substr(updated_at, 2) WHERE session_id = ?"
@@ -90,8 +90,8 @@ class RowWriter:
             self._database.transaction(statements)
         except (SessionConflictError, MissingParentError) as error:
             raise type(error)(
-                f"Session {session_id}: a record of it came twice, or somebody else stored one or deleted the session "
-                f"in the target meanwhile; try again ({error})"
+                f"Session {session_id}: a record of it came twice, or another writer stored one or deleted the session "
+                f"in the target; try again ({error})"
             ) from error
         self.copied.update(table for table, _ in self._pending)
         self.discard()
