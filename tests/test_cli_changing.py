@@ -32,7 +32,7 @@ class TestChanging:
         arguments = DESTRUCTIVE[name]
         assert "nothing was changed" in run(name, *arguments, "--dry-run").stdout
         assert "Aborted" in run(name, *arguments, code=1, answer="n\n").output
-        assert "give --yes\n" in run(name, *arguments, code=1, answer="").stderr
+        assert "pass --yes\n" in run(name, *arguments, code=1, answer="").stderr
         assert list(raw.iterdump()) == before
         run(name, *arguments, "--yes")
         assert list(raw.iterdump()) != before

@@ -75,7 +75,7 @@ class TestProcess:
     @pytest.mark.skipif(os.name != "posix", reason="a shell of Unix closes the streams")
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
-        [("ls >&-", "the output is closed"), ("rm s <&-", "give --yes"), ("import - <&-", "the input is closed")],
+        [("ls >&-", "the output is closed"), ("rm s <&-", "pass --yes"), ("import - <&-", "the input is closed")],
     )
     def test_closed_streams_are_named(self, filled: Path, arguments: str, complaint: str) -> None:
         shell = f"{sys.executable} -m strands_sqlite_session_manager {arguments}"

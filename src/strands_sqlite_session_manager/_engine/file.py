@@ -159,9 +159,9 @@ def _truncate_log(connection: sqlite3.Connection, lock_wait: int) -> bool:
 
 
 def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[int, int], object] | None) -> None:
-    # A transaction that reads around all steps: the copy is of one moment, and no write between the steps makes it start
-    # again. Unlike `VACUUM INTO`, which reads so too, it copies pages as they are and can say how
-    # far it is. Writers go on, into a log that grows until it ends; without a write-ahead log, they wait.
+    # A transaction that reads around all steps: the copy is of one moment, and no write between the steps makes it
+    # start again. Unlike `VACUUM INTO`, which reads so too, it copies pages as they are and can say how far it is.
+    # Writers go on, into a log that grows until it ends; without a write-ahead log, they wait.
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     with contextlib.closing(connect(file_uri(path))) as copy:

@@ -193,8 +193,8 @@ class Pool:
         if Path(f"{self.path}-wal").exists():
             return file_uri(self.path, "mode=ro")  # The last connection that may write empties the log.
         if not os.access(Path(self.path).parent, os.W_OK):
-            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may assume that there are no writers. That holds
-            # for this call: to a later one, the connection would show the file as it was.
+            # Even to read, SQLite makes a `-wal` and a `-shm`, unless it may assume that nothing writes. That holds for
+            # this call: to a later one, the connection would show the file as it was.
             self._max_idle = 0
             return file_uri(self.path, "immutable=1")
         return self._uri  # With `mode=ro`, these two would stay behind.

@@ -315,9 +315,9 @@ def _damaged_conversations(database: Database) -> Iterator[Finding]:
             if complaint:
                 advice = (
                     "correct message or redact_message of this row by hand, with an UPDATE, or take it from a backup; "
-                    "the agent cannot be restored until then. To give the message up instead, `strands-sqlite fork SESSION "
-                    "NEW --through N` copies what is before it, and `strands-sqlite undo SESSION --agent AGENT` "
-                    "removes the last turns"
+                    "the agent cannot be restored until then. To give the message up instead, `strands-sqlite fork "
+                    "SESSION NEW --through N` copies what is before it, and `strands-sqlite undo SESSION --agent "
+                    "AGENT` removes the last turns"
                 )
                 yield Finding("error", "json", complaint, advice, "messages", key)
             elif message_id == expected_id and not unanswered <= _tool_use_ids(message, "toolResult"):
