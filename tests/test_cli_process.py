@@ -67,7 +67,7 @@ class TestProcess:
             with SessionCatalog(filled) as catalog:
                 catalog.undo_turns("s", "default")
             complaint = process.communicate("y\n")[1]
-        assert complaint.count("strands-sqlite: The conversation of agent default was changed meanwhile") == 1
+        assert complaint.count("strands-sqlite: The conversation of agent default was changed since it was shown") == 1
         assert process.returncode == 1
         with SQLiteSessionRepository(filled) as repository:
             assert len(repository.list_messages("s", "default")) == 2
