@@ -1,7 +1,7 @@
 """Checks of what callers pass, and times as the tables hold them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 # A range of keys that begin with a text, which is bound twice. GLOB and LIKE scan when their pattern is bound. SQLite
@@ -85,9 +85,14 @@ def checked_mapping(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return dict(value)
 
 
-def now() -> str:
-    """Return the present time as the tables hold it."""
-    return datetime.now(timezone.utc).isoformat()
+def now(other_than: str | None = None) -> str:
+    """Return the present time as the tables hold it.
+
+    Args:
+        other_than: A time that it must differ from. Some clocks stand still for some milliseconds.
+    """
+    time = datetime.now(timezone.utc)
+    return (time if time.isoformat() != other_than else time + timedelta(microseconds=1)).isoformat()
 
 
 def checked_time(name: str, value: datetime) -> str:

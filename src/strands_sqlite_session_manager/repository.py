@@ -10,6 +10,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from ._arguments import checked_id, checked_number, now
 from ._codec import decode, decode_message, encode, encode_agent, encode_message
+from ._conversation.stored import forget_copies
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import REBUILD, MissingParentError, SessionConflictError, missing, record_name
@@ -28,6 +29,17 @@ _INSERT_MESSAGE = """
         session_id, agent_id, message_id, message, redact_message, attachments, created_at, updated_at
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     """
+
+_IS_MESSAGE = "session_id = :session_id AND agent_id = :agent_id AND message_id = :message_id"
+_UPDATE_MESSAGE = f"""
+    UPDATE messages
+    SET
+        message = :message,
+        redact_message = :redact_message,
+        attachments = :attachments,
+        updated_at = coalesce(nullif(:updated_at, updated_at), :now)
+    WHERE {_IS_MESSAGE}
+    """  # noqa: S608 (constants only)
 
 # What `decode_message` takes.
 _SELECT_MESSAGES = """
@@ -307,21 +319,23 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         Raises:
             SessionException: If it does not exist, or holds something that has no JSON form.
         """
-        key = (
-            checked_id("session_id", session_id),
-            checked_id("agent_id", agent_id),
-            checked_number("message_id", session_message.message_id),
-        )
-        updated = self._database.execute(
-            """
-            UPDATE messages SET message = ?, redact_message = ?, attachments = ?,
-                updated_at = coalesce(nullif(?, updated_at), ?)
-            WHERE session_id = ? AND agent_id = ? AND message_id = ?
-            """,
-            (*encode_message(session_message), session_message.updated_at, now(), *key),
-        )
-        if not updated:
-            raise missing("messages", *key)
+        message, redact_message, attachments = encode_message(session_message)
+        message_id = checked_number("message_id", session_message.message_id)
+        parameters = {
+            **_agent_key(session_id, agent_id),
+            "message_id": message_id,
+            "message": message,
+            "redact_message": redact_message,
+            "attachments": attachments,
+            "updated_at": session_message.updated_at,
+            "now": now(),
+        }
+        statements = [(_UPDATE_MESSAGE, parameters)]
+        if redact_message is not None:
+            # An agent may have a changed copy of it.
+            statements.append((forget_copies(_IS_MESSAGE), parameters))
+        if not self._database.transaction(statements)[0]:
+            raise missing("messages", session_id, agent_id, message_id)
         self._erase_former_content()
 
     def list_messages(

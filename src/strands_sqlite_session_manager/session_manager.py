@@ -168,7 +168,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             agent.messages = messages
         elif not is_new:
             agent.messages = []
-        return _Conversation(conversation.last_id, view, conversation.live_view)
+        return _Conversation(conversation, view, agent)
 
     def append_message(self, message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store a message at the end of an agent's conversation.
@@ -215,7 +215,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         rows = self._pending_rows(agent, conversation)
         appended = [(pending.message, row[2]) for pending, row in zip(conversation.pending, rows, strict=True)]
         last_id = rows[-1][2] if rows else conversation.last_id
-        view, states, columns = conversation.view, conversation.states, None
+        view, states, version, columns = conversation.view, conversation.states, conversation.version, None
         if with_agent:
             if appended:
                 view = view.extended(appended)
@@ -224,14 +224,23 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             else:
                 view = view.of(agent.messages)
                 live_view = view.to_json(last_id)
-            states = conversation.states_of(agent)
+            version = _state_version(agent)
+            states = conversation.states_of(agent, version)
             if live_view != conversation.live_view or states != conversation.states:
                 columns = {**states, "live_view": live_view}
         if not rows and columns is None:
             conversation.view = view
             return
         try:
-            stored.store(self._database, self.session_id, agent.agent_id, conversation.last_id, rows, columns)
+            conversation.updated_at = stored.store(
+                self._database,
+                self.session_id,
+                agent.agent_id,
+                conversation.last_id,
+                conversation.updated_at,
+                rows,
+                columns,
+            )
         except SessionConflictError as error:
             conversation.refusal = error
             raise
@@ -241,7 +250,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             for message, message_id in appended:
                 view.append(message, message_id)
         if columns is not None:
-            conversation.states, conversation.live_view = states, live_view
+            conversation.states, conversation.version, conversation.live_view = states, version, live_view
         conversation.pending.clear()
         conversation.last_id = last_id
 
@@ -285,7 +294,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 raise SessionException("No message to redact.")
             message_ids = [conversation.last_id]
         content, attachments = encode_content(redact_message)
-        stored.redact(
+        conversation.updated_at = stored.redact(
             self._database,
             self.session_id,
             agent.agent_id,
@@ -293,6 +302,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             view.tracking_id(message_ids),
             content,
             attachments,
+            conversation.updated_at,
         )
         view.replace_content(message_ids, redact_message["content"])
 
@@ -381,37 +391,49 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
 class _Conversation:
     """What a manager knows of what is stored of an agent, and what is still to be stored."""
 
-    def __init__(self, last_id: int | None, view: LiveView, live_view: str | None):
-        """Begin with what was restored: number of the last message, and the view."""
-        self.last_id = last_id
+    def __init__(self, conversation: stored.StoredConversation, view: LiveView, agent: "LocalAgent"):
+        """Begin with what was restored.
+
+        Args:
+            conversation: What is stored.
+            view: The messages that are stored of the agent.
+            agent: The agent, as it was restored.
+        """
+        self.last_id = conversation.last_id
+        self.updated_at = conversation.agent.updated_at
         self.view = view
-        self.live_view = live_view
-        # Columns of the agent as they were stored last; nothing is known of them before.
-        self.states: dict[str, str] | None = None
-        self._state: tuple[object, object] | None = None
+        # Columns of the agent as they were stored last.
+        self.live_view = conversation.live_view
+        self.states = conversation.states
+        self.version = _state_version(agent)
         # Appended, but not stored yet: a lock was held for too long, say.
         self.pending: list[SessionMessage] = []
         # Why nothing of this agent is stored any more.
         self.refusal: SessionException | None = None
 
-    def states_of(self, agent: "LocalAgent") -> dict[str, str]:
+    def states_of(self, agent: "LocalAgent", version: tuple[object, object]) -> dict[str, str]:
         """Return the columns for what an agent is now, but for its messages.
+
+        Args:
+            agent: The agent.
+            version: Of its state, see `_state_version`.
 
         Raises:
             SessionException: If something has no JSON form.
         """
-        if not isinstance(agent, Agent):
-            return _columns(SessionAgent.from_agent(agent))
-        # To get all of `agent.state` is to copy it. A new object or version number tells that it has changed.
-        state = (agent.state, agent.state._get_version() if hasattr(agent.state, "_get_version") else object())
-        if self.states is None or state != self._state:
-            self._state = state
+        if version != self.version or not isinstance(agent, Agent):
             return _columns(SessionAgent.from_agent(agent))
         return {
             "state": self.states["state"],
             "conversation_manager_state": encode(agent.conversation_manager.get_state(), "conversation_manager_state"),
             "internal_state": encode(_internal_state(agent), "internal_state"),
         }
+
+
+def _state_version(agent: "LocalAgent") -> tuple[object, object]:
+    """Return what differs after `agent.state` was changed. To get all of it, and compare that, is to copy it."""
+    version = getattr(agent.state, "_get_version", object)
+    return agent.state, version()
 
 
 def _columns(session_agent: SessionAgent) -> dict[str, str]:

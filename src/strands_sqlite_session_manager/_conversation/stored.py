@@ -12,13 +12,13 @@ from .._arguments import now
 from .._codec import decode, decode_shown, encode
 from .._engine.database import Database, Statement
 from .._errors import REBUILD, SessionConflictError, missing, record_name
-from .._search.erasing import erase_former_content
-from .._search.sources import MESSAGES, STORAGE
 from .live_view import LiveView, add_tracking_ids, parse
 
-# Whether the log ends where the writer believes. Nothing is stored otherwise.
-_ENDS_AT = """
+# Whether log and agent are as the writer knows them. Nothing is stored otherwise. The number of the last message alone
+# does not tell: after an undo, another agent may have got as far again.
+_IS_KNOWN = """
     (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id) IS :last_id
+    AND (SELECT updated_at FROM agents WHERE session_id = :session_id AND agent_id = :agent_id) = :known
     """
 
 _APPEND = f"""
@@ -27,7 +27,7 @@ _APPEND = f"""
     )
     SELECT
         :session_id, :agent_id, :message_id, :message, :redact_message, :attachments, :created_at, :updated_at
-    WHERE {_ENDS_AT}
+    WHERE {_IS_KNOWN}
     """
 
 _UPDATE_AGENT = f"""
@@ -38,7 +38,7 @@ _UPDATE_AGENT = f"""
         internal_state = :internal_state,
         live_view = :live_view,
         updated_at = :now
-    WHERE session_id = :session_id AND agent_id = :agent_id AND {_ENDS_AT}
+    WHERE session_id = :session_id AND agent_id = :agent_id AND {_IS_KNOWN}
     """  # noqa: S608
 
 # One statement, so that state and messages are of one moment. The first row is the agent's.
@@ -75,12 +75,14 @@ class StoredConversation(NamedTuple):
 
     Attributes:
         agent: The agent.
+        states: Its columns `state`, `conversation_manager_state` and `internal_state`.
         live: The messages that it has; None if no view is stored, and the SDK's rule tells which of the log they are.
         live_view: The column `live_view`.
         last_id: Number of the last message in the log; None if the log is empty.
     """
 
     agent: SessionAgent
+    states: dict[str, str]
     live: LiveView | None
     live_view: str | None
     last_id: int | None
@@ -105,8 +107,13 @@ def read(database: Database, session_id: str, agent_id: str) -> StoredConversati
         created_at=created_at,
         updated_at=updated_at,
     )
+    states = {
+        "state": state,
+        "conversation_manager_state": conversation_manager_state,
+        "internal_state": internal_state,
+    }
     live = None if live_view is None else _live(live_view, rows[1:], key)
-    return StoredConversation(agent, live, live_view, last_id)
+    return StoredConversation(agent, states, live, live_view, last_id)
 
 
 def _live(live_view: str, rows: list[tuple[Any, ...]], key: tuple[str, str]) -> LiveView:
@@ -132,40 +139,47 @@ def store(
     session_id: str,
     agent_id: str,
     last_id: int | None,
+    known: str,
     messages: Sequence[tuple[Any, ...]] = (),
     agent: dict[str, str] | None = None,
-) -> None:
-    """Append messages and update the agent, all or nothing, if the log ends where the writer believes.
+) -> str:
+    """Append messages and update the agent, all or nothing, if both are as the writer knows them.
 
     Args:
         database: Where to store.
         session_id: Id of the session.
         agent_id: Id of the agent.
         last_id: Number of the last message that the writer knows of; None if there is none.
+        known: When the agent was updated last, as far as the writer knows.
         messages: Rows of `messages`, numbered on from there.
         agent: Columns of `agents` that `_UPDATE_AGENT` sets.
 
+    Returns:
+        When the agent was updated last.
+
     Raises:
-        SessionConflictError: If the log goes on, or does not go so far.
+        SessionConflictError: If the log goes on or does not go so far, or the agent was updated since.
         MissingParentError: If the agent does not exist.
         SessionException: If the database cannot be used.
     """
     key = {"session_id": session_id, "agent_id": agent_id}
+    updated_at = known if agent is None else now(other_than=known)
     statements: list[Statement] = []
     for row in messages:
-        statements.append((_APPEND, {**dict(zip(_MESSAGE_COLUMNS, row, strict=True)), "last_id": last_id}))
+        columns = dict(zip(_MESSAGE_COLUMNS, row, strict=True))
+        statements.append((_APPEND, {**columns, "last_id": last_id, "known": known}))
         last_id = row[2]
     if agent is not None:
-        statements.append((_UPDATE_AGENT, {**key, **agent, "now": now(), "last_id": last_id}))
+        statements.append((_UPDATE_AGENT, {**key, **agent, "now": updated_at, "last_id": last_id, "known": known}))
     # A statement by itself costs less than one in a transaction.
     counts = [database.execute(*statements[0])] if len(statements) == 1 else database.transaction(statements)
     # Where one of them is refused, all are: each asks for the end that the one before it makes.
     if all(counts):
-        return
+        return updated_at
     if not database.query("SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key):
         raise missing("agents", session_id, agent_id, advice=f"if it was deleted or renamed, {REBUILD}")
     raise SessionConflictError(
-        f"{record_name('agents', session_id, agent_id)} was overtaken: another writer was first, or removed messages. "
+        f"{record_name('agents', session_id, agent_id)} was overtaken: another writer was first, or undid turns. "
         f"What is stored is kept. To go on from it, {REBUILD}."
     )
 
@@ -195,7 +209,8 @@ def redact(
     tracking_id: str | None,
     content: str,
     attachments: bytes | None,
-) -> None:
+    known: str,
+) -> str:
     """Replace the content of messages wherever it is stored: log, live view, stash, search index and free pages.
 
     Role, tracking id and what else a message has stay.
@@ -208,7 +223,12 @@ def redact(
         tracking_id: What messages have that are copies of these; None if they have none.
         content: JSON of the new content.
         attachments: Bytes in it.
+        known: When the agent was updated last, as far as the writer knows.
+
+    Returns:
+        When the agent was updated last, if that was not by another writer.
     """
+    updated_at = now(other_than=known)
     parameters = {
         "session_id": session_id,
         "agent_id": agent_id,
@@ -216,9 +236,9 @@ def redact(
         "tracking_id": None if tracking_id is None else f'"tracking_id":{json.dumps(tracking_id, ensure_ascii=False)}',
         "content": content,
         "attachments": attachments,
-        "now": now(),
+        "now": updated_at,
     }
-    database.transaction(
+    _, changed, _ = database.transaction(
         [
             (forget_stash(_TO_REDACT), parameters),
             (forget_copies(_TO_REDACT), parameters),
@@ -236,26 +256,36 @@ def redact(
             ),
         ]
     )
+    # Only here: most programs never redact.
+    from .._search.erasing import erase_former_content
+    from .._search.sources import MESSAGES, STORAGE
+
     erase_former_content(database, MESSAGES, STORAGE)
+    return updated_at if changed else known
 
 
 def forget_copies(condition: str) -> str:
     """Return the statement that makes a live view refer to messages again that it has changed copies of.
 
     Args:
-        condition: Condition on `messages`, with the parameters `:session_id` and `:agent_id`.
+        condition: Condition on `messages`, with the parameters `:session_id`, `:agent_id` and `:now`.
     """
+    copies = "json_each(CASE WHEN json_valid(live_view) THEN live_view END) AS item"
     chosen = f"SELECT message_id FROM messages WHERE {condition}"  # noqa: S608
     return f"""
-        UPDATE agents SET live_view = (
-            SELECT json_group_array(json(CASE
-                WHEN json_extract(value, '$.message_id') IN ({chosen})
-                THEN json_array(json_extract(value, '$.message_id'), json_extract(value, '$.message_id'))
-                ELSE value
-            END))
-            FROM json_each(live_view)
-        )
-        WHERE session_id = :session_id AND agent_id = :agent_id AND json_valid(live_view) AND instr(live_view, '{{')
+        UPDATE agents
+        SET
+            live_view = (
+                SELECT json_group_array(json(CASE
+                    WHEN json_extract(value, '$.message_id') IN ({chosen})
+                    THEN json_array(json_extract(value, '$.message_id'), json_extract(value, '$.message_id'))
+                    ELSE value
+                END))
+                FROM {copies}
+            ),
+            updated_at = :now
+        WHERE session_id = :session_id AND agent_id = :agent_id
+            AND EXISTS (SELECT 1 FROM {copies} WHERE json_extract(value, '$.message_id') IN ({chosen}))
         """  # noqa: S608
 
 
