@@ -225,3 +225,13 @@ def test_unknown_session_types_stay_text(repository: SQLiteSessionRepository, ra
     assert repository.read_session("s").session_type == "TEAM"
     repository.create_session(Session("t", SessionType.AGENT))
     assert repository.read_session("t").session_type is SessionType.AGENT
+
+
+@pytest.mark.parametrize("wrap", [lambda value: {"x": value}, lambda value: [value]], ids=["dictionaries", "lists"])
+def test_nesting_is_refused_where_it_could_not_be_read_everywhere(wrap: Any) -> None:
+    value: Any = {}
+    for _ in range(198):
+        value = wrap(value)
+    assert decode(encode({"state": value}, "state"), "agents", ("s", "a")) == {"state": value}
+    with pytest.raises(SessionException, match="state: nested too deeply: more than 200 levels"):
+        encode({"state": wrap(value)}, "state")

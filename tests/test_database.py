@@ -25,9 +25,10 @@ from helpers import in_child, make_agent, run_python, text_message, texts
 from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
-    _database,
 )
+from strands_sqlite_session_manager._engine import pool as _pool_module
 from strands_sqlite_session_manager._engine.file import FileDatabase as Database
+from strands_sqlite_session_manager._engine.holder import database_of
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
@@ -100,10 +101,10 @@ class TestOptions:
     @pytest.mark.parametrize(("synchronous", "level"), [("NORMAL", 1), ("FULL", 2)])
     def test_synchronous_is_set(self, db_path: Path, synchronous: Any, level: int) -> None:
         with SQLiteSessionRepository(db_path, synchronous=synchronous) as repository:
-            assert repository._database.query("PRAGMA synchronous") == [(level,)]
+            assert database_of(repository).query("PRAGMA synchronous") == [(level,)]
 
     def test_the_log_is_shortened_after_a_burst(self, repository: SQLiteSessionRepository) -> None:
-        assert repository._database.query("PRAGMA journal_size_limit") == [(16 * 1024 * 1024,)]
+        assert database_of(repository).query("PRAGMA journal_size_limit") == [(16 * 1024 * 1024,)]
 
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -154,7 +155,7 @@ class TestInMemory:
     def test_outlives_an_error(self) -> None:
         """The connection that failed is closed, and must not be the last one."""
         with SQLiteSessionManager("s", ":memory:") as manager:
-            database = manager.session_repository._database
+            database = database_of(manager.session_repository)
             with pytest.raises(SessionException, match="no such table"):
                 database.query("SELECT * FROM nobody")
             assert manager.read_session("s") is not None
@@ -235,7 +236,7 @@ class TestSharing:
     def test_a_repository_and_options_exclude_each_other(
         self, repository: SQLiteSessionRepository, option: Any
     ) -> None:
-        with pytest.raises(ValueError, match="options of its own"):
+        with pytest.raises(ValueError, match="its own options"):
             SQLiteSessionManager("s", session_repository=repository, **option)
 
     def test_settings_are_not_shared(self, db_path: Path) -> None:
@@ -245,16 +246,16 @@ class TestSharing:
             SQLiteSessionRepository(db_path, busy_timeout=0.01) as hasty,
         ):
             for repository, settings in ((normal, (1, 18)), (full, (2, 18)), (hasty, (1, 10))):
-                read = repository._database.query
+                read = database_of(repository).query
                 assert (*read("PRAGMA synchronous"), *read("PRAGMA busy_timeout")) == tuple((n,) for n in settings)
 
     def test_a_burst_of_calls_leaves_few_connections(self, repository: SQLiteSessionRepository) -> None:
         barrier = threading.Barrier(40)
         with ThreadPoolExecutor(40) as executor:
-            pool = repository._database._pool
+            pool = database_of(repository)._pool
             for done in [executor.submit(pool.run, lambda connection: barrier.wait(30)) for _ in range(40)]:
                 done.result()
-        assert len(pool._idle) == _database.MAX_IDLE
+        assert len(pool._idle) == _pool_module.MAX_IDLE
 
     def test_a_locked_file_does_not_hold_up_the_opening_of_another(self, db_path: Path, tmp_path: Path) -> None:
         with SQLiteSessionRepository(db_path):
@@ -263,7 +264,7 @@ class TestSharing:
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
             other.execute("BEGIN EXCLUSIVE")
             waiting = executor.submit(SQLiteSessionRepository, db_path, busy_timeout=30)
-            while not any(pool.path == str(db_path) for pool in list(_database._all_pools)):
+            while not any(pool.path == str(db_path) for pool in list(_pool_module._all_pools)):
                 pass
             SQLiteSessionRepository(tmp_path / "other.db").close()
             assert not waiting.done()
@@ -296,7 +297,7 @@ class TestClosing:
         for use in (
             lambda: store.read_session("s"),
             lambda: store.create_session(Session("t", SessionType.AGENT)),
-            lambda: store._database.transaction([]) if hasattr(store, "_database") else store.delete_session("s"),
+            lambda: database_of(store).transaction([]) if hasattr(store, "_database") else store.delete_session("s"),
         ):
             with pytest.raises(SessionException, match=r"sessions\.db: used after it was closed"):
                 use()
@@ -313,7 +314,7 @@ class TestClosing:
 class TestTransaction:
     def test_is_done_completely_or_not_at_all(self, repository: SQLiteSessionRepository) -> None:
         insert = "INSERT INTO sessions (session_id) VALUES (?)"
-        database = repository._database
+        database = database_of(repository)
         assert database.transaction([(insert, ("x",)), (insert, ("y",)), ("DELETE FROM sessions", ())]) == [1, 1, 3]
         with pytest.raises(SessionException, match="UNIQUE") as caught:
             database.transaction([(insert, ("x",)), (insert, ("x",))])
@@ -328,7 +329,7 @@ class TestTransaction:
 
         insert = "INSERT INTO sessions (session_id) VALUES (?)"
         with pytest.raises(KeyboardInterrupt):
-            repository._database.transaction([(insert, ("x",)), (insert, (Unusable(),))])
+            database_of(repository).transaction([(insert, ("x",)), (insert, (Unusable(),))])
         assert repository.read_session("x") is None
         repository.create_session(Session("x", SessionType.AGENT))
 
@@ -343,7 +344,8 @@ from concurrent.futures import ThreadPoolExecutor
 from helpers import text_message
 from strands.types.session import Session, SessionType
 from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands_sqlite_session_manager._engine import pool as _database
+from strands_sqlite_session_manager._engine import pool
+from strands_sqlite_session_manager._engine.holder import database_of
 
 # A connection that is interrupted on its way out of the pool is closed by the garbage collector, with a warning.
 warnings.simplefilter("ignore", ResourceWarning)
@@ -369,11 +371,11 @@ for _ in range(1000):
     except Interrupt:
         pass
     signal.setitimer(signal.ITIMER_REAL, 0)
-    assert not _database._fork_gate._inside
+    # What another thread or a fork would wait for.
+    assert not pool._fork_gate._inside
     for store in (repository, scratch):
-        lock = store._database._pool._write_lock
-        assert "count=0" in repr(lock._lock), lock._lock
-        assert "count=0" in repr(lock._next), lock._next
+        lock = database_of(store)._pool._write_lock
+        assert "count=0" in repr(lock), lock
 with ThreadPoolExecutor(1) as executor:
     executor.submit(repository.create_message, "s", "a", text_message(0)).result(30)
 """,
@@ -426,10 +428,10 @@ class TestFork:
             order.append("fork")
 
         with ThreadPoolExecutor(3) as executor:
-            call = executor.submit(repository._database._pool.run, slow)
+            call = executor.submit(database_of(repository)._pool.run, slow)
             running.wait(30)
             forking = executor.submit(fork)
-            while _database._fork_gate._forking_thread is None:
+            while _pool_module._fork_gate._forking_thread is None:
                 pass
             late = executor.submit(repository.read_message, "s", "a", 0)
             assert not forking.done()
@@ -479,12 +481,12 @@ print(os.waitpid(child, 0)[1])
 
         def drop_the_other(connection: sqlite3.Connection) -> None:
             running.set()
-            while _database._fork_gate._forking_thread is None:
+            while _pool_module._fork_gate._forking_thread is None:
                 pass
             others.clear()
 
         with ThreadPoolExecutor(1) as executor:
-            call = executor.submit(repository._database._pool.run, drop_the_other)
+            call = executor.submit(database_of(repository)._pool.run, drop_the_other)
             running.wait(30)
             in_child(lambda: None)
             call.result(30)
@@ -508,7 +510,7 @@ print(os.waitpid(child, 0)[1])
         unraisable, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
         try:
             with ThreadPoolExecutor(1) as executor:
-                call = executor.submit(repository._database._pool.run, slow)
+                call = executor.submit(database_of(repository)._pool.run, slow)
                 running.wait(30)
                 signal.setitimer(signal.ITIMER_REAL, 0.05)
                 in_child(lambda: None)
@@ -524,7 +526,7 @@ print(os.waitpid(child, 0)[1])
         self, repository: SQLiteSessionRepository
     ) -> None:
         """As a signal handler may."""
-        repository._database._pool.run(lambda connection: in_child(lambda: None))
+        database_of(repository)._pool.run(lambda connection: in_child(lambda: None))
         assert repository.read_session("s") is not None
 
     def test_a_child_is_not_held_up_by_a_thread_of_the_parent(self, repository: SQLiteSessionRepository) -> None:
@@ -532,14 +534,14 @@ print(os.waitpid(child, 0)[1])
         held, release = threading.Event(), threading.Event()
 
         def hold() -> None:
-            repository._database._pool._write_lock.acquire(1)
-            with _database._lock:
+            database_of(repository)._pool._write_lock.acquire(1)
+            with _pool_module._lock:
                 held.set()
                 release.wait(60)
 
         def work() -> None:
             repository.create_message("s", "a", text_message(0))
-            SQLiteSessionManager("t", repository._database.path).close()
+            SQLiteSessionManager("t", database_of(repository).path).close()
 
         with ThreadPoolExecutor(1) as executor:
             executor.submit(hold)
@@ -648,7 +650,7 @@ class TestTrouble:
     def test_a_call_that_failed_keeps_no_connection_open(self, db_path: Path, raw: sqlite3.Connection) -> None:
         """Until the garbage collector comes, because its error refers to itself, say."""
         repository = SQLiteSessionRepository(db_path, busy_timeout=0.05)
-        pool = weakref.ref(repository._database._pool)
+        pool = weakref.ref(database_of(repository)._pool)
         raw.execute("BEGIN IMMEDIATE")
         gc.disable()
         try:
@@ -671,7 +673,7 @@ class TestTrouble:
         raw.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as executor:
             waiting = executor.submit(calls[write])
-            assert not wait([waiting], timeout=10 * _database.LOCK_WAIT).done
+            assert not wait([waiting], timeout=10 * _pool_module.LOCK_WAIT).done
             raw.execute("ROLLBACK")
             waiting.result(timeout=30)
         assert (repository.read_session("new") is not None) != (repository.read_agent("s", "new") is not None)
@@ -695,10 +697,10 @@ class TestTrouble:
             held, release = threading.Event(), threading.Event()
 
             def hold() -> None:
-                repository._database._pool._write_lock.acquire(1)
+                database_of(repository)._pool._write_lock.acquire(1)
                 held.set()
                 release.wait(30)
-                repository._database._pool._write_lock.release()
+                database_of(repository)._pool._write_lock.release()
 
             with ThreadPoolExecutor(1) as executor:
                 executor.submit(hold)
@@ -713,7 +715,7 @@ class TestTrouble:
     ) -> None:
         repository.create_message("s", "a", text_message(0, "stored"))
         (pages,) = raw.execute("PRAGMA page_count").fetchone()
-        repository._database.query(f"PRAGMA max_page_count = {pages}")
+        database_of(repository).query(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(SessionException, match=r"sessions\.db: database or disk is full \(free some space"):
             repository.create_message("s", "a", text_message(1, "x" * 100_000))
         assert texts(repository.list_messages("s", "a")) == ["stored"]
@@ -755,7 +757,7 @@ class TestTrouble:
     def test_a_file_deleted_under_a_running_process_is_not_made_anew_in_silence(
         self, repository: SQLiteSessionRepository, db_path: Path
     ) -> None:
-        repository._database._pool._idle.pop().close()
+        database_of(repository)._pool._idle.pop().close()
         db_path.unlink()
         with pytest.raises(SessionException, match="unable to open database file"):
             repository.read_session("s")
@@ -763,7 +765,7 @@ class TestTrouble:
 
     @pytest.fixture
     def _look_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_database, "SEEN", 0)
+        monkeypatch.setattr(_pool_module, "SEEN", 0)
 
     @pytest.mark.usefixtures("_look_at_once")
     def test_nothing_is_written_into_a_file_that_is_no_longer_at_its_path(self, tmp_path: Path) -> None:
@@ -858,7 +860,7 @@ class TestTrouble:
         repository.create_message("s", "a", text_message(0))
         with (
             closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
-            closing(sqlite3.connect(repository._database.path)) as source,
+            closing(sqlite3.connect(database_of(repository).path)) as source,
         ):
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")

@@ -22,12 +22,22 @@ from strands_sqlite_session_manager import (
     SessionCatalog,
     SQLiteSessionManager,
     SQLiteSessionRepository,
-    _check,
-    _schema,
-    maintenance,
 )
+from strands_sqlite_session_manager._engine import schema
 from strands_sqlite_session_manager._engine.file import FileDatabase as Database
-from strands_sqlite_session_manager.maintenance import Finding, backup, check, repair, restore_backup, stats, vacuum
+from strands_sqlite_session_manager._engine.holder import database_of
+from strands_sqlite_session_manager.maintenance import (
+    Finding,
+    backup,
+    backups,
+    check,
+    checks,
+    repair,
+    restore_backup,
+    sizes,
+    stats,
+    vacuum,
+)
 
 # What depends on the machine that the tests run on.
 SURROUNDINGS = {"sqlite_version", "network"}
@@ -169,9 +179,12 @@ class TestBackup:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert stored(copy) == ["hello"] * 3 + ["newest"]
 
-    def test_leaves_a_database_of_an_older_version_as_it_is(self, db_path: Path) -> None:
+    def test_leaves_a_database_of_an_older_version_as_it_is(
+        self, db_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A program of that version may be using it."""
         make_old(db_path)
+        next_version(monkeypatch)
         before = db_path.read_bytes()
         backup("copy.db", db_path)
         assert db_path.read_bytes() == before
@@ -303,10 +316,11 @@ class TestRestore:
         self, db_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The copy is not repeated when the migration has to wait for them."""
+        next_version(monkeypatch)
         with closing(sqlite3.connect(tmp_path / "old.db")) as old:
             old.executescript((Path(__file__).parent / "schemas" / "version_1.sql").read_text("utf-8"))
         fill(db_path)
-        migrate, is_first = _schema.migrate, iter([True])
+        migrate, is_first = schema.migrate, iter([True])
         with closing(sqlite3.connect(db_path, isolation_level=None, check_same_thread=False)) as other:
 
             def migrate_late(connection: sqlite3.Connection, path: str) -> None:
@@ -317,7 +331,7 @@ class TestRestore:
                     threading.Timer(0.1, other.execute, ["COMMIT"]).start()
                 migrate(connection, path)
 
-            monkeypatch.setattr(_schema, "migrate", migrate_late)
+            monkeypatch.setattr(schema, "migrate", migrate_late)
             restore_backup("old.db", db_path, overwrite=True)
             sessions = other.execute("SELECT session_id FROM sessions ORDER BY session_id").fetchall()
         assert sessions == [("acknowledged",), ("user-42",)]
@@ -378,7 +392,7 @@ class TestRestore:
             with pytest.raises(SessionException, match=r"sessions\.db: in use"):
                 restore_backup("copy.db", db_path)
             # After a fork, it has no connection for a while.
-            pool: Any = repository._database._pool
+            pool: Any = database_of(repository)._pool
             pool.before_fork()
             del pool
             with pytest.raises(SessionException, match=r"sessions\.db: in use"):
@@ -472,15 +486,16 @@ repository.create_message("s", "a", text_message(3, "from the process"))
         assert stored(db_path) == ["hello"] * 3
         assert found(db_path) == []
 
-    def test_brings_an_old_backup_to_the_newest_schema(self, db_path: Path) -> None:
+    def test_brings_an_old_backup_to_the_newest_schema(self, db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At once: those who have the file open do not look at its version again."""
         make_old(Path("old.db"))
+        next_version(monkeypatch)
         fill(db_path)
         with SQLiteSessionRepository(db_path) as repository:
             restore_backup("old.db", db_path, overwrite=True)
             assert repository.read_agent("user-42", "default") is not None
             with by_hand(db_path) as connection:
-                assert connection.execute("PRAGMA user_version").fetchone() == (len(_schema.MIGRATIONS),)
+                assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
         with by_hand(Path("old.db")) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (1,)
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -600,7 +615,7 @@ class TestCheck:
             tables = connection.execute(
                 "SELECT name FROM sqlite_master WHERE EXISTS (SELECT 1 FROM pragma_foreign_key_list(name))"
             ).fetchall()
-        assert {name for (name,) in tables} == {table for table, *_ in _check._ORPHANS}
+        assert {name for (name,) in tables} == {table for table, *_ in checks._ORPHANS}
 
     @pytest.mark.parametrize(
         ("table", "column", "kind", "key"),
@@ -691,9 +706,9 @@ class TestCheck:
     def test_knows_the_versions_of_sqlite_with_a_bug(
         self, db_path: Path, version: tuple[int, ...], affected: bool
     ) -> None:
-        assert _check._has_wal_reset_bug(version) == affected
+        assert checks._has_wal_reset_bug(version) == affected
         fill(db_path)
-        here = _check._has_wal_reset_bug(sqlite3.sqlite_version_info)
+        here = checks._has_wal_reset_bug(sqlite3.sqlite_version_info)
         assert ("sqlite_version" in {finding.kind for finding in check(db_path)}) == here
 
     @pytest.mark.parametrize(
@@ -710,7 +725,7 @@ class TestCheck:
             "/dev/vda / ext4 rw 0 0\nserver:/x /home/ada/team\\040share nfs4 rw 0 0\n"
             "/dev/sda /mnt xfs rw 0 0\n//server/x /mnt cifs rw 0 0\nproc /proc proc rw 0 0\n"
         )
-        assert _check._file_system(path, mounts) == file_system
+        assert checks._file_system(path, mounts) == file_system
 
 
 class TestRepair:
@@ -812,14 +827,14 @@ class TestStats:
         run_by_hand(db_path, 'INSERT INTO "a""b" VALUES (\'text\', NULL)')
         assert {table.name: table.rows for table in stats(db_path).tables}['a"b'] == 1
         with closing(Database(db_path, synchronous="NORMAL", busy_timeout=1)) as database:
-            assert maintenance._size_of_values(database, 'a"b') == 4
-            assert maintenance._last_change(database) > ""
+            assert sizes._size_of_values(database, 'a"b') == 4
+            assert backups._last_change(database) > ""
 
     def test_can_do_without_dbstat(self, db_path: Path) -> None:
         fill(db_path, 3, "x" * 1000)
         with closing(Database(db_path, synchronous="NORMAL", busy_timeout=1)) as database:
-            assert 3000 < maintenance._size_of_values(database, "messages") < 4000
-            assert maintenance._size_of_values(database, "multi_agents") == 0
+            assert 3000 < sizes._size_of_values(database, "messages") < 4000
+            assert sizes._size_of_values(database, "multi_agents") == 0
 
 
 class TestVacuum:
@@ -854,6 +869,12 @@ class TestVacuum:
 CALL: dict[str, Any] = {"toolUse": {"name": "t", "toolUseId": "call", "input": {}}}
 RESULT: dict[str, Any] = {"toolResult": {"toolUseId": "call", "status": "success", "content": [{"text": "done"}]}}
 GAP = "messages ('s', 'a'): {} missing; the agent may remember less than it should"
+
+
+def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the present schema an older one."""
+    step = ("CREATE TABLE invented (id INTEGER PRIMARY KEY) STRICT",)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
 
 
 def make_old(db_path: Path) -> None:

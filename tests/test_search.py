@@ -20,9 +20,12 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from helpers import run_python, text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._catalog import message_search
 from strands_sqlite_session_manager._catalog.records import SearchResult
-from strands_sqlite_session_manager._engine.schema import APPLICATION_ID, MIGRATIONS
+from strands_sqlite_session_manager._engine.holder import database_of
+from strands_sqlite_session_manager._search import erasing, sources
 from strands_sqlite_session_manager._search import index as _search
+from strands_sqlite_session_manager._search.text import LONGEST_TEXT
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 FTS_PARTS = ("data", "idx", "content", "docsize", "config")
@@ -57,7 +60,8 @@ def ids(results: list[SearchResult]) -> list[int]:
 
 def epoch(raw: sqlite3.Connection, source: str = "messages") -> list[Any]:
     """What changes when an index is built anew."""
-    return raw.execute("SELECT epoch FROM search_state WHERE source = ?", (source,)).fetchall()
+    # Tickets begin at a random number, and a few thousand of them are given here at the most.
+    return raw.execute("SELECT ticket / 1000000 FROM search_state WHERE source = ?", (source,)).fetchall()
 
 
 def redacted(number: int, text: str = "[redacted]") -> SessionMessage:
@@ -155,7 +159,7 @@ class TestWhatIsFound:
         assert found(metadata={"user": "ada"}) == [("other", "a", 0)]
         assert found(metadata={"user": "bob"}) == []
         for unknown in ({"user": "ada\0"}, [1]):
-            with pytest.raises(ValueError, match="metadata="):
+            with pytest.raises(ValueError, match="metadata"):
                 found(metadata=unknown)
         time_ = datetime(2021, 1, 1, tzinfo=timezone.utc)
         assert found(until=time_) == [("s", "a", 2)]
@@ -247,7 +251,7 @@ class TestWhatIsFound:
     def test_is_in_the_start_of_a_very_long_text(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
     ) -> None:
-        hay = "hay " * (_search.LONGEST_TEXT // 4)
+        hay = "hay " * (LONGEST_TEXT // 4)
         add(repository, "needle " + hay, hay + "needle", "hay needle")
         assert ids(catalog.search("needle hay")) == [0, 2]
 
@@ -355,7 +359,7 @@ class TestWhatIsNeverFoundAgain:
             assert self.found(hurried) == [("other", 0), ("s", 0)]
         indexed = "SELECT count(*) FROM search_messages WHERE search_messages MATCH 'secret'"
         assert raw.execute(indexed).fetchone() == (3,)
-        assert raw.execute(f"{indexed} AND {_search.MESSAGES.not_stale}").fetchone() == (2,)
+        assert raw.execute(f"{indexed} AND {sources.MESSAGES.not_stale}").fetchone() == (2,)
 
     def test_after_a_deletion(self, catalog: SessionCatalog) -> None:
         catalog.delete_session("other")
@@ -380,9 +384,8 @@ class TestWhatIsNeverFoundAgain:
         catalog: SessionCatalog,
         repository: SQLiteSessionRepository,
         raw: sqlite3.Connection,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        texts = _search.MESSAGES.texts
+        texts = sources.MESSAGES.texts
 
         def redact_meanwhile(message: str) -> tuple[str, ...]:
             raw.execute("UPDATE messages SET redact_message = '{}' WHERE message_id = 4")
@@ -390,9 +393,9 @@ class TestWhatIsNeverFoundAgain:
             return texts(message)
 
         add(repository, "secret four", "secret five", first=4)
-        monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=redact_meanwhile))
-        _search._queue_new(repository._database, _search.MESSAGES, newest=1000)
-        _search._refresh(repository._database, _search.MESSAGES)
+        redacting = sources.MESSAGES._replace(texts=redact_meanwhile)
+        _search.queue_new(database_of(repository), redacting, newest=1000)
+        _search.refresh(database_of(repository), redacting)
         found = "SELECT rowid FROM search_messages WHERE search_messages MATCH 'four OR five'"
         assert raw.execute(found).fetchall() == []
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (2,)
@@ -433,8 +436,8 @@ class TestWhatIsNeverFoundAgain:
         assert ids(catalog.search("xylophone")) == [4]
         assert b"xylophon" in bytes_on_disk(db_path)
         repository.update_message("s", "a", redacted(4))
-        _search.erase_removed(repository._database)
-        assert repository._database.truncate_log()
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
+        assert database_of(repository).truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
         assert self.found(catalog) == [("other", 0), ("s", 0), ("s", 2)]
 
@@ -443,11 +446,11 @@ class TestWhatIsNeverFoundAgain:
     ) -> None:
         raw.execute("DELETE FROM messages WHERE session_id = 'other'")
         add(repository, "xylophone is the password", session_id="other")
-        _search.erase_removed(repository._database)
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
         assert raw.execute("SELECT * FROM search_messages_content WHERE c0 LIKE 'xylo%'").fetchall() == []
         assert [result.session_id for result in catalog.search("xylophone")] == ["other"]
         repository.update_message("other", "a", redacted(0))
-        assert repository._database.truncate_log()
+        assert database_of(repository).truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
 
     def test_although_much_is_still_to_be_indexed_which_an_erasure_leaves_to_searches(
@@ -455,11 +458,11 @@ class TestWhatIsNeverFoundAgain:
     ) -> None:
         """A search that was killed leaves rows that are queued, and not in the index."""
         add(repository, *(f"later {number}" for number in range(300)), first=4)
-        _search._queue_new(repository._database, _search.MESSAGES, newest=1000)
+        _search.queue_new(database_of(repository), sources.MESSAGES, newest=1000)
         repository.update_message("s", "a", redacted(0))
         repository.update_message("s", "a", redacted(4))
         catalog.delete_session("other")
-        _search.erase_removed(repository._database)
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (300,)
         assert raw.execute("SELECT count(*) FROM search_messages_content").fetchone() == (4,)
         assert raw.execute("SELECT * FROM search_messages_content WHERE c0 = 'secret zero'").fetchall() == []
@@ -492,7 +495,7 @@ class TestTheIndex:
     ) -> None:
         catalog.search("blue")
         before = epoch(raw)
-        assert _search.find(repository._database, _search.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", ()) is None
+        assert _search.find(database_of(repository), sources.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", ()) is None
         assert epoch(raw) == before
 
     def test_costs_writers_nothing(
@@ -556,7 +559,7 @@ class TestTheIndex:
             queued.extend(raw.execute("SELECT count(*) FROM search_stale").fetchone())
             return ("blue",)
 
-        monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=texts))
+        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=texts))
         raw.executemany(
             "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, '{}')",
             ((number,) for number in range(90)),
@@ -580,9 +583,9 @@ class TestTheIndex:
             if len(indexed) < 50:
                 add(repository, "newer", first=2 + len(indexed))
                 raw.execute("UPDATE messages SET redact_message = message WHERE message_id = 0")
-            return (_search.message_text(message),)
+            return (sources.message_text(message),)
 
-        monkeypatch.setattr(_search, "MESSAGES", _search.MESSAGES._replace(texts=write_meanwhile))
+        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=write_meanwhile))
         add(repository, "blue", "blue", "blue")
         # The first one changes while it is indexed, and once more with each of the others.
         assert ids(catalog.search("blue")) == [1, 2]
@@ -596,7 +599,7 @@ class TestTheIndex:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Because that takes longer, and nobody should wait for the write lock for more than 50 ms."""
-        database, batches = repository._database, []
+        database, batches = database_of(repository), []
         transaction = database.transaction
 
         def noted(statements: Any) -> list[int]:
@@ -621,7 +624,7 @@ class TestTheIndex:
     def test_of_a_very_long_text_holds_the_start(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
     ) -> None:
-        add(repository, "needle " + "hay " * _search.LONGEST_TEXT, "hay needle", "東京" * _search.LONGEST_TEXT)
+        add(repository, "needle " + "hay " * LONGEST_TEXT, "hay needle", "東京" * LONGEST_TEXT)
         assert ids(catalog.search("needle hay")) == [0, 1]
         assert ids(catalog.search("東京")) == [2]
 
@@ -727,7 +730,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
             ((n, json.dumps(text_message(n, text).message)) for n, text in enumerate(texts)),
         )
         raw.execute("COMMIT")
-        transaction = repository._database.transaction
+        transaction = database_of(repository).transaction
         holds: list[float] = []
 
         def timed(statements: Any) -> list[int]:
@@ -736,7 +739,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
             holds.append(time.perf_counter() - start)
             return changes
 
-        monkeypatch.setattr(repository._database, "transaction", timed)
+        monkeypatch.setattr(database_of(repository), "transaction", timed)
         totals = []
         for change in ("", "UPDATE messages SET redact_message = message", "DELETE FROM messages"):
             raw.execute(change)
@@ -798,7 +801,7 @@ class TestABrokenIndex:
         catalog.search("blue")
         raw.execute(breaking)
         repository.update_message("s", "a", redacted(0))
-        _search.erase_removed(repository._database)
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
         catalog.undo_turns("s", "a")
         add(repository, "blue", first=2)
         assert ids(catalog.search("blue")) == [2]
@@ -812,8 +815,8 @@ class TestABrokenIndex:
         catalog.search("blue")
         raw.execute("DELETE FROM search_messages_config")
         repository.update_message("s", "a", redacted(0))
-        _search.erase_removed(repository._database)
-        assert repository._database.truncate_log()
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
+        assert database_of(repository).truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
 
     def test_that_was_given_up_and_not_built_yet_is_erased_too(
@@ -822,7 +825,7 @@ class TestABrokenIndex:
         """As a process leaves it that was killed meanwhile."""
         add(repository, "xylophone", "blue")
         catalog.search("blue")
-        _search._forget(repository._database, _search.MESSAGES, *epoch(raw)[0])
+        _search.drop(database_of(repository), sources.MESSAGES)
         repository.update_message("s", "a", redacted(0))
         assert b"xylophon" not in bytes_on_disk(db_path)
         assert ids(catalog.search("blue")) == [1]
@@ -858,42 +861,23 @@ class TestABrokenIndex:
         raw.execute("COMMIT")
         raw.execute("BEGIN IMMEDIATE")
         handler = Release()
-        _search.logger.addHandler(handler)
+        erasing.logger.addHandler(handler)
         try:
             with SessionCatalog(db_path, busy_timeout=0.05) as hurried:
-                _search.erase_removed(hurried._database)
+                erasing.erase_from_index(database_of(hurried), sources.MESSAGES)
         finally:
-            _search.logger.removeHandler(handler)
+            erasing.logger.removeHandler(handler)
         assert "stays in the search index until the next deletion" in caplog.text
         assert epoch(raw) == before
-        _search.erase_removed(repository._database)
-        assert repository._database.truncate_log()
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
+        assert database_of(repository).truncate_log()
         assert b"xylophon" not in bytes_on_disk(db_path)
 
     def test_that_cannot_be_looked_at_makes_no_erasure_fail(
         self, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
         raw.execute("DROP TABLE search_stale")
-        _search.erase_removed(repository._database)
-
-
-def test_a_file_of_an_older_schema_that_is_only_read_is_searched_without_an_index(
-    db_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with closing(sqlite3.connect(db_path)) as connection, connection:
-        for statement in (statement for version in MIGRATIONS[:2] for statement in version):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 2")
-        connection.execute("INSERT INTO sessions (session_id, session_type) VALUES ('s', 'AGENT')")
-        connection.execute("INSERT INTO agents (session_id, agent_id) VALUES ('s', 'a')")
-        connection.execute(
-            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', 0, ?)",
-            (json.dumps(text_message(0, "blue").message),),
-        )
-    with SessionCatalog(db_path, read_only=True) as catalog:
-        assert ids(catalog.search("blue")) == [0]
-    assert "broken" not in caplog.text
+        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
 
 
 class TestWithoutFts5:
@@ -918,7 +902,7 @@ class TestWithoutFts5:
         """The triggers name no FTS5 table, which SQLite could not even open."""
         add(repository, "secret", "green")
         catalog.search("secret")
-        (count,) = repository._database.query(
+        (count,) = database_of(repository).query(
             "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%search#_messages%' ESCAPE '#'"
         )
         assert count == (0,)
@@ -1015,12 +999,12 @@ class TestStorage:
         assert self.run(storage, "empty") == ["empty"]
         assert sorted(self.run(storage, "needle")) == ["mixed", "needle.png"]
         assert self.run(storage, "tail") == ["mixed"]
-        if _search._has_fts5(storage._database):
+        if _search._has_fts5(database_of(storage)):
             asyncio.run(storage.reindex())
 
     @pytest.mark.usefixtures("_choose")
     def test_looks_at_the_start_of_very_long_data(self, storage: Any) -> None:
-        hay = b"hay " * (_search.LONGEST_TEXT // 4)
+        hay = b"hay " * (LONGEST_TEXT // 4)
         asyncio.run(storage.write("start", b"needle " + hay))
         asyncio.run(storage.write("end", hay + b"needle"))
         assert self.run(storage, "needle") == ["start"]
@@ -1034,7 +1018,7 @@ class TestStorage:
         asyncio.run(storage.delete("a"))
         asyncio.run(storage.write("b", b"harmless"))
         asyncio.run(storage.delete_many(["quokka"]))
-        assert storage._database.truncate_log()
+        assert database_of(storage).truncate_log()
         data = bytes_on_disk(db_path)
         assert not [word for word in (b"xylophon", b"zanzibar", b"quokka") if word in data]
         assert self.run(storage, "stays harmless") == ["b", "d"]
@@ -1065,7 +1049,7 @@ def test_a_file_that_cannot_be_written_is_searched_all_the_same(
     repository: SQLiteSessionRepository, catalog: SessionCatalog
 ) -> None:
     add(repository, "blue", "green")
-    database = repository._database
+    database = database_of(repository)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "_pool", _read_only(repository))
         assert ids(catalog.search("blue")) == [0]
@@ -1078,7 +1062,7 @@ def test_a_file_that_cannot_be_written_is_searched_all_the_same(
 def _read_only(repository: SQLiteSessionRepository) -> Any:
     from strands_sqlite_session_manager._engine.file import FileDatabase as Database
 
-    return Database(repository._database.path, synchronous="NORMAL", busy_timeout=5.0, read_only=True)._pool
+    return Database(database_of(repository).path, synchronous="NORMAL", busy_timeout=5.0, read_only=True)._pool
 
 
 def test_a_long_time_range_is_no_filter(repository: SQLiteSessionRepository, catalog: SessionCatalog) -> None:

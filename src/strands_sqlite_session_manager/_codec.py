@@ -25,6 +25,10 @@ from strands.types.session import SessionAgent, SessionMessage
 _MARK = "__encoded__"
 _MARK_IN_JSON = f'"{_MARK}"'
 
+# Levels of lists and dictionaries. What could be stored deep down in a call stack must be readable deep down in
+# another, and Python's JSON decoder takes part of the stack for each level.
+MAX_DEPTH = 200
+
 _FORMAT: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
 _to_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, **_FORMAT).encode
 _to_ascii_json: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=True, **_FORMAT).encode
@@ -64,6 +68,7 @@ def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None 
             raise SessionException(f"{_place(path[:6])}…: nested too deeply, or holding itself") from None
         except _UNENCODABLE as error:
             raise SessionException(f"{_place(path)}: {error}") from error
+    check_depth(value, text, name)
     if not text.isascii():
         try:
             text.encode()
@@ -71,6 +76,32 @@ def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None 
             # A lone surrogate, which UTF-8 cannot hold but the escape \\udXXX can.
             text = _to_ascii_json(value)
     return text
+
+
+def check_depth(value: Any, text: str, name: str) -> None:
+    """Raise if a value is nested more deeply than can be read everywhere.
+
+    Args:
+        value: The value.
+        text: Its JSON.
+        name: What it is, for the error.
+
+    Raises:
+        SessionException: If it is.
+    """
+    # Nearly all values have fewer levels than this many brackets.
+    level = [value] if text.count("{") + text.count("[") > MAX_DEPTH else []
+    for depth in range(len(text)):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list, tuple))
+        ]
+        if not level:
+            return
+        if depth + 2 > MAX_DEPTH:
+            raise SessionException(f"{name}: nested too deeply: more than {MAX_DEPTH} levels")
 
 
 def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> Any:

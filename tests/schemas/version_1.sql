@@ -8,12 +8,13 @@ CREATE TABLE agents (
         state TEXT NOT NULL DEFAULT '{}',
         conversation_manager_state TEXT NOT NULL DEFAULT '{}',
         internal_state TEXT NOT NULL DEFAULT '{}',
+        live_view TEXT,
         created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
         updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
         PRIMARY KEY (session_id, agent_id)
     ) STRICT
     ;
-INSERT INTO "agents" VALUES('user-42','default','{"color":"red"}','{"__name__":"SlidingWindowConversationManager","removed_message_count":0}','{"interrupt_state":{"interrupts":{},"context":{},"activated":false}}','2026-01-31T12:00:00.000002+00:00','2026-01-31T12:00:00.000003+00:00');
+INSERT INTO "agents" VALUES('user-42','default','{"color":"red"}','{"__name__":"SlidingWindowConversationManager","removed_message_count":0}','{"interrupt_state":{"interrupts":{},"context":{},"activated":false}}','[[0]]','2026-01-31T12:00:00.000002+00:00','2026-01-31T12:00:00.000003+00:00');
 CREATE TABLE messages (
         session_id TEXT NOT NULL,
         agent_id TEXT NOT NULL,
@@ -42,6 +43,21 @@ CREATE TABLE multi_agents (
     ) STRICT
     ;
 INSERT INTO "multi_agents" VALUES('user-42','graph','{"type":"graph"}','2026-01-31T12:00:00.000006+00:00','2026-01-31T12:00:00.000007+00:00');
+CREATE TABLE search_stale (
+        source TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        ticket INTEGER NOT NULL,
+        PRIMARY KEY (source, id)
+    ) STRICT, WITHOUT ROWID
+    ;
+CREATE TABLE search_state (
+        source TEXT NOT NULL PRIMARY KEY,
+        last_id INTEGER NOT NULL DEFAULT 0,
+        last_row TEXT NOT NULL DEFAULT '',
+        ticket INTEGER NOT NULL,
+        unmerged INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID
+    ;
 CREATE TABLE sessions (
         session_id TEXT NOT NULL PRIMARY KEY,
         session_type TEXT NOT NULL DEFAULT 'AGENT',
@@ -51,12 +67,20 @@ CREATE TABLE sessions (
     ) STRICT, WITHOUT ROWID
     ;
 INSERT INTO "sessions" VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
+CREATE TABLE storage (
+        key TEXT NOT NULL PRIMARY KEY,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        data BLOB NOT NULL
+    ) STRICT
+    ;
+INSERT INTO "storage" VALUES('memory/facts/name.md','2026-01-31T12:00:00.000010+00:00','2026-01-31T12:00:00.000011+00:00',X'23204E616D650A41646120E29C9300FF');
 CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id);
 CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
     END;
-CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state ON agents WHEN NEW.updated_at = OLD.updated_at
+CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state, live_view ON agents WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
@@ -82,6 +106,26 @@ CREATE TRIGGER multi_agents_touch_session_again AFTER UPDATE OF updated_at ON mu
     BEGIN
         UPDATE sessions SET updated_at = NEW.updated_at
         WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE TRIGGER sessions_stash_delete AFTER DELETE ON sessions
+    BEGIN
+        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER sessions_stash_rename AFTER UPDATE OF session_id ON sessions WHEN NEW.session_id <> OLD.session_id
+    BEGIN
+        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER agents_stash_delete AFTER DELETE ON agents
+    BEGIN
+        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER agents_stash_rename AFTER UPDATE OF agent_id ON agents WHEN NEW.agent_id <> OLD.agent_id
+    BEGIN
+        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || NEW.agent_id || '/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
     END;
 CREATE VIEW conversation AS
     SELECT
@@ -139,4 +183,54 @@ CREATE VIEW token_usage AS
         FROM messages
     )
     WHERE usage IS NOT NULL;
+CREATE TRIGGER storage_updated_at AFTER UPDATE OF data ON storage WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE storage SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_search_update AFTER UPDATE OF message, redact_message ON messages 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'messages';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'messages'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+    END;
+CREATE TRIGGER messages_search_delete AFTER DELETE ON messages 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'messages';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'messages'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM messages WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT message_id || created_at FROM messages WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = 'messages' AND last_id = OLD.rowid;
+    END;
+CREATE TRIGGER storage_search_update AFTER UPDATE OF key, data ON storage 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'storage')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'storage';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'storage'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+    END;
+CREATE TRIGGER storage_search_delete AFTER DELETE ON storage 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'storage')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'storage';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'storage'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM storage WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT key FROM storage WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = 'storage' AND last_id = OLD.rowid;
+    END;
 COMMIT;

@@ -38,6 +38,7 @@ from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_ids, checked_metadata, checked_number
 from .._catalog.records import RecordCounts
+from .._codec import check_depth
 from .._conversation import live_view
 from .._engine.holder import database_of
 from .._engine.path import new_file
@@ -130,7 +131,9 @@ def _line(table: str, row: Row) -> str:
     fields = [f'"record":"{_RECORDS[table]}"']
     for column, value in zip(COLUMNS[table], row, strict=True):
         if column in _JSON_COLUMNS and value is not None:
-            fields.append(f'"{column}":{value}' if _is_embeddable(value) else f'"{column}_text":{_to_json(value)}')
+            fields.append(
+                f'"{column}":{value}' if _is_embeddable(column, value) else f'"{column}_text":{_to_json(value)}'
+            )
         elif isinstance(value, bytes):
             fields.append(f'"{column}":"{base64.b64encode(value).decode()}"')
         else:
@@ -138,11 +141,13 @@ def _line(table: str, row: Row) -> str:
     return f"{{{','.join(fields)}}}\n"
 
 
-def _is_embeddable(text: str) -> bool:
-    """Tell whether a text comes back the same when it is part of a line."""
+def _is_embeddable(column: str, text: str) -> bool:
+    """Tell whether a column's text comes back the same when it is part of a line."""
     try:
-        return text[:1] in ("{", "[") and _to_json(json.loads(text)) == text
-    except (ValueError, RecursionError):
+        value = json.loads(text)
+        check_depth(value, text, column)
+        return isinstance(value, list if column == "live_view" else dict) and _to_json(value) == text
+    except (ValueError, RecursionError, SessionException):
         return False
 
 
@@ -326,7 +331,9 @@ def _value(record: dict[str, Any], column: str) -> Any:
         live_view.parse(_to_json(value), ("", ""))
         return _utf8(_to_json(value))
     if column in _JSON_COLUMNS and isinstance(value, dict):
-        return _utf8(_to_json(value))
+        text = _utf8(_to_json(value))
+        check_depth(value, text, column)
+        return text
     if column in ("created_at", "updated_at"):
         return checked_timestamp(column, value)
     if column in ("redact_message", "attachments", "live_view") and value is None:
