@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from helpers import FakeMultiAgent
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionRepository
 from test_codec import identical, keys, objects, scalars
-from test_contract import FakeMultiAgent
 
 session_ids = st.sampled_from(["s", "S", "s/t", "🎉"])
 agent_ids = st.sampled_from(["a", "b", "ß"])

@@ -1,0 +1,126 @@
+"""Commands that change or delete: they ask first, and do what they asked about."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.session.file_session_manager import FileSessionManager
+
+pytest.importorskip("typer", reason="the command line needs the extra cli")
+
+from command_line import left, run
+
+from helpers import texts
+from strands_sqlite_session_manager import SQLiteSessionRepository
+
+DESTRUCTIVE = {
+    "rm": ["s"],
+    "prune": ["--keep-last", "0"],
+    "undo": ["s"],
+    "restore": ["backup.db", "--overwrite"],
+    "repair": [],
+}
+
+
+class TestChanging:
+    @pytest.mark.parametrize("name", DESTRUCTIVE)
+    def test_asks_before_it_destroys(self, name: str, filled: Path, raw: Any) -> None:
+        run("backup", "backup.db")
+        raw.execute("PRAGMA foreign_keys = OFF")
+        raw.execute("INSERT INTO agents (session_id, agent_id) VALUES ('nobody', 'x')")
+        before = list(raw.iterdump())
+        arguments = DESTRUCTIVE[name]
+        assert "nothing was changed" in run(name, *arguments, "--dry-run").stdout
+        assert "Aborted" in run(name, *arguments, code=1, answer="n\n").output
+        assert "pass --yes\n" in run(name, *arguments, code=1, answer="").stderr
+        assert list(raw.iterdump()) == before
+        run(name, *arguments, "--yes")
+        assert list(raw.iterdump()) != before
+
+    def test_rm_deletes_all_or_nothing(self, filled: Path) -> None:
+        assert "Session x does not exist" in run("rm", "s", "x", "--yes", code=1).stderr
+        assert run("rm", "s", answer="y\n").stdout.endswith("Deleted 1 session with 4 messages.\n")
+        assert left(filled) == ["t"]
+
+    def test_prune_deletes_what_is_old_or_too_much(self, filled: Path) -> None:
+        assert run("prune", "--keep-last", "1", "--dry-run").stdout.splitlines()[0] == "s"
+        assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
+        assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
+        assert left(filled) == ["t"]
+        assert "give --older-than or --keep-last" in run("prune", code=2).stderr
+
+    def test_fork_rename_and_undo_tell_what_they_did(self, filled: Path) -> None:
+        assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages.\n"
+        assert run("rename", "u", "v").stdout == "Renamed u to v.\n"
+        assert left(filled) == ["s", "t", "v"]
+        assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
+        assert "Session t already exists" in run("rename", "s", "t", code=1).stderr
+        with SQLiteSessionRepository(filled) as repository:
+            assert texts(repository.list_messages("s", "default")) == ["I am Ada.", "Hello, Ada."]
+
+    def test_tag_sets_removes_and_shows_metadata(self, filled: Path) -> None:
+        assert json.loads(run("tag", "s", "title=Lost = parcel", "n:=[1]", "x=").stdout) == {
+            "title": "Lost = parcel",
+            "n": [1],
+        }
+        assert json.loads(run("tag", "s", "title=", "n:=0", "ready:=false").stdout) == {"n": 0, "ready": False}
+        run("tag", "s", "n:=[1]", "ready=")
+        assert json.loads(run("tag", "s").stdout) == {"n": [1]}
+        run("tag", "s", "nonsense", code=2)
+        run("tag", "s", "n:=nonsense", code=2)
+        assert "Session x does not exist" in run("tag", "x", "a=b", code=1).stderr
+
+    def test_what_is_exported_can_be_imported_once(self, filled: Path, tmp_path: Path) -> None:
+        assert run("export", "out.jsonl").stdout == "Exported 2 sessions with 8 messages.\n"
+        assert run("import", "out.jsonl", "--db", "copy.db").stdout == "Imported 2 sessions with 8 messages.\n"
+        assert run("export", "-", "--db", "copy.db").stdout == (tmp_path / "out.jsonl").read_text("utf-8")
+        assert (
+            run("import", "out.jsonl", "--db", "copy.db").stdout
+            == "Imported 0 sessions with 0 messages.\nThere already: 2 sessions with 8 messages.\n"
+        )
+        assert "all.json is neither" in run("export", "all.json", code=2).stderr
+        assert not (tmp_path / "all.json").exists()
+        assert run("export", "files", "s").stdout == "Exported 1 session with 4 messages.\n"
+        assert len(FileSessionManager("s", storage_dir="files").list_messages("s", "default")) == 4
+        assert run("import", "files", "--db", "again.db").stdout == "Imported 1 session with 4 messages.\n"
+        assert "no such file" in run("import", "nowhere", "--db", "none.db", code=1).stderr
+        assert not (tmp_path / "none.db").exists()
+
+    def test_a_backup_is_restored_over_a_database_only_when_told_to(self, filled: Path) -> None:
+        run("backup", "backup.db")
+        assert "backup.db" in run("backup", "backup.db", code=1).stderr
+        run("rm", "s", "--yes")
+        run("tag", "t", "x=1")
+        run("fork", "t", "new")
+        refused = run("restore", "backup.db", "--yes", code=1).stderr
+        assert "restore with --overwrite\n" in refused
+        restored = run("restore", "backup.db", "--yes", "--overwrite").stdout
+        assert restored == "Restored sessions.db from backup.db.\n"
+        assert left(filled) == ["s", "t"]
+        run("restore", "backup.db", "--yes", "--db", "new.db")
+        assert left(filled.with_name("new.db")) == ["s", "t"]
+        assert "no such file" in run("restore", "nowhere.db", "--yes", code=1).stderr
+
+    def test_repair_and_vacuum_tell_what_they_did(self, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE sessions SET metadata = '{' WHERE session_id = 's'")
+        assert "Repaired 1 finding." in run("repair", "--yes").stdout
+        assert "Repair" not in run("repair").stdout
+        assert " now." in run("vacuum").stdout
+
+    def test_repair_fails_when_errors_are_left(self, filled: Path, raw: Any) -> None:
+        raw.execute("UPDATE messages SET message = '{' WHERE session_id = 's' AND message_id = 1")
+        result = run("repair", code=1)
+        assert "error: messages ('s', 'default', 1): damaged JSON" in result.stdout
+        assert "1 error left" in result.stderr
+        raw.execute("UPDATE sessions SET metadata = '{'")
+        assert "1 error left" in run("repair", "--dry-run", code=1).stderr
+        result = run("repair", "--yes", code=1)
+        assert "Repaired 2 findings." in result.stdout
+        assert "1 error left" in result.stderr
+
+    def test_repair_of_what_is_no_database_fails(self, tmp_path: Path) -> None:
+        (tmp_path / "sessions.db").write_bytes(b"x" * 5000)
+        result = run("repair", "--yes", code=1)
+        assert "error: " in result.stdout
+        assert "1 error left" in result.stderr

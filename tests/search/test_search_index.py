@@ -1,0 +1,298 @@
+"""How the index is kept true, beside those who write."""
+
+import json
+import random
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_helpers import add, epoch, ids, redacted
+from strands.types.session import SessionAgent
+
+from helpers import run_python, text_message
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._catalog import message_search
+from strands_sqlite_session_manager._engine.holder import database_of
+from strands_sqlite_session_manager._search import index as _search
+from strands_sqlite_session_manager._search import sources
+from strands_sqlite_session_manager._search.text import LONGEST_TEXT
+from strands_sqlite_session_manager.catalog import SessionCatalog
+
+
+class TestTheIndex:
+    def test_is_kept_after_an_error_that_does_not_mean_that_it_is_broken(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        catalog.search("blue")
+        before = epoch(raw)
+        assert _search.find(database_of(repository), sources.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", ()) is None
+        assert epoch(raw) == before
+
+    def test_costs_writers_nothing(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add(repository, "before any search")
+        repository.update_message("s", "a", redacted(0))
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
+        assert raw.execute("SELECT name FROM sqlite_master WHERE name LIKE 'search_messages%'").fetchall() == []
+        catalog.search("x")
+        before = raw.execute("SELECT total(length(block)) FROM search_messages_data").fetchone()
+        add(repository, "after it", first=1)
+        assert raw.execute("SELECT total(length(block)) FROM search_messages_data").fetchone() == before
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
+
+    def test_is_not_written_to_when_there_is_nothing_new(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add(repository, "blue")
+        catalog.search("blue")
+        raw.execute("BEGIN IMMEDIATE")  # so that a write would have to wait
+        assert ids(catalog.search("blue")) == [0]
+
+    def test_searches_all_without_it_while_somebody_holds_the_lock(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        db_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        add(repository, "blue")
+        catalog.search("blue")
+        add(repository, "blue", first=1)
+        with SessionCatalog(db_path, busy_timeout=0.05) as hurried:
+            raw.execute("BEGIN IMMEDIATE")
+            assert ids(hurried.search("blue")) == [0, 1]
+        assert "searching without the index" in caplog.text
+        assert "broken" not in caplog.text
+
+    def test_catches_up_in_batches(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
+        message = json.dumps({"role": "user", "content": [{"text": "blue " * 20}]})
+        rows = _search.QUEUED_ROWS * 2 + 1
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((number, message) for number in range(rows)),
+        )
+        raw.execute("COMMIT")
+        assert len(catalog.search("blue", limit=rows)) == rows
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
+
+    def test_queues_little_at_once_because_giving_it_up_deletes_the_queue_under_one_lock(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_search, "QUEUED_ROWS", 20)
+        monkeypatch.setattr(_search, "INDEXED_ROWS", 7)
+        queued = []
+
+        def texts(message: bytes) -> tuple[str, ...]:
+            queued.extend(raw.execute("SELECT count(*) FROM search_stale").fetchone())
+            return ("blue",)
+
+        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=texts))
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, '{}')",
+            ((number,) for number in range(90)),
+        )
+        assert len(catalog.search("blue", limit=100)) == len(queued) == 90
+        assert max(queued) == 20
+
+    def test_writers_that_never_rest_keep_no_search_waiting_for_ever(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(_search, "QUEUED_ROWS", 1)
+        monkeypatch.setattr(_search, "INDEXED_ROWS", 1)
+        indexed = []
+
+        def write_meanwhile(message: bytes) -> tuple[str, ...]:
+            indexed.append(message)
+            if len(indexed) < 50:
+                add(repository, "newer", first=2 + len(indexed))
+                raw.execute("UPDATE messages SET redact_message = message WHERE message_id = 0")
+            return (sources.message_text(message),)
+
+        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=write_meanwhile))
+        add(repository, "blue", "blue", "blue")
+        # The first one changes while it is indexed, and once more with each of the others.
+        assert ids(catalog.search("blue")) == [1, 2]
+        assert len(indexed) < 10
+
+    def test_takes_texts_out_in_smaller_steps_than_it_puts_them_in(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Because that takes longer, and nobody should wait for the write lock for more than 50 ms."""
+        database, batches = database_of(repository), []
+        transaction = database.transaction
+
+        def noted(statements: Any) -> list[int]:
+            batches.append(sum("search_messages" in sql for sql, _ in statements))
+            return transaction(statements)
+
+        def largest_batch(change: str) -> int:
+            raw.execute(change)
+            batches.clear()
+            catalog.search("x")
+            return max(batches)
+
+        size = _search.INDEXED_BYTES // 20
+        add(repository, *("blue " * (size // 5) for _ in range(100)))
+        monkeypatch.setattr(database, "transaction", noted)
+        assert largest_batch("DELETE FROM messages WHERE message_id = 0") == 20
+        assert largest_batch("UPDATE messages SET redact_message = '{}' WHERE message_id < 50") == 4
+        assert largest_batch("DELETE FROM messages WHERE message_id >= 50") == 4
+        # An empty text is taken out at once.
+        assert largest_batch("DELETE FROM messages") == 49
+
+    def test_of_a_very_long_text_holds_the_start(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository
+    ) -> None:
+        add(repository, "needle " + "hay " * LONGEST_TEXT, "hay needle", "東京" * LONGEST_TEXT)
+        assert ids(catalog.search("needle hay")) == [0, 1]
+        assert ids(catalog.search("東京")) == [2]
+
+    @pytest.mark.slow
+    def test_two_processes_that_search_at_once_index_each_message_once(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
+    ) -> None:
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps({"role": "user", "content": [{"text": f"blue {n}"}]})) for n in range(3000)),
+        )
+        raw.execute("COMMIT")
+        code = """
+import sys
+from strands_sqlite_session_manager.catalog import SessionCatalog
+print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
+"""
+        outputs: list[str] = []
+        threads = [threading.Thread(target=lambda: outputs.append(run_python(code, db_path))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [int(output) for output in outputs] == [3000] * 3
+        assert raw.execute("SELECT count(*), count(DISTINCT id) FROM search_messages_content").fetchone() == (
+            3000,
+            3000,
+        )
+        raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
+
+    def test_is_true_after_searches_beside_writers_that_redact(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def search() -> None:
+            try:
+                while not stop.is_set():
+                    catalog.search("secret")
+            except BaseException as error:
+                failures.append(error)
+
+        searchers = [threading.Thread(target=search) for _ in range(2)]
+        for thread in searchers:
+            thread.start()
+        for number in range(300):
+            add(repository, f"secret {number}", first=number)
+            if number % 3 == 0:
+                raw.execute(
+                    'UPDATE messages SET message = \'{"role": "user", "content": []}\' WHERE message_id = ?', (number,)
+                )
+            if number % 7 == 0:
+                raw.execute("DELETE FROM messages WHERE message_id = ?", (number,))
+        stop.set()
+        for thread in searchers:
+            thread.join()
+        assert failures == []
+        expected = [number for number in range(300) if number % 3 and number % 7]
+        assert ids(catalog.search("secret", limit=300)) == expected
+        assert raw.execute("SELECT count(*) FROM search_messages_content").fetchone() == (300 - 43,)
+        raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
+
+    @pytest.mark.slow
+    def test_keeps_no_writer_waiting_while_it_is_built(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            (
+                (n, json.dumps({"role": "user", "content": [{"text": f"{n} {n * 7} many words of text " * 10}]}))
+                for n in range(10_000)
+            ),
+        )
+        raw.execute("COMMIT")
+        repository.create_agent("s", SessionAgent("b", {}, {}))
+        searcher = threading.Thread(target=catalog.search, args=("words",))
+        searcher.start()
+        waits = []
+        while searcher.is_alive():
+            start = time.perf_counter()
+            repository.create_message("s", "b", text_message(len(waits)))
+            waits.append(time.perf_counter() - start)
+        assert len(waits) > 20
+        assert sorted(waits)[len(waits) // 2] < 0.05  # Each one would need a machine of its own.
+
+    @pytest.mark.parametrize(("messages", "words"), [(2000, 40), (200, 2000)], ids=["many texts", "long texts"])
+    @pytest.mark.slow
+    def test_holds_the_write_lock_for_moments_only(
+        self,
+        catalog: SessionCatalog,
+        repository: SQLiteSessionRepository,
+        raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+        messages: int,
+        words: int,
+    ) -> None:
+        choices = random.Random(0).choices
+        vocabulary = [f"word{number}" for number in range(20_000)]
+        texts = (" ".join(choices(vocabulary, k=words)) for _ in range(messages))
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps(text_message(n, text).message)) for n, text in enumerate(texts)),
+        )
+        raw.execute("COMMIT")
+        transaction = database_of(repository).transaction
+        holds: list[float] = []
+
+        def timed(statements: Any) -> list[int]:
+            start = time.perf_counter()
+            changes = transaction(statements)
+            holds.append(time.perf_counter() - start)
+            return changes
+
+        monkeypatch.setattr(database_of(repository), "transaction", timed)
+        totals = []
+        for change in ("", "UPDATE messages SET redact_message = message", "DELETE FROM messages"):
+            raw.execute(change)
+            holds.clear()
+            catalog.search("x")
+            assert sorted(holds)[len(holds) // 2] < 0.05, change  # Each one would need a machine of its own.
+            totals.append(sum(holds))
+        # FTS5's `secure-delete` takes 15 times as long.
+        assert totals[2] < 5 * totals[0]
+
+    def test_can_be_built_anew(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        add(repository, *(f"blue {number}" for number in range(1000)))
+        catalog.search("blue")
+        raw.execute("DELETE FROM search_messages WHERE rowid % 2")  # which SQLite cannot know to be wrong
+        assert len(catalog.search("blue", limit=1000)) == 500
+        catalog.reindex()
+        assert len(catalog.search("blue", limit=1000)) == 1000
+        raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
