@@ -22,6 +22,8 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
+from ._arguments import checked_id, checked_number
+
 _MARK = "__encoded__"
 _MARK_IN_JSON = f'"{_MARK}"'
 
@@ -216,6 +218,23 @@ def encode_message(session_message: SessionMessage) -> tuple[str, str | None, by
     redact_message = session_message.redact_message
     redact_text = None if redact_message is None else _encode_content(redact_message, "redact_message", attachments)
     return message, redact_text, b"".join(attachments) if attachments else None
+
+
+def message_row(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
+    """Return the row of a message, in the order of the table's columns.
+
+    Raises:
+        SessionException: If the message lacks its role or content, or holds something that has no JSON form.
+        ValueError: If an id cannot be one.
+    """
+    return (
+        checked_id("session_id", session_id),
+        checked_id("agent_id", agent_id),
+        checked_number("message_id", session_message.message_id),
+        *encode_message(session_message),
+        session_message.created_at,
+        session_message.updated_at,
+    )
 
 
 def encode_content(message: Message) -> tuple[str, bytes | None]:

@@ -9,7 +9,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._arguments import checked_id, checked_number, now
-from ._codec import decode, decode_message, encode, encode_agent, encode_message
+from ._codec import decode, decode_message, encode, encode_agent, encode_message, message_row
 from ._conversation.stored import forget_copies
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
@@ -485,15 +485,3 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
 
 def _agent_key(session_id: str, agent_id: str) -> dict[str, Any]:
     return {"session_id": checked_id("session_id", session_id), "agent_id": checked_id("agent_id", agent_id)}
-
-
-def message_row(session_id: str, agent_id: str, session_message: SessionMessage) -> tuple[Any, ...]:
-    """Return the row of a message, in the order of the table's columns."""
-    return (
-        checked_id("session_id", session_id),
-        checked_id("agent_id", agent_id),
-        checked_number("message_id", session_message.message_id),
-        *encode_message(session_message),
-        session_message.created_at,
-        session_message.updated_at,
-    )

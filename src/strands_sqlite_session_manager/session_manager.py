@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from strands import Agent, hooks
+from strands import hooks
 from strands.agent.state import AgentState
 from strands.hooks import HookRegistry
 from strands.session.repository_session_manager import RepositorySessionManager
@@ -15,13 +15,14 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ._arguments import checked_id
-from ._codec import encode, encode_agent, encode_content
+from ._codec import encode_content
 from ._conversation import stored
 from ._conversation.live_view import LiveView, add_tracking_ids
+from ._conversation.tracking import Tracked, state_of
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import REBUILD, SessionConflictError, missing, record_name
-from .repository import SQLiteSessionRepository, message_row
+from ._errors import SessionConflictError, missing
+from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -73,7 +74,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             self, db_path, shared=session_repository, synchronous=synchronous, busy_timeout=busy_timeout
         )
         repository = session_repository or SQLiteSessionRepository.on(self)
-        self._conversations: dict[str, _Conversation] = {}
+        self._agents: dict[str, Tracked] = {}
         if repository.read_session(session_id) is None:
             # The base class would create it too, but fails if another process does so at the same moment.
             with contextlib.suppress(SessionConflictError):
@@ -90,7 +91,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         super().register_hooks(registry, **kwargs)
         # Newer SDKs tell when a bidirectional agent has replaced a message, and when it stops.
         if updated := getattr(hooks, "MessageUpdatedEvent", None):
-            registry.add_callback(updated, lambda event: self._update_message(event.message, event.agent))
+            registry.add_callback(updated, self._replace_message)
         # An agent of the kind has imported them. To others, they would cost the time to import.
         if bidi := sys.modules.get("strands.bidi.hooks") or sys.modules.get("strands.experimental.bidi.hooks"):
             registry.add_callback(bidi.BidiAgentStopEvent, lambda event: self.sync_agent(event.agent))
@@ -111,7 +112,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 database cannot be used.
         """
         agent_id = checked_id("agent_id", agent.agent_id)
-        if agent_id in self._conversations:
+        if agent_id in self._agents:
             raise SessionException(
                 "The `agent_id` of an agent must be unique in a session. This session manager has an agent "
                 f"{agent_id} already: build a new manager for the same agent, or give another an id of its own"
@@ -128,7 +129,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 agent_id,
                 self.session_id,
             )
-        self._conversations[agent_id] = self._restore(agent, conversation, is_new)
+        self._agents[agent_id] = self._restore(agent, conversation, is_new)
 
     def _create(self, agent: "LocalAgent") -> bool:
         """Store a new agent, and return whether no other process was first."""
@@ -140,7 +141,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             return False
         return True
 
-    def _restore(self, agent: "LocalAgent", conversation: stored.StoredConversation, is_new: bool) -> "_Conversation":
+    def _restore(self, agent: "LocalAgent", conversation: stored.StoredConversation, is_new: bool) -> Tracked:
         """Make an agent what is stored of it."""
         restored = conversation.agent
         key = (self.session_id, agent.agent_id)
@@ -168,7 +169,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             agent.messages = messages
         elif not is_new:
             agent.messages = []
-        return _Conversation(conversation, view, agent)
+        return Tracked(key, conversation, view, state_of(agent))
 
     def append_message(self, message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store a message at the end of an agent's conversation.
@@ -187,9 +188,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If the database cannot be used, or the message holds something that has no JSON form. In
                 the latter case too, the agent is refused from then on.
         """
-        conversation = self._conversations[agent.agent_id]
-        conversation.pending.append(SessionMessage.from_message(message, -1))
-        self._store(agent, conversation, with_agent=conversation.view.has_outside_log(message))
+        self._agents[agent.agent_id].append(self._database, message, agent)
 
     def sync_agent(self, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store what an agent is now: its state and which messages it has, if they have changed.
@@ -206,69 +205,11 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 is refused from then on.
             SessionException: If the database cannot be used, or the agent has something that has no JSON form.
         """
-        self._store(agent, self._conversations[agent.agent_id], with_agent=True)
+        self._agents[agent.agent_id].sync(self._database, agent)
 
-    def _store(self, agent: "LocalAgent", conversation: "_Conversation", *, with_agent: bool) -> None:
-        """Store the messages that are not stored yet and, if asked for, what the agent is now. All or nothing."""
-        if conversation.refusal is not None:
-            raise type(conversation.refusal)(str(conversation.refusal)) from conversation.refusal
-        rows = self._pending_rows(agent, conversation)
-        appended = [(pending.message, row[2]) for pending, row in zip(conversation.pending, rows, strict=True)]
-        last_id = rows[-1][2] if rows else conversation.last_id
-        view, states, version, columns = conversation.view, conversation.states, conversation.version, None
-        if with_agent:
-            if appended:
-                view = view.extended(appended)
-            if view.is_of(agent.messages) and conversation.live_view is not None:
-                live_view = conversation.live_view
-            else:
-                view = view.of(agent.messages)
-                live_view = view.to_json(last_id)
-            version = _state_version(agent)
-            states = conversation.states_of(agent, version)
-            if live_view != conversation.live_view or states != conversation.states:
-                columns = {**states, "live_view": live_view}
-        if not rows and columns is None:
-            conversation.view = view
-            return
-        try:
-            conversation.updated_at = stored.store(
-                self._database,
-                self.session_id,
-                agent.agent_id,
-                conversation.last_id,
-                conversation.updated_at,
-                rows,
-                columns,
-            )
-        except SessionConflictError as error:
-            conversation.refusal = error
-            raise
-        if with_agent:
-            conversation.view = view
-        else:
-            for message, message_id in appended:
-                view.append(message, message_id)
-        if columns is not None:
-            conversation.states, conversation.version, conversation.live_view = states, version, live_view
-        conversation.pending.clear()
-        conversation.last_id = last_id
-
-    def _pending_rows(self, agent: "LocalAgent", conversation: "_Conversation") -> list[tuple[Any, ...]]:
-        """Return the rows of the messages that are not stored yet."""
-        rows = []
-        next_id = 0 if conversation.last_id is None else conversation.last_id + 1
-        for message_id, pending in enumerate(conversation.pending, next_id):
-            pending.message_id = message_id
-            try:
-                rows.append(message_row(self.session_id, agent.agent_id, pending))
-            except SessionException as error:
-                name = record_name("messages", self.session_id, agent.agent_id, message_id)
-                conversation.refusal = SessionException(
-                    f"{name} cannot be stored: {error}. Nothing of this agent is stored behind it: {REBUILD}."
-                )
-                raise conversation.refusal from error
-        return rows
+    def _replace_message(self, event: Any) -> None:
+        """Store what a message has become, such as the transcript of what was said."""
+        self._agents[event.agent.agent_id].replace(self._database, event.message)
 
     def redact_latest_message(self, redact_message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Replace the content of the last stored message of an agent; the former text is not kept anywhere.
@@ -284,36 +225,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         Raises:
             SessionException: If there is no message, or the database cannot be used.
         """
-        conversation = self._conversations[agent.agent_id]
-        if conversation.pending:
-            self._store(agent, conversation, with_agent=False)
-        view = conversation.view
-        message_ids = view.ids_of(redact_message)
-        if not message_ids:
-            if conversation.last_id is None:
-                raise SessionException("No message to redact.")
-            message_ids = [conversation.last_id]
-        content, attachments = encode_content(redact_message)
-        conversation.updated_at = stored.redact(
-            self._database,
-            self.session_id,
-            agent.agent_id,
-            message_ids,
-            view.tracking_id(message_ids),
-            content,
-            attachments,
-            conversation.updated_at,
-        )
-        view.replace_content(message_ids, redact_message["content"])
-
-    def _update_message(self, message: Message, agent: "LocalAgent") -> None:
-        """Store what a message has become, such as the transcript of what was said, by its tracking id."""
-        conversation = self._conversations[agent.agent_id]
-        self._store(agent, conversation, with_agent=False)
-        for message_id in conversation.view.ids_of(message)[-1:]:
-            row = message_row(self.session_id, agent.agent_id, SessionMessage.from_message(message, message_id))
-            stored.replace(self._database, row)
-            conversation.view.replace(message, message_id)
+        self._agents[agent.agent_id].redact(self._database, redact_message, *encode_content(redact_message))
 
     def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or store it there if it is new.
@@ -386,64 +298,6 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             "an agent with a session manager cannot be copied, because both would write to the same conversation: fork "
             "the session (`SessionCatalog.fork_session`) and build an agent on the copy"
         )
-
-
-class _Conversation:
-    """What a manager knows of what is stored of an agent, and what is still to be stored."""
-
-    def __init__(self, conversation: stored.StoredConversation, view: LiveView, agent: "LocalAgent"):
-        """Begin with what was restored.
-
-        Args:
-            conversation: What is stored.
-            view: The messages that are stored of the agent.
-            agent: The agent, as it was restored.
-        """
-        self.last_id = conversation.last_id
-        self.updated_at = conversation.agent.updated_at
-        self.view = view
-        # Columns of the agent as they were stored last.
-        self.live_view = conversation.live_view
-        self.states = conversation.states
-        self.version = _state_version(agent)
-        # Appended, but not stored yet: a lock was held for too long, say.
-        self.pending: list[SessionMessage] = []
-        # Why nothing of this agent is stored any more.
-        self.refusal: SessionException | None = None
-
-    def states_of(self, agent: "LocalAgent", version: tuple[object, object]) -> dict[str, str]:
-        """Return the columns for what an agent is now, but for its messages.
-
-        Args:
-            agent: The agent.
-            version: Of its state, see `_state_version`.
-
-        Raises:
-            SessionException: If something has no JSON form.
-        """
-        if version != self.version or not isinstance(agent, Agent):
-            return _columns(SessionAgent.from_agent(agent))
-        return {
-            "state": self.states["state"],
-            "conversation_manager_state": encode(agent.conversation_manager.get_state(), "conversation_manager_state"),
-            "internal_state": encode(_internal_state(agent), "internal_state"),
-        }
-
-
-def _state_version(agent: "LocalAgent") -> tuple[object, object]:
-    """Return what differs after `agent.state` was changed. To get all of it, and compare that, is to copy it."""
-    version = getattr(agent.state, "_get_version", object)
-    return agent.state, version()
-
-
-def _columns(session_agent: SessionAgent) -> dict[str, str]:
-    names = ("state", "conversation_manager_state", "internal_state")
-    return dict(zip(names, encode_agent(session_agent), strict=True))
-
-
-def _internal_state(agent: Agent) -> dict[str, Any]:
-    """Return what `SessionAgent.from_agent` stores besides, without a copy of the state."""
-    return {"interrupt_state": agent._interrupt_state.to_dict(), "model_state": agent._model_state}
 
 
 def _restore_conversation_manager(

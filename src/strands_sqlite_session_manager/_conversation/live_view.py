@@ -58,15 +58,6 @@ class LiveView:
         self._ids.append(message_id)
         self._texts.append(text)
 
-    def extended(self, appended: Iterable[tuple[Message, int]]) -> "LiveView":
-        """Return the view after messages were appended to the log, with these numbers."""
-        view = LiveView()
-        view._messages, view._copies = [*self._messages], [*self._copies]
-        view._ids, view._texts = [*self._ids], [*self._texts]
-        for message, message_id in appended:
-            view._append(message, message_id, None)
-        return view
-
     def append(self, message: Message, message_id: int) -> None:
         """Note that a message was appended to the log, with this number."""
         self._append(message, message_id, None)

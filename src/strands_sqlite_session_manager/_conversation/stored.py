@@ -75,14 +75,14 @@ class StoredConversation(NamedTuple):
 
     Attributes:
         agent: The agent.
-        states: Its columns `state`, `conversation_manager_state` and `internal_state`.
+        columns: Its columns `state`, `conversation_manager_state` and `internal_state`.
         live: The messages that it has; None if no view is stored, and the SDK's rule tells which of the log they are.
         live_view: The column `live_view`.
         last_id: Number of the last message in the log; None if the log is empty.
     """
 
     agent: SessionAgent
-    states: dict[str, str]
+    columns: dict[str, str]
     live: LiveView | None
     live_view: str | None
     last_id: int | None
@@ -107,13 +107,13 @@ def read(database: Database, session_id: str, agent_id: str) -> StoredConversati
         created_at=created_at,
         updated_at=updated_at,
     )
-    states = {
+    columns = {
         "state": state,
         "conversation_manager_state": conversation_manager_state,
         "internal_state": internal_state,
     }
     live = None if live_view is None else _live(live_view, rows[1:], key)
-    return StoredConversation(agent, states, live, live_view, last_id)
+    return StoredConversation(agent, columns, live, live_view, last_id)
 
 
 def _live(live_view: str, rows: list[tuple[Any, ...]], key: tuple[str, str]) -> LiveView:
@@ -166,8 +166,8 @@ def store(
     updated_at = known if agent is None else now(other_than=known)
     statements: list[Statement] = []
     for row in messages:
-        columns = dict(zip(_MESSAGE_COLUMNS, row, strict=True))
-        statements.append((_APPEND, {**columns, "last_id": last_id, "known": known}))
+        message = dict(zip(_MESSAGE_COLUMNS, row, strict=True))
+        statements.append((_APPEND, {**message, "last_id": last_id, "known": known}))
         last_id = row[2]
     if agent is not None:
         statements.append((_UPDATE_AGENT, {**key, **agent, "now": updated_at, "last_id": last_id, "known": known}))

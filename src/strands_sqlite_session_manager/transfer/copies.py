@@ -19,10 +19,10 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
-from .._codec import encode
+from .._codec import encode, message_row
 from .._conversation.live_view import nearest_offset
 from .._errors import missing
-from ..repository import SQLiteSessionRepository, message_row
+from ..repository import SQLiteSessionRepository
 from . import rows
 from .reports import conflict, counts
 from .rows import Record, Row, agent_row, multi_agent_row, named, session_row

@@ -22,8 +22,9 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
+from .._codec import message_row
 from .._errors import SessionConflictError
-from ..repository import SQLiteSessionRepository, message_row
+from ..repository import SQLiteSessionRepository
 from .copies import CopyResult, copy_session
 from .reports import ImportReport, Skipped, counts
 from .rows import (
