@@ -13,6 +13,7 @@ from strands.agent.conversation_manager import (
     SlidingWindowConversationManager,
     SummarizingConversationManager,
 )
+from strands.agent.state import AgentState
 from strands.models import Model
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
@@ -20,6 +21,7 @@ from strands.types.exceptions import SessionException
 
 from helpers import ScriptedModel, make_agent, reopen, run_python, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._conversation.tracking import internal_state, state_of
 
 
 class TestRestoring:
@@ -351,3 +353,25 @@ def test_base_class_still_has_the_private_name_that_we_rely_on(manager: SQLiteSe
     agent("question")
     assert base._latest_agent_message["default"].message_id == 1
     assert base._latest_agent_message["default"].message == agent.messages[-1]
+
+
+class TestPrivateNamesOfTheSdk:
+    """Noticed here if a new SDK changes them."""
+
+    def test_the_internal_state_is_what_the_sdk_would_store(self) -> None:
+        agent = make_agent(None)
+        assert internal_state(agent) == SessionAgent.from_agent(agent)._internal_state
+
+    def test_a_change_of_the_state_is_noticed(self) -> None:
+        agent = make_agent(None)
+        versions = [state_of(agent)]
+        agent.state.set("a", 1)
+        versions.append(state_of(agent))
+        agent.state.delete("a")
+        versions.append(state_of(agent))
+        agent.state = AgentState({})
+        versions.append(state_of(agent))
+        assert all(versions.count(version) == 1 for version in versions)
+
+    def test_broken_tool_calls_of_rows_by_other_tools_are_repaired_by_the_sdk(self) -> None:
+        assert callable(RepositorySessionManager._fix_broken_tool_use)

@@ -330,7 +330,7 @@ def _value(record: dict[str, Any], column: str) -> Any:
     if column == "live_view" and isinstance(value, list):
         live_view.parse(_to_json(value), ("", ""))
         return _utf8(_to_json(value))
-    if column in _JSON_COLUMNS and isinstance(value, dict):
+    if column in _JSON_COLUMNS and column != "live_view" and isinstance(value, dict):
         text = _utf8(_to_json(value))
         check_depth(value, text, column)
         return text
