@@ -18,6 +18,7 @@ from strands.models import Model
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
+from strands.types.session import SessionAgent
 
 from helpers import ScriptedModel, make_agent, reopen, run_python, text_message, texts, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository

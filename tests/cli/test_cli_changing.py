@@ -11,8 +11,8 @@ pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import left, run
 
-from helpers import texts
-from strands_sqlite_session_manager import SQLiteSessionRepository
+from helpers import FakeMultiAgent, make_agent, text_message, texts
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionManager, SQLiteSessionRepository
 
 DESTRUCTIVE = {
     "rm": ["s"],
@@ -124,3 +124,48 @@ class TestChanging:
         result = run("repair", "--yes", code=1)
         assert "error: " in result.stdout
         assert "1 error left" in result.stderr
+
+
+class TestParts:
+    """Of a session."""
+
+    @pytest.fixture
+    def parts(self, db_path: Path) -> Path:
+        with SQLiteSessionManager("s", db_path) as manager:
+            make_agent(manager, "a", agent_id="one")("q")
+            make_agent(manager, "a", agent_id="two")("q")
+            manager.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "completed"}))
+        return db_path
+
+    def test_are_deleted_alone(self, parts: Path) -> None:
+        assert "agent one with 2 messages" in run("rm", "s", "--agent", "one", "--dry-run", "--db", str(parts)).output
+        deleted = run("rm", "s", "--agent", "one", "--yes", "--db", str(parts)).output
+        assert deleted == "Deleted agent one with 2 messages.\n"
+        assert run("rm", "s", "--multi-agent", "g", "--yes", "--db", str(parts)).output == "Deleted the state of g.\n"
+        with SessionCatalog(parts) as catalog:
+            assert [agent.agent_id for agent in catalog.list_agents("s")] == ["two"]
+            assert catalog.list_multi_agents("s") == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["s", "--agent", "x"], "Agent x in session s does not exist"),
+            (["s", "--multi-agent", "x"], "MultiAgent state x in session s does not exist"),
+            (["x", "--agent", "one"], "Session x does not exist"),
+        ],
+    )
+    def test_that_do_not_exist_are_named(self, parts: Path, arguments: list[str], complaint: str) -> None:
+        assert complaint in run("rm", *arguments, "--yes", "--db", str(parts), code=1).stderr
+
+    def test_are_of_one_session(self, parts: Path) -> None:
+        assert "name one session" in run("rm", "s", "t", "--agent", "one", "--yes", "--db", str(parts), code=2).stderr
+
+    def test_graphs_are_shown(self, parts: Path) -> None:
+        assert "graph g  completed" in run("show", "s", "--db", str(parts)).output
+
+    def test_only_a_turn_without_an_answer_is_undone_if_so_asked(self, parts: Path) -> None:
+        options = ("--agent", "one", "--unanswered", "--yes", "--db", str(parts))
+        assert run("undo", "s", *options).output == "Removed 0 messages.\n"
+        with SQLiteSessionManager("s", parts) as manager:
+            manager.create_message("s", "one", text_message(2, "no answer"))
+        assert run("undo", "s", *options).output == "Removed 1 message.\n"
