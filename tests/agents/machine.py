@@ -24,7 +24,7 @@ from strands_sqlite_session_manager import SessionCatalog, SessionConflictError,
 
 MANAGERS = {
     "null": NullConversationManager,
-    "window 0": lambda: SlidingWindowConversationManager(window_size=0),
+    "window 1": lambda: SlidingWindowConversationManager(window_size=1),
     "window 3": lambda: SlidingWindowConversationManager(window_size=3),
     "window 4, first 2 pinned": lambda: _pinning(),
     "summaries": lambda: SummarizingConversationManager(preserve_recent_messages=2, summary_ratio=0.5),

@@ -15,13 +15,19 @@ from strands.agent.conversation_manager import (
     SummarizingConversationManager,
 )
 from strands.agent.state import AgentState
+from strands.models import Model
 from strands.types.exceptions import ContextWindowOverflowException, SessionException
 
 from helpers import ScriptedModel, make_agent, tool_use
 from strands_sqlite_session_manager import SessionCatalog, SessionConflictError, SQLiteSessionManager
 
+# Of newer SDKs.
+HAS_MODEL_STATE = hasattr(Model, "stateful")
+
 
 def window(size: int, **options: Any) -> Any:
+    if size == 0 and not HAS_MODEL_STATE:
+        pytest.skip("this SDK keeps at least one message")
     try:
         SlidingWindowConversationManager(**options)
     except TypeError:
@@ -531,7 +537,7 @@ class TestRedaction:
 
 
 def test_a_model_that_keeps_the_conversation(db_path: Path) -> None:
-    if not hasattr(ScriptedModel, "stateful"):
+    if not HAS_MODEL_STATE:
         pytest.skip("this SDK has no server-side conversations")
     life = Life(db_path, model=lambda: ScriptedModel(stateful=True))
     for number in range(3):

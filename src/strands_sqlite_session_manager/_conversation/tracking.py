@@ -165,4 +165,6 @@ def columns_of(session_agent: SessionAgent) -> dict[str, str]:
 
 def internal_state(agent: Agent) -> dict[str, Any]:
     """Return what `SessionAgent.from_agent` stores besides, without a copy of the state."""
-    return {"interrupt_state": agent._interrupt_state.to_dict(), "model_state": agent._model_state}
+    state = {"interrupt_state": agent._interrupt_state.to_dict()}
+    # Older SDKs have no models that keep the conversation.
+    return {**state, "model_state": agent._model_state} if hasattr(agent, "_model_state") else state
