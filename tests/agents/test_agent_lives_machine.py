@@ -3,11 +3,12 @@
 from hypothesis import HealthCheck, settings
 from machine import AgentLives
 
-TestAgentLives = AgentLives.TestCase
-TestAgentLives.settings = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=60,
-    stateful_step_count=20,
-    suppress_health_check=list(HealthCheck),
-)
+
+class TestAgentLives(AgentLives.TestCase):  # A class of its own: the longer run has other settings.
+    settings = settings(
+        deadline=None,
+        derandomize=True,
+        max_examples=60,
+        stateful_step_count=20,
+        suppress_health_check=list(HealthCheck),
+    )

@@ -162,7 +162,7 @@ class TestSharing:
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
             other.execute("BEGIN EXCLUSIVE")
             waiting = executor.submit(SQLiteSessionRepository, db_path, busy_timeout=30)
-            while not any(pool.path == str(db_path) for pool in list(_pool_module._all_pools)):
+            while not _pool_module.is_open(str(db_path)):
                 pass
             SQLiteSessionRepository(tmp_path / "other.db").close()
             assert not waiting.done()

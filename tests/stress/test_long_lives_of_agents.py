@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "agents"))
 
 from machine import AgentLives
 
-TestAgentLives = AgentLives.TestCase
-TestAgentLives.settings = settings(
-    deadline=None, max_examples=1000, stateful_step_count=40, suppress_health_check=list(HealthCheck)
-)
+
+class TestAgentLives(AgentLives.TestCase):
+    settings = settings(
+        deadline=None, max_examples=1000, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+    )

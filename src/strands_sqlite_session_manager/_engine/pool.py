@@ -254,7 +254,7 @@ _parked: list[sqlite3.Connection] = []
 
 
 def _before_fork() -> None:
-    for pool in list(_all_pools):
+    for pool in _pools():
         pool.before_fork()
     _close_orphans()
 
@@ -264,7 +264,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     _parked.extend(_orphans)
     _orphans.clear()
-    for pool in list(_all_pools):
+    for pool in _pools():
         pool.after_fork_in_child()
 
 
@@ -309,4 +309,12 @@ outside_forks = _fork_gate.entered
 
 def is_open(path: str) -> bool:
     """Tell whether this process has a file open. To be called outside forks."""
-    return any(pool.path == path for pool in list(_all_pools))
+    return any(pool.path == path for pool in _pools())
+
+
+def _pools() -> list[Pool]:
+    while True:
+        try:
+            return list(_all_pools)
+        except RuntimeError:  # Another thread added one at this moment.
+            pass
