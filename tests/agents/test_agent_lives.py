@@ -323,6 +323,12 @@ class TestEdits:
         life.ask("two")
         life.restart()
 
+    def test_that_are_no_messages_are_named(self, life: Life) -> None:
+        life.ask("one")
+        life.agent.messages.append("two")
+        with pytest.raises(SessionException, match=r"messages\[2\]: a dictionary is needed, not str"):
+            life.agent._session_manager.sync_agent(life.agent)
+
     def test_cleared_text_does_not_come_back(self, life: Life) -> None:
         life.ask("a secret")
         life.agent.messages.clear()

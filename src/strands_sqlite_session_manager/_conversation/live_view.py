@@ -123,7 +123,7 @@ class LiveView:
         view = LiveView()
         for position, message in enumerate(messages):
             index = by_object.get(id(message))
-            if index is None:
+            if index is None and isinstance(message, dict):
                 index = by_tracking_id.get(message.get("tracking_id"))
             text = None
             if index is None:
