@@ -86,6 +86,7 @@ class TestProcess:
         assert done.stderr.endswith(f"{complaint}\n")
         assert left(filled) == ["s", "t"]
 
+    @pytest.mark.slow
     def test_json_is_utf_8_whatever_the_locale(self, tmp_path: Path) -> None:
         """Of all commands that print JSON, one after the other in one process, and of the one that reads it."""
         with SQLiteSessionManager("é😀", tmp_path / "sessions.db") as manager:

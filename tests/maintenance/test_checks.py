@@ -198,6 +198,7 @@ class TestCheck:
             ("info", "tool_call", ("s", "a", 2), "messages ('s', 'a', 2): calls of tools without results: other"),
         ]
 
+    @pytest.mark.slow
     def test_finds_a_large_log(self, db_path: Path) -> None:
         fill(db_path)
         with grown_log(db_path):
@@ -301,6 +302,7 @@ class TestRepair:
             repair(db_path, dry_run=False)
         assert content(db_path) == before
 
+    @pytest.mark.slow
     def test_empties_a_large_log(self, db_path: Path) -> None:
         fill(db_path)
         with grown_log(db_path) as reader:
