@@ -248,7 +248,20 @@ def encode_content(message: Message) -> tuple[str, bytes | None]:
     return text[len('{"content":') : -1], b"".join(attachments) if attachments else None
 
 
-def _encode_content(message: Message, name: str, attachments: list[bytes]) -> str:
+def encode_live(message: Any, name: str) -> str:
+    """Return the JSON of a message that is no row of its own, with the bytes in it.
+
+    Args:
+        message: The message.
+        name: What it is, for the error.
+
+    Raises:
+        SessionException: If the message lacks its role or content, or holds something that has no JSON form.
+    """
+    return _encode_content(message, name, None)
+
+
+def _encode_content(message: Message, name: str, attachments: list[bytes] | None) -> str:
     text = encode(message, name, attachments)
     if "role" not in message or not isinstance(message.get("content"), (list, tuple)):
         raise SessionException(f"{name}: a message needs a role and a list as content")

@@ -188,7 +188,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If the database cannot be used, or the message holds something that has no JSON form. In
                 the latter case too, the agent is refused from then on.
         """
-        self._agents[agent.agent_id].append(self._database, message, agent)
+        self._tracked(agent).append(self._database, message, agent)
 
     def sync_agent(self, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store what an agent is now: its state and which messages it has, if they have changed.
@@ -205,11 +205,20 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 is refused from then on.
             SessionException: If the database cannot be used, or the agent has something that has no JSON form.
         """
-        self._agents[agent.agent_id].sync(self._database, agent)
+        self._tracked(agent).sync(self._database, agent)
+
+    def _tracked(self, agent: "LocalAgent") -> Tracked:
+        tracked = self._agents.get(agent.agent_id)
+        if tracked is None:
+            raise SessionException(
+                f"This session manager of session {self.session_id} did not restore an agent {agent.agent_id}: pass "
+                "the manager to the agent when it is built, and do not change its agent_id"
+            )
+        return tracked
 
     def _replace_message(self, event: Any) -> None:
         """Store what a message has become, such as the transcript of what was said."""
-        self._agents[event.agent.agent_id].replace(self._database, event.message)
+        self._tracked(event.agent).replace(self._database, event.message)
 
     def redact_latest_message(self, redact_message: Message, agent: "LocalAgent", **kwargs: Any) -> None:
         """Replace the content of the last stored message of an agent; the former text is not kept anywhere.
@@ -225,7 +234,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         Raises:
             SessionException: If there is no message, or the database cannot be used.
         """
-        self._agents[agent.agent_id].redact(self._database, redact_message, *encode_content(redact_message))
+        self._tracked(agent).redact(self._database, redact_message, *encode_content(redact_message))
 
     def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or store it there if it is new.

@@ -1,6 +1,8 @@
 """Whatever an application did to an agent between two calls, it comes back as it was."""
 
+import collections
 import copy
+import json
 import logging
 import sqlite3
 from pathlib import Path
@@ -105,6 +107,41 @@ class TestEdits:
             life.agent._session_manager.sync_agent(life.agent)
         del life.agent.messages[0]["metadata"]
         life.ask("two")
+        life.restart()
+
+    @pytest.mark.parametrize(
+        "container", [collections.Counter(n=1), collections.OrderedDict(n=1), {"n": (1, {"n": 1})}, [{"n": [1]}]]
+    )
+    def test_in_containers_of_any_kind(self, life: Life, container: Any) -> None:
+        life.ask("one")
+        life.agent.messages[0]["metadata"] = {"custom": container}
+        life.agent._session_manager.sync_agent(life.agent)
+        if isinstance(container, list):
+            container[0]["n"].append(2)
+        elif isinstance(container["n"], tuple):
+            container["n"][1]["n"] = 2
+        else:
+            container["n"] = 2
+        life.ask("two")
+        again = life.build()
+        assert json.dumps(again.messages) == json.dumps(life.agent.messages)
+
+    @pytest.mark.parametrize("message", [{"role": "user", "content": "text"}, {"content": []}, {"role": "user"}])
+    def test_that_no_agent_could_be_built_with_are_refused(self, life: Life, message: Any) -> None:
+        life.ask("one")
+        life.agent.messages.append(message)
+        with pytest.raises(SessionException, match=r"messages\[2\]: a message needs a role and a list as content"):
+            life.agent._session_manager.sync_agent(life.agent)
+        life.agent.messages.pop()
+        life.restart()
+
+    def test_of_a_message_that_is_there_twice(self, life: Life) -> None:
+        question = {"role": "user", "content": [{"text": "again"}]}
+        for answer in ("a", "b"):
+            life.ask([question], answer)
+        life.agent.messages[-1]["content"].append({"text": "!"})
+        life.agent._session_manager.sync_agent(life.agent)
+        assert life.live_view()[0] == [0, 2]
         life.restart()
 
     def test_that_are_no_messages_are_named(self, life: Life) -> None:

@@ -15,6 +15,7 @@ from strands.agent.conversation_manager import (
     SummarizingConversationManager,
 )
 from strands.models import Model
+from strands.types.content import Message
 from strands.types.exceptions import ContextWindowOverflowException, SessionException
 
 from helpers import ScriptedModel, make_agent, tool_use
@@ -374,6 +375,51 @@ class TestRedaction:
         life.log[:] = ["user: [redacted]"] * 2
         life.restart()
         assert life.agent.messages[0]["metadata"] == {"custom": {"pinned": True}}
+
+    def test_of_a_message_with_bytes_beside_its_content(self, life: Life, db_path: Path) -> None:
+        agent, manager = life.agent, life.agent._session_manager
+        message = {
+            "role": "user",
+            "content": [{"text": "my secret"}, {"document": {"source": {"bytes": b"its bytes"}}}],
+            "metadata": {"custom": {"signature": b"kept"}},
+            "tracking_id": "t-1",
+        }
+        agent.messages.append(message)
+        manager.append_message(message, agent)
+        message["content"] = [{"text": "[redacted]"}]
+        manager.redact_latest_message(message, agent)
+        manager.sync_agent(agent)
+        assert everything(life.build()) == everything(agent)
+        on_disk = db_path.read_bytes() + db_path.with_name("sessions.db-wal").read_bytes()
+        assert b"my secret" not in on_disk
+        assert b"its bytes" not in on_disk
+
+    def test_that_meets_a_lock_is_made_up_for(self, db_path: Path) -> None:
+        with SQLiteSessionManager("s", db_path, busy_timeout=0.01) as manager:
+            agent = make_agent(manager, "an answer")
+            agent("my secret")
+            question = agent.messages[0]
+            blocker = sqlite3.connect(db_path, isolation_level=None)
+            blocker.execute("BEGIN IMMEDIATE")
+            question["content"] = [{"text": "[redacted]"}]
+            with pytest.raises(SessionException, match="locked"):
+                manager.redact_latest_message(question, agent)
+            blocker.execute("ROLLBACK")
+            blocker.close()
+            manager.sync_agent(agent)
+            assert b"my secret" not in db_path.read_bytes() + db_path.with_name("sessions.db-wal").read_bytes()
+
+    def test_by_an_agent_that_was_overtaken_spares_the_messages_of_others(self, life: Life, db_path: Path) -> None:
+        if "tracking_id" not in Message.__annotations__:
+            pytest.skip("messages of this SDK cannot be told apart")
+        life.ask("mine")
+        SessionCatalog(db_path).undo_turns("s", "default")
+        other = life.build("their answer")
+        other("theirs")
+        redacted = {**life.agent.messages[0], "content": [{"text": "[redacted]"}]}
+        with pytest.raises(SessionConflictError):
+            life.agent._session_manager.redact_latest_message(redacted, life.agent)
+        assert everything(life.build()) == everything(other)
 
     def test_through_the_repository_reaches_copies_too(self, life: Life, db_path: Path) -> None:
         life.ask("my secret")

@@ -293,7 +293,7 @@ class TestFailedAppends:
         self, manager: SQLiteSessionManager
     ) -> None:
         stranger = make_agent(None)
-        with pytest.raises(KeyError):
+        with pytest.raises(SessionException, match="did not restore an agent default: pass the manager to"):
             manager.append_message(text_message(0).message, stranger)
         manager.initialize(stranger)
         manager.append_message(text_message(0).message, stranger)

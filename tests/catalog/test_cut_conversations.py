@@ -56,6 +56,14 @@ class TestUndo:
         SessionCatalog(db_path).undo_turns("s", "default")
         assert build(db_path).messages == []
 
+    def test_does_not_bring_back_what_was_cleared_behind_a_window(self, db_path: Path) -> None:
+        agent = build(db_path, manager=window)
+        turns(agent, 4)
+        agent.messages.clear()
+        turns(agent, 1)
+        SessionCatalog(db_path).undo_turns("s", "default")
+        assert build(db_path, manager=window).messages == []
+
     def test_takes_what_was_added_by_hand_with_the_turn_that_it_came_behind(self, db_path: Path) -> None:
         agent = build(db_path)
         by_hand = [{"role": "user", "content": [{"text": f"by hand {number}"}]} for number in range(2)]
@@ -174,7 +182,16 @@ ITEMS = st.one_of(
 )
 
 
-@given(items=st.lists(ITEMS, max_size=6), start=st.integers(0, 14), removed=st.integers(0, 3), last=st.integers(-1, 14))
+def numbers(item: Any) -> list[int]:
+    """The messages of the log that an item of a view refers to."""
+    if isinstance(item, list):
+        return list(range(item[0], item[1] + 1 if len(item) == 2 else 15))
+    return [item["message_id"]] if "message_id" in item else []
+
+
+@given(
+    items=st.lists(ITEMS, max_size=6), start=st.integers(0, 14), removed=st.integers(0, 15), last=st.integers(-1, 14)
+)
 def test_any_view_is_cut_as_in_python(items: list[Any], start: int, removed: int, last: int) -> None:
     """What is live and still in the log stays; what is not in the log goes with what it came behind."""
     view = [*items, [start]]
@@ -203,7 +220,9 @@ def test_any_view_is_cut_as_in_python(items: list[Any], start: int, removed: int
             has_lost |= end > last
             if first <= last:
                 expected.append([first, min(end, last)] if isinstance(item, list) else item)
-        if removed and not any(isinstance(item, list) or "message_id" in item for item in expected):
+        covered = {number for item in view for number in numbers(item)}
+        is_left_out_by_the_manager = removed == len(set(range(15)) - covered) > 0
+        if is_left_out_by_the_manager and not any(numbers(item) for item in expected):
             expected = None
         else:
             expected.append([last + 1])

@@ -84,7 +84,9 @@ _IS_CUT = f"session_id = :session_id AND agent_id = :agent_id AND message_id >= 
 
 # Which conversations end earlier now: their agent, the number of their last message, and how many are left.
 _FORKED = """
-    SELECT copy.session_id, copy.agent_id, coalesce(max(message_id), -1) AS last, count(message_id) AS remaining
+    SELECT
+        copy.session_id, copy.agent_id, :source AS log,
+        coalesce(max(message_id), -1) AS last, count(message_id) AS remaining
     FROM agents AS copy LEFT JOIN messages USING (session_id, agent_id)
     WHERE copy.session_id = :new
     GROUP BY copy.session_id, copy.agent_id
@@ -94,7 +96,7 @@ _FORKED = """
     """
 _UNDONE = f"""
     SELECT
-        :session_id AS session_id, :agent_id AS agent_id,
+        :session_id AS session_id, :agent_id AS agent_id, :session_id AS log,
         coalesce((
             SELECT max(message_id) FROM messages
             WHERE session_id = :session_id AND agent_id = :agent_id AND message_id < first
@@ -136,13 +138,20 @@ _LIVE_VIEW = f"""
     )
     """  # noqa: S608
 # Where a conversation manager had removed all that is left, the agent would have nothing. It gets all that is left
-# then, without the summary, which tells of what was cut.
+# then, without the summary, which tells of what was cut. Not so if the application has removed some of it.
 _IS_RESET = f"""
     CASE
         WHEN NOT json_valid(conversation_manager_state) THEN FALSE
         WHEN json_valid(live_view) THEN
             json_extract(conversation_manager_state, '$.removed_message_count') > 0
             AND NOT EXISTS (SELECT 1 FROM json_each(live_view) AS item WHERE {_ITEM_FIRST} <= cut.last)
+            AND json_extract(conversation_manager_state, '$.removed_message_count') = (
+                SELECT count(*) FROM messages AS logged
+                WHERE logged.session_id = cut.log AND logged.agent_id = agents.agent_id AND NOT EXISTS (
+                    SELECT 1 FROM json_each(live_view) AS item
+                    WHERE logged.message_id BETWEEN {_ITEM_FIRST} AND {_ITEM_LAST}
+                )
+            )
         ELSE json_extract(conversation_manager_state, '$.removed_message_count') >= cut.remaining
     END
     """  # noqa: S608

@@ -18,7 +18,7 @@ from typing import Any
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from .._codec import decode, encode
+from .._codec import decode, encode, encode_live
 
 # Not in older SDKs.
 _HAS_TRACKING_IDS = "tracking_id" in Message.__annotations__
@@ -100,8 +100,11 @@ class LiveView:
         for index, message_id in enumerate(self._ids):
             if message_id in changed:
                 self._messages[index]["content"] = content
-                # What was changed besides is found by the next comparison.
-                is_as_in_log = self._texts[index] is None
+                # What was changed besides is found by the next comparison, and bytes that were not kept.
+                others = {key: item for key, item in self._messages[index].items() if key != "content"}
+                attachments: list[bytes] = []
+                encode(others, "message", attachments)
+                is_as_in_log = self._texts[index] is None and not attachments
                 self._copies[index] = _copy_message(self._messages[index]) if is_as_in_log else None
                 self._texts[index] = None
 
@@ -113,39 +116,41 @@ class LiveView:
         Raises:
             SessionException: If a message holds something that has no JSON form.
         """
-        by_object = {id(message): index for index, message in enumerate(self._messages)}
-        by_tracking_id = {
-            message.get("tracking_id"): index
-            for index, message in enumerate(self._messages)
-            if message.get("tracking_id") is not None
-        }
+        # Those that are in the log first: a message that was added by hand may have been appended since.
+        order = sorted(range(len(self._ids)), key=lambda index: self._ids[index] is None)
+        by_object: dict[int, list[int]] = {}
+        by_tracking_id: dict[Any, list[int]] = {}
+        for index in order:
+            message = self._messages[index]
+            by_object.setdefault(id(message), []).append(index)
+            if message.get("tracking_id") is not None:
+                by_tracking_id.setdefault(message["tracking_id"], []).append(index)
         by_content: dict[str, list[int]] | None = None
         view = LiveView()
         for position, message in enumerate(messages):
-            index = by_object.get(id(message))
-            if index is None and isinstance(message, dict):
-                index = by_tracking_id.get(message.get("tracking_id"))
             text = None
-            if index is None:
-                text = encode(message, f"messages[{position}]")
-                if by_content is None:
-                    by_content = self._by_content()
-                # In their order, where several are equal.
-                index = next(iter(by_content.get(text, ())), None)
-                if index is not None:
-                    by_content[text].remove(index)
-            if index is None:
+            found = by_object.get(id(message))
+            if found is None and isinstance(message, dict):
+                found = by_tracking_id.get(message.get("tracking_id"))
+            if found is None:
+                text = encode_live(message, f"messages[{position}]")
+                by_content = self._by_content() if by_content is None else by_content
+                found = by_content.get(text)
+            if found is None:
                 view._append(message, None, text)
-            elif message == self._copies[index]:
+                continue
+            # The same message may be there several times.
+            index = found.pop(0) if len(found) > 1 else found[0]
+            if message == self._copies[index]:
                 view._append(message, self._ids[index], self._texts[index])
             else:
-                view._append(message, self._ids[index], text or encode(message, f"messages[{position}]"))
+                view._append(message, self._ids[index], text or encode_live(message, f"messages[{position}]"))
         return view
 
     def _by_content(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for index, copy in enumerate(self._copies):
-            found.setdefault(encode(copy, "message"), []).append(index)
+            found.setdefault(encode(copy, "message") if copy is not None else "", []).append(index)
         return found
 
     def to_json(self, last_id: int | None) -> str:
@@ -193,21 +198,37 @@ def add_tracking_ids(messages: Iterable[Message], ids: Iterable[int], agent_id: 
                 message["tracking_id"] = f"{prefix}{message_id:012x}"
 
 
-def nearest_offset(items: list[Any], summary: object) -> tuple[int, bool]:
+def nearest_offset(items: list[Any], last_id: int, summary: object) -> tuple[int, bool]:
     """Return what comes closest to a live view in the SDK's terms: all messages of the log from one on.
 
     Args:
         items: The view.
+        last_id: Number of the last message in the log; -1 if it has none.
         summary: The message that the SDK puts before them, if the conversation manager has one.
 
     Returns:
         Number of the first message, and whether this is the view exactly.
     """
-    first = items[-1][0]
-    others = items[:-1]
-    while others and isinstance(others[-1], list) and others[-1][-1] + 1 == first:
-        first = others.pop()[0]
-    return first, others == ([] if summary is None else [{"message": summary}])
+    ranges: list[tuple[int, int]] = []
+    for item in items:
+        if isinstance(item, list):
+            ranges.append((item[0], item[1] if len(item) == 2 else last_id))
+        elif "message_id" in item:
+            ranges.append((item["message_id"], item["message_id"]))
+
+    def difference(first: int) -> int:
+        """Count the messages that would be lost, and those that would come in addition."""
+        kept = sum(max(0, end - max(start, first) + 1) for start, end in ranges)
+        return sum(max(0, end - start + 1) for start, end in ranges) - kept + abs(last_id - first + 1 - kept)
+
+    first = min((start for start, _ in ranges), key=lambda start: (difference(start), -start))
+    prepended = [] if summary is None else [{"message": summary}]
+    following, others = first, items[len(prepended) :]
+    for item in others:
+        if not isinstance(item, list) or item[0] != following:
+            return first, False
+        following = item[-1] + 1
+    return first, items[: len(prepended)] == prepended and bool(others)
 
 
 def parse(text: str, key: tuple[str, str]) -> list[Any]:
@@ -257,13 +278,18 @@ def _copy_message(message: Any) -> Any:
 
 
 def _copy_containers(value: Any) -> Any:
-    # The types of JSON and no subclasses, which a program may have put there.
-    if type(value) is list:
+    kind = type(value)
+    if kind is dict:
+        copy = value.copy()
+        for key, item in value.items():
+            if not isinstance(item, (str, bytes, int, float)):
+                copy[key] = _copy_containers(item)
+        return copy
+    if kind is list:
         return [_copy_containers(item) for item in value]
-    if type(value) is not dict:
-        return value
-    copy = value.copy()
-    for key, item in value.items():
-        if type(item) is dict or type(item) is list:
-            copy[key] = _copy_containers(item)
-    return copy
+    # What a program may put into a message: they are equal to the plain ones.
+    if isinstance(value, dict):
+        return {key: _copy_containers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy_containers(item) for item in value]
+    return tuple(_copy_containers(item) for item in value) if isinstance(value, tuple) else value

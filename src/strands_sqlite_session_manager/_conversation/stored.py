@@ -62,11 +62,27 @@ _READ = """
 # that was asked again after a failure.
 _TO_REDACT = """
     session_id = :session_id AND agent_id = :agent_id AND (
-        message_id IN (SELECT value FROM json_each(:message_ids))
+        message_id IN (SELECT value FROM json_each(:message_ids)) AND (
+            -- After an undo, another message may have this number.
+            :tracking_id IS NULL OR instr(message, :tracking_id) OR NOT instr(message, '"tracking_id":')
+        )
         OR instr(message, :tracking_id) AND message_id > (
             SELECT max(message_id) - 1000 FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
         )
     )
+    """
+
+
+# A row's bytes go with its content. If something else in it refers to them, which is no part of the SDK's messages,
+# only role and tracking id stay.
+_WITHOUT_BYTES = """
+    CASE
+        WHEN instr(json_remove(message, '$.content'), '"__encoded__":["attachment"')
+        THEN json_patch('{}', json_object(
+            'role', json_extract(message, '$.role'), 'tracking_id', json_extract(message, '$.tracking_id')
+        ))
+        ELSE message
+    END
     """
 
 
@@ -178,7 +194,12 @@ def store(
         return updated_at
     if not database.query("SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key):
         raise missing("agents", session_id, agent_id, advice=f"if it was deleted or renamed, {REBUILD}")
-    raise SessionConflictError(
+    raise overtaken(session_id, agent_id)
+
+
+def overtaken(session_id: str, agent_id: str) -> SessionConflictError:
+    """Return the error for an agent that is not as its writer knows it."""
+    return SessionConflictError(
         f"{record_name('agents', session_id, agent_id)} was overtaken: another writer was first, or undid turns. "
         f"What is stored is kept. To go on from it, {REBUILD}."
     )
@@ -190,15 +211,38 @@ _MESSAGE_COLUMNS = (
 )
 
 
-def replace(database: Database, row: tuple[Any, ...]) -> None:
-    """Replace a message that has grown by its row. What it was is no secret, so nothing is erased."""
+def replace(database: Database, row: tuple[Any, ...], tracking_id: str) -> None:
+    """Replace the last message with a tracking id, which has grown. What it was is no secret, so nothing is erased.
+
+    Args:
+        database: Where it is stored.
+        row: What it has become, with any number.
+        tracking_id: Its tracking id.
+    """
     database.execute(
         """
-        UPDATE messages SET message = ?, attachments = ?, updated_at = ?
-        WHERE session_id = ? AND agent_id = ? AND message_id = ?
+        UPDATE messages
+        SET
+            message = :message,
+            redact_message = CASE WHEN redact_message IS NOT NULL THEN :message END,
+            attachments = :attachments,
+            updated_at = :now
+        WHERE session_id = :session_id AND agent_id = :agent_id AND message_id = (
+            SELECT message_id FROM messages
+            WHERE session_id = :session_id AND agent_id = :agent_id AND instr(message, :tracking_id)
+            ORDER BY message_id DESC LIMIT 1
+        )
         """,
-        (row[3], row[5], now(), *row[:3]),
+        {
+            **dict(zip(_MESSAGE_COLUMNS, row, strict=True)),
+            "tracking_id": _tracking_id_in_json(tracking_id),
+            "now": now(),
+        },
     )
+
+
+def _tracking_id_in_json(tracking_id: str) -> str:
+    return f'"tracking_id":{json.dumps(tracking_id, ensure_ascii=False)}'
 
 
 def redact(
@@ -233,12 +277,12 @@ def redact(
         "session_id": session_id,
         "agent_id": agent_id,
         "message_ids": json.dumps(message_ids),
-        "tracking_id": None if tracking_id is None else f'"tracking_id":{json.dumps(tracking_id, ensure_ascii=False)}',
+        "tracking_id": None if tracking_id is None else _tracking_id_in_json(tracking_id),
         "content": content,
         "attachments": attachments,
         "now": updated_at,
     }
-    _, changed, _ = database.transaction(
+    _, changed, redacted = database.transaction(
         [
             (forget_stash(_TO_REDACT), parameters),
             (forget_copies(_TO_REDACT), parameters),
@@ -246,8 +290,8 @@ def redact(
                 f"""
                 UPDATE messages
                 SET
-                    message = json_set(message, '$.content', json(:content)),
-                    redact_message = json_set(message, '$.content', json(:content)),
+                    message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
+                    redact_message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
                     attachments = :attachments,
                     updated_at = :now
                 WHERE {_TO_REDACT}
@@ -256,6 +300,8 @@ def redact(
             ),
         ]
     )
+    if not redacted:
+        raise overtaken(session_id, agent_id)
     # Only here: most programs never redact.
     from .._search.erasing import erase_former_content
     from .._search.sources import MESSAGES, STORAGE

@@ -42,6 +42,8 @@ class Tracked:
         self.view = view
         # Rows that are to be stored: a lock was held for too long, say.
         self._pending: list[tuple[Any, ...]] = []
+        # Redactions that are to be stored: of which messages, their tracking id, content and bytes.
+        self._redactions: list[tuple[list[int], str | None, str, bytes | None]] = []
         # Why nothing of this agent is stored any more.
         self._refusal: SessionException | None = None
 
@@ -108,18 +110,17 @@ class Tracked:
             if self._last_id is None:
                 raise SessionException("No message to redact.")
             message_ids = [self._last_id]
-        tracking_id = self.view.tracking_id(message_ids)
-        self._updated_at = stored.redact(
-            database, *self._key, message_ids, tracking_id, content, attachments, self._updated_at
-        )
+        self._redactions.append((message_ids, self.view.tracking_id(message_ids), content, attachments))
         self.view.replace_content(message_ids, redact_message["content"])
+        self._store(database, None)
 
     def replace(self, database: Database, message: Message) -> None:
         """Put a message in the place of the last one with its tracking id."""
         self._check()
         self._store(database, None)
+        row = message_row(*self._key, SessionMessage.from_message(message, 0))
+        stored.replace(database, row, message["tracking_id"])
         for message_id in self.view.ids_of(message)[-1:]:
-            stored.replace(database, message_row(*self._key, SessionMessage.from_message(message, message_id)))
             self.view.replace(message, message_id)
 
     def _check(self) -> None:
@@ -127,10 +128,16 @@ class Tracked:
             raise type(self._refusal)(str(self._refusal)) from self._refusal
 
     def _store(self, database: Database, columns: dict[str, str] | None) -> None:
-        """Store the pending messages and columns of the agent, all or nothing."""
-        if not self._pending and columns is None:
-            return
+        """Store the pending messages and columns of the agent, all or nothing, after pending redactions."""
         try:
+            while self._redactions:
+                message_ids, tracking_id, content, attachments = self._redactions[0]
+                self._updated_at = stored.redact(
+                    database, *self._key, message_ids, tracking_id, content, attachments, self._updated_at
+                )
+                del self._redactions[0]
+            if not self._pending and columns is None:
+                return
             self._updated_at = stored.store(
                 database, *self._key, self._last_id, self._updated_at, self._pending, columns
             )

@@ -235,14 +235,20 @@ class _RecordCopier:
             return agent
         items = rows.live_view(self._source, self._session_id, agent.agent_id)
         state = agent.conversation_manager_state
-        if items is None or "removed_message_count" not in state:
+        if items is None:
             return agent
+        last_id = rows.last_id(self._source, self._session_id, agent.agent_id)
         summary = state.get("summary_message")
-        first, is_exact = nearest_offset(items, summary)
+        first, is_exact = nearest_offset(items, last_id, summary)
         if summary is not None and not is_exact:
             # Without the summary, which the agent does not have any more.
-            is_exact = nearest_offset(items, None)[1]
+            is_exact = nearest_offset(items, last_id, None)[1]
             state = {**state, "summary_message": None} if is_exact else state
+        if "removed_message_count" not in state:
+            # A conversation manager that does not count leaves out nothing.
+            if not is_exact or first > 0:
+                self.inexact.append(agent.agent_id)
+            return agent
         if not is_exact:
             self.inexact.append(agent.agent_id)
         offset = rows.count_before(self._source, self._session_id, agent.agent_id, first)

@@ -118,6 +118,15 @@ def live_view(repository: SQLiteSessionRepository, session_id: str, agent_id: st
     return parse(rows[0][0], key) if rows and rows[0][0] is not None else None
 
 
+def last_id(repository: SQLiteSessionRepository, session_id: str, agent_id: str) -> int:
+    """Return the number of an agent's last message; -1 if it has none."""
+    ((number,),) = database_of(repository).query(
+        "SELECT coalesce(max(message_id), -1) FROM messages WHERE session_id = ? AND agent_id = ?",
+        (session_id, agent_id),
+    )
+    return int(number)
+
+
 def count_before(repository: SQLiteSessionRepository, session_id: str, agent_id: str, message_id: int) -> int:
     """Return how many messages an agent has before a number."""
     ((count,),) = database_of(repository).query(
