@@ -40,6 +40,24 @@ def test_threads(record: Callable[[float], None], contender: str, short: bool, t
         record((time.perf_counter() - started) / appends / threads)
 
 
+@pytest.mark.work("the longest wait of 64 threads that append", (OURS,), unit="s")
+@pytest.mark.goal(0.25)
+def test_longest_wait(record: Callable[[float], None], short: bool, tmp_path: Path) -> None:
+    repository = make_repository(OURS, tmp_path)
+    waits: list[float] = []
+
+    def work(thread: int) -> None:
+        repository.create_agent("s", SessionAgent(f"a{thread}", {}, {}))
+        for number in range(20 if short else 100):
+            started = time.perf_counter()
+            repository.create_message("s", f"a{thread}", SessionMessage(CONTENT, number))
+            waits.append(time.perf_counter() - started)
+
+    with ThreadPoolExecutor(64) as executor:
+        list(executor.map(work, range(64)))
+    record(max(waits))
+
+
 @pytest.mark.work("memory while restoring 10,000 messages, of their size", (OURS,), unit="×")
 @pytest.mark.goal(1.5)
 def test_memory(record: Callable[[float], None], tmp_path: Path) -> None:

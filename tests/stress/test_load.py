@@ -102,8 +102,9 @@ def test_many_processes(db_path: Path, processes: Any, report: Any, synchronous:
     report(appends=sum(stored.values()), reads=reads, longest_wait=f"{longest * 1000:.0f} ms")
 
 
-@pytest.mark.parametrize(("synchronous", "limit"), [("NORMAL", 0.25), ("FULL", 0.5)])
-def test_fairness_among_threads(db_path: Path, report: Any, synchronous: Any, limit: float) -> None:
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+def test_fairness_among_threads(db_path: Path, report: Any, synchronous: Any) -> None:
+    """No thread comes near the default `busy_timeout`, however many append at once; without a lock of ours, some do."""
     threads, appends = 64, 100
 
     def longest_wait() -> float:
@@ -132,7 +133,7 @@ def test_fairness_among_threads(db_path: Path, report: Any, synchronous: Any, li
         )
         return waits[-1]
 
-    assert within(limit, longest_wait)
+    assert within(2.5, longest_wait)
 
 
 def storm(path: str, name: str, threads: int, barrier: Any) -> list[str]:
