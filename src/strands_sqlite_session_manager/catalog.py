@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, cast, overload
 
@@ -303,6 +303,7 @@ class SessionCatalog(DatabaseHolder):
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 20,
+        progress: Callable[[int, int], object] | None = None,
     ) -> list[SearchResult]:
         """Find messages by the words in their text, the best match (BM25) first.
 
@@ -311,9 +312,10 @@ class SessionCatalog(DatabaseHolder):
         Chinese, Japanese, Korean, Thai and the like are found as any part of a text. Searched is the text of the
         message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it.
 
-        The first search indexes all messages, some 90 seconds for a million, and each one those that came after the
-        search before, in steps that keep no writer waiting. Where SQLite lacks FTS5, or the file cannot be written, the
-        messages are read one by one instead, and words are found as they are, or as the start of longer words.
+        The first search indexes all messages, and each one those that came after the search before, in steps that keep
+        no writer waiting. Where the index cannot be written, it is searched as it is, and what is not in it is searched
+        beside it. Where SQLite lacks FTS5, all messages are read instead, and words are found as they are, or as the
+        start of longer words.
 
         Args:
             query: What to look for: any text, without operators. Its first 1,000 characters, and 100 words of them,
@@ -325,6 +327,7 @@ class SessionCatalog(DatabaseHolder):
             since: Find messages of this time and later; it has a time zone.
             until: Find messages before this time.
             limit: Number of messages at the most.
+            progress: Called now and then with how many messages were indexed, and about how many are to be.
 
         Returns:
             The messages; none if the query has no words.
@@ -338,18 +341,21 @@ class SessionCatalog(DatabaseHolder):
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
         return message_search.search(
-            self._database, query, " AND ".join(conditions), parameters, checked_number("limit", limit)
+            self._database, query, " AND ".join(conditions), parameters, checked_number("limit", limit), progress
         )
 
-    def reindex(self) -> None:
+    def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
         """Build the index of messages again, where a search does not find what is there.
 
         A search notices by itself when SQLite reports that the index is broken. Writers get their turn in between.
 
+        Args:
+            progress: Called now and then with how many messages were indexed, and about how many there are.
+
         Raises:
             SessionException: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        rebuild(self._database, MESSAGES)
+        rebuild(self._database, MESSAGES, progress)
 
     @overload
     def usage(

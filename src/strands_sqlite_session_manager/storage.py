@@ -13,10 +13,11 @@ from ._arguments import BEGINS_WITH, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
-from ._search import index
+from ._search import beside, index
 from ._search.erasing import erase_former_content
+from ._search.segments import Texts
 from ._search.sources import STORAGE, storage_texts
-from ._search.text import START, STOP_WORDS, Scan, after, match_expression, query_words, without_punctuation
+from ._search.text import START, STOP_WORDS, after, match_expression, query_words, without_punctuation
 
 try:
     from strands.storage import storage as _sdk
@@ -242,7 +243,6 @@ class SQLiteStorage(DatabaseHolder):
                 search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
             FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
             WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH}
-            ORDER BY rank
             """,  # noqa: S608 (constants only)
             (
                 f"content : ({match_expression(words, 'OR')})",
@@ -250,34 +250,38 @@ class SQLiteStorage(DatabaseHolder):
                 self._prefix,
                 self._prefix,
             ),
+            lambda not_indexed: self._search_beside(words, not_indexed),
         )
-        if rows is None:
-            return self._scan(words)
-        return [
-            StorageSearchResult(key[len(self._prefix) :], score, data)
+        # What was indexed meanwhile was found twice.
+        best = {
+            key: (score, data)
             for key, score, data, name, is_in_content in rows
             # Not in the part of the key that a view leaves out.
             if is_in_content or START in after(name, self._prefix)
+        }
+        return [
+            StorageSearchResult(key[len(self._prefix) :], score, data)
+            for key, (score, data) in sorted(best.items(), key=lambda item: -item[1][0])
         ]
 
-    def _scan(self, words: builtins.list[str]) -> "builtins.list[StorageSearchResult]":
-        """Search without the index."""
-        from strands.storage.search import StorageSearchResult
-
-        scan = Scan(words)
-        results = []
-        start = self._prefix
+    def _search_beside(self, words: builtins.list[str], condition: str) -> builtins.list[tuple[Any, ...]]:
+        """Search what is not in the index."""
+        found: builtins.list[tuple[Any, ...]] = []
+        last_id = -1
         while rows := self._database.query(
-            f"SELECT key, data FROM storage WHERE {_BEGINS_WITH} ORDER BY key LIMIT 100",  # noqa: S608 (constants only)
-            (start, self._prefix),
+            f"""
+            SELECT rowid, key, data FROM storage WHERE rowid > ? AND {_BEGINS_WITH} AND {condition}
+            ORDER BY rowid LIMIT {beside.ROWS}
+            """,  # noqa: S608 (constants only)
+            (last_id, self._prefix, self._prefix),
         ):
-            start = f"{rows[-1][0]}\0"
-            for key, data in rows:
-                name = key[len(self._prefix) :]
-                score = sum(map(bool, scan.count("\n".join(storage_texts(name, data)))))
-                if score:
-                    results.append(StorageSearchResult(name, score, data))
-        return sorted(results, key=lambda result: -result.score)
+            last_id = rows[-1][0]
+            by_id = {row_id: (key, data) for row_id, key, data in rows}
+            texts: Texts = {row_id: storage_texts(key, data) for row_id, key, data in rows}
+            for row_id, score, (name, content) in beside.search(self._database, STORAGE, texts, words, "OR"):
+                key, data = by_id[row_id]
+                found.append((key, score, data, name, START in content))
+        return found
 
     async def reindex(self) -> None:
         """Build the index again, where a search does not find what is there. Writers get their turn in between.

@@ -54,8 +54,9 @@ CREATE TABLE search_state (
         source TEXT NOT NULL PRIMARY KEY,
         last_id INTEGER NOT NULL DEFAULT 0,
         last_row TEXT NOT NULL DEFAULT '',
+        indexed_id INTEGER NOT NULL DEFAULT 0,
         ticket INTEGER NOT NULL,
-        unmerged INTEGER NOT NULL DEFAULT 0
+        version INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     ;
 CREATE TABLE sessions (
@@ -209,6 +210,7 @@ CREATE TRIGGER messages_search_delete AFTER DELETE ON messages
                 (SELECT message_id || created_at FROM messages WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
             )
         WHERE source = 'messages' AND last_id = OLD.rowid;
+        UPDATE search_state SET indexed_id = last_id WHERE source = 'messages' AND indexed_id > last_id;
     END;
 CREATE TRIGGER storage_search_update AFTER UPDATE OF key, data ON storage 
         WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'storage')
@@ -232,5 +234,15 @@ CREATE TRIGGER storage_search_delete AFTER DELETE ON storage
                 (SELECT key FROM storage WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
             )
         WHERE source = 'storage' AND last_id = OLD.rowid;
+        UPDATE search_state SET indexed_id = last_id WHERE source = 'storage' AND indexed_id > last_id;
     END;
+CREATE TABLE search_segments (
+        source TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        first_page INTEGER NOT NULL,
+        last_page INTEGER NOT NULL,
+        totals BLOB NOT NULL,
+        PRIMARY KEY (source, number)
+    ) STRICT, WITHOUT ROWID
+    ;
 COMMIT;

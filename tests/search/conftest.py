@@ -15,5 +15,5 @@ def catalog(repository: SQLiteSessionRepository) -> SessionCatalog:
 @pytest.fixture
 def without_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     """An SQLite that has no module fts5, as far as the library can tell."""
-    monkeypatch.setattr(_search, "_has_fts5", lambda database: False)
+    monkeypatch.setattr(_search, "has_fts5", lambda database: False)
     monkeypatch.setattr(_search, "_has_warned", True)

@@ -17,13 +17,13 @@ from strands_sqlite_session_manager._search import erasing, sources
 from strands_sqlite_session_manager._search import index as _search
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
-FTS_PARTS = ("data", "idx", "content", "docsize", "config")
+FTS_PARTS = ("data", "idx", "text", "docsize", "config")
 
 
 class TestABrokenIndex:
     BREAKS = (
         *(f"DROP TABLE search_messages_{part}" for part in FTS_PARTS),
-        *(f"DELETE FROM search_messages_{part}" for part in ("data", "content", "docsize", "config")),
+        *(f"DELETE FROM search_messages_{part}" for part in ("data", "text", "docsize", "config")),
         "UPDATE search_messages_docsize SET sz = x'ff00ff'",
         "UPDATE search_messages_data SET block = CAST(hex(block) AS BLOB) WHERE id > 10",
         "DROP TABLE search_messages",
@@ -51,7 +51,7 @@ class TestABrokenIndex:
             fresh.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
 
     # Without its content FTS5 cannot take a text out of the index, and does not say so.
-    @pytest.mark.parametrize("breaking", [b for b in BREAKS if b != "DELETE FROM search_messages_content"])
+    @pytest.mark.parametrize("breaking", [b for b in BREAKS if b != "DELETE FROM search_messages_text"])
     def test_makes_no_write_fail(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, breaking: str
     ) -> None:
@@ -142,7 +142,7 @@ class TestWithoutFts5:
     def test_says_so_once(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_search, "_has_fts5", lambda database: False)
+        monkeypatch.setattr(_search, "has_fts5", lambda database: False)
         monkeypatch.setattr(_search, "_has_warned", False)
         add(repository, "blue")
         with pytest.warns(RuntimeWarning, match="lacks FTS5"):
@@ -164,7 +164,7 @@ class TestWithoutFts5:
             "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%search#_messages%' ESCAPE '#'"
         )
         assert count == (0,)
-        monkeypatch.setattr(_search, "_has_fts5", lambda database: False)
+        monkeypatch.setattr(_search, "has_fts5", lambda database: False)
         monkeypatch.setattr(_search, "_has_warned", True)
         repository.update_message("s", "a", redacted(0))
         assert catalog.search("secret") == []

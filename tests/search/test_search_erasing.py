@@ -7,9 +7,9 @@ import pytest
 from search_helpers import add, add_session, bytes_on_disk, epoch, ids, redacted
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._catalog import message_search
 from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager._search import erasing, sources
-from strands_sqlite_session_manager._search import index as _search
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 
@@ -75,21 +75,24 @@ class TestWhatIsNeverFoundAgain:
         catalog: SessionCatalog,
         repository: SQLiteSessionRepository,
         raw: sqlite3.Connection,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        texts = sources.MESSAGES.texts
-
-        def redact_meanwhile(message: str) -> tuple[str, ...]:
+        def redact_meanwhile(message: bytes) -> tuple[str, ...]:
             raw.execute("UPDATE messages SET redact_message = '{}' WHERE message_id = 4")
             raw.execute("DELETE FROM messages WHERE message_id = 5")
-            return texts(message)
+            return sources.MESSAGES.texts(message)
 
         add(repository, "secret four", "secret five", first=4)
-        redacting = sources.MESSAGES._replace(texts=redact_meanwhile)
-        _search.queue_new(database_of(repository), redacting, newest=1000)
-        _search.refresh(database_of(repository), redacting)
+        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=redact_meanwhile))
+        assert self.found(catalog) == [("other", 0), ("s", 0), ("s", 2)]
         found = "SELECT rowid FROM search_messages WHERE search_messages MATCH 'four OR five'"
         assert raw.execute(found).fetchall() == []
+        assert raw.execute("SELECT count(*) FROM search_messages_text WHERE text LIKE '%f%'").fetchone() == (0,)
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (2,)
+        monkeypatch.undo()
+        add(repository, "secret six", first=6)
+        assert self.found(catalog) == [("other", 0), ("s", 0), ("s", 2), ("s", 6)]
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
 
     def test_after_deletions_by_hand(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
         raw.execute("DELETE FROM sessions WHERE session_id = 'other'")
@@ -138,7 +141,7 @@ class TestWhatIsNeverFoundAgain:
         raw.execute("DELETE FROM messages WHERE session_id = 'other'")
         add(repository, "xylophone is the password", session_id="other")
         erasing.erase_from_index(database_of(repository), sources.MESSAGES)
-        assert raw.execute("SELECT * FROM search_messages_content WHERE c0 LIKE 'xylo%'").fetchall() == []
+        assert raw.execute("SELECT * FROM search_messages_text WHERE text LIKE 'xylo%'").fetchall() == []
         assert [result.session_id for result in catalog.search("xylophone")] == ["other"]
         repository.update_message("other", "a", redacted(0))
         assert database_of(repository).truncate_log()
@@ -147,16 +150,22 @@ class TestWhatIsNeverFoundAgain:
     def test_although_much_is_still_to_be_indexed_which_an_erasure_leaves_to_searches(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
-        """A search that was killed leaves rows that are queued, and not in the index."""
+        """A search that was killed leaves rows that are watched, and not in the index."""
+
+        def die(message: bytes) -> tuple[str, ...]:
+            raise KeyboardInterrupt
+
         add(repository, *(f"later {number}" for number in range(300)), first=4)
-        _search.queue_new(database_of(repository), sources.MESSAGES, newest=1000)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=die))
+            with pytest.raises(KeyboardInterrupt):
+                catalog.search("later")
         repository.update_message("s", "a", redacted(0))
         repository.update_message("s", "a", redacted(4))
         catalog.delete_session("other")
-        erasing.erase_from_index(database_of(repository), sources.MESSAGES)
-        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (300,)
-        assert raw.execute("SELECT count(*) FROM search_messages_content").fetchone() == (4,)
-        assert raw.execute("SELECT * FROM search_messages_content WHERE c0 = 'secret zero'").fetchall() == []
+        assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (1,)
+        assert raw.execute("SELECT count(*) FROM search_messages_text").fetchone() == (4,)
+        assert raw.execute("SELECT * FROM search_messages_text WHERE text = 'secret zero'").fetchall() == []
         assert len(catalog.search("later", limit=500)) == 299
         assert self.found(catalog) == [("s", 2)]
 

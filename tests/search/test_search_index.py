@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from search_helpers import add, epoch, ids, redacted
+from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent
 
 from helpers import run_python, text_message
@@ -28,7 +29,8 @@ class TestTheIndex:
     ) -> None:
         catalog.search("blue")
         before = epoch(raw)
-        assert _search.find(database_of(repository), sources.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", ()) is None
+        with pytest.raises(SessionException, match="UTF-8"):
+            _search.find(database_of(repository), sources.MESSAGES, "SELECT CAST(x'ff' AS TEXT)", (), lambda _: [])
         assert epoch(raw) == before
 
     def test_costs_writers_nothing(
@@ -52,7 +54,7 @@ class TestTheIndex:
         raw.execute("BEGIN IMMEDIATE")  # so that a write would have to wait
         assert ids(catalog.search("blue")) == [0]
 
-    def test_searches_all_without_it_while_somebody_holds_the_lock(
+    def test_is_searched_beside_what_is_new_while_somebody_holds_the_lock(
         self,
         catalog: SessionCatalog,
         repository: SQLiteSessionRepository,
@@ -60,18 +62,19 @@ class TestTheIndex:
         db_path: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
+        caplog.set_level("INFO")
         add(repository, "blue")
         catalog.search("blue")
         add(repository, "blue", first=1)
         with SessionCatalog(db_path, busy_timeout=0.05) as hurried:
             raw.execute("BEGIN IMMEDIATE")
             assert ids(hurried.search("blue")) == [0, 1]
-        assert "searching without the index" in caplog.text
+        assert "searching what is new without the index" in caplog.text
         assert "broken" not in caplog.text
 
     def test_catches_up_in_batches(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
         message = json.dumps({"role": "user", "content": [{"text": "blue " * 20}]})
-        rows = _search.QUEUED_ROWS * 2 + 1
+        rows = _search.FULL_ROWS * 2 + 1
         raw.execute("BEGIN")
         raw.executemany(
             "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
@@ -81,25 +84,6 @@ class TestTheIndex:
         assert len(catalog.search("blue", limit=rows)) == rows
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
 
-    def test_queues_little_at_once_because_giving_it_up_deletes_the_queue_under_one_lock(
-        self, catalog: SessionCatalog, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(_search, "QUEUED_ROWS", 20)
-        monkeypatch.setattr(_search, "INDEXED_ROWS", 7)
-        queued = []
-
-        def texts(message: bytes) -> tuple[str, ...]:
-            queued.extend(raw.execute("SELECT count(*) FROM search_stale").fetchone())
-            return ("blue",)
-
-        monkeypatch.setattr(message_search, "MESSAGES", sources.MESSAGES._replace(texts=texts))
-        raw.executemany(
-            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, '{}')",
-            ((number,) for number in range(90)),
-        )
-        assert len(catalog.search("blue", limit=100)) == len(queued) == 90
-        assert max(queued) == 20
-
     def test_writers_that_never_rest_keep_no_search_waiting_for_ever(
         self,
         catalog: SessionCatalog,
@@ -107,8 +91,7 @@ class TestTheIndex:
         raw: sqlite3.Connection,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(_search, "QUEUED_ROWS", 1)
-        monkeypatch.setattr(_search, "INDEXED_ROWS", 1)
+        monkeypatch.setattr(_search, "FULL_ROWS", 1)
         indexed = []
 
         def write_meanwhile(message: bytes) -> tuple[str, ...]:
@@ -124,35 +107,54 @@ class TestTheIndex:
         assert ids(catalog.search("blue")) == [1, 2]
         assert len(indexed) < 10
 
-    def test_takes_texts_out_in_smaller_steps_than_it_puts_them_in(
+    def test_makes_only_the_segment_again_that_a_text_is_erased_from(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        """So that what this costs does not depend on the size of the index."""
+        raw.execute("BEGIN")
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps(text_message(n, f"{n} words").message)) for n in range(5 * _search.FULL_ROWS)),
+        )
+        raw.execute("COMMIT")
+        catalog.search("words")
+
+        def segments() -> dict[int, list[Any]]:
+            rows = raw.execute("SELECT id >> 37, id, block FROM search_messages_data WHERE id > 10").fetchall()
+            return {number: [row for row in rows if row[0] == number] for number, *_ in rows}
+
+        before = segments()
+        assert len(before) == 5
+        repository.update_message("s", "a", redacted(_search.FULL_ROWS + 1))
+        after = segments()
+        assert sum(before[number] != after[number] for number in before) == 1
+        raw.execute("INSERT INTO search_messages (search_messages, rank) VALUES ('integrity-check', 1)")
+
+    def test_has_few_segments_however_many_searches_made_it(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
+    ) -> None:
+        for number in range(100):
+            add(repository, f"blue {number}", first=number)
+            assert len(catalog.search("blue", limit=200)) == number + 1
+        assert raw.execute("SELECT count(*) FROM search_segments").fetchone()[0] < 10
+
+    def test_has_no_more_segments_than_fts5_allows(
         self,
         catalog: SessionCatalog,
-        repository: SQLiteSessionRepository,
         raw: sqlite3.Connection,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Because that takes longer, and nobody should wait for the write lock for more than 50 ms."""
-        database, batches = database_of(repository), []
-        transaction = database.transaction
-
-        def noted(statements: Any) -> list[int]:
-            batches.append(sum("search_messages" in sql for sql, _ in statements))
-            return transaction(statements)
-
-        def largest_batch(change: str) -> int:
-            raw.execute(change)
-            batches.clear()
-            catalog.search("x")
-            return max(batches)
-
-        size = _search.INDEXED_BYTES // 20
-        add(repository, *("blue " * (size // 5) for _ in range(100)))
-        monkeypatch.setattr(database, "transaction", noted)
-        assert largest_batch("DELETE FROM messages WHERE message_id = 0") == 20
-        assert largest_batch("UPDATE messages SET redact_message = '{}' WHERE message_id < 50") == 4
-        assert largest_batch("DELETE FROM messages WHERE message_id >= 50") == 4
-        # An empty text is taken out at once.
-        assert largest_batch("DELETE FROM messages") == 49
+        monkeypatch.setattr(_search, "FULL_ROWS", 2)
+        monkeypatch.setattr(_search, "MOST_SEGMENTS", 5)
+        raw.executemany(
+            "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)",
+            ((n, json.dumps(text_message(n, f"blue {n}").message)) for n in range(50)),
+        )
+        assert len(catalog.search("blue", limit=100)) == 50
+        assert raw.execute("SELECT count(*) FROM search_segments").fetchone() == (5,)
+        raw.execute("DELETE FROM messages WHERE message_id % 3 = 0")
+        assert ids(catalog.search("blue", limit=100)) == [n for n in range(50) if n % 3]
+        raw.execute("INSERT INTO search_messages (search_messages, rank) VALUES ('integrity-check', 1)")
 
     def test_of_a_very_long_text_holds_the_start(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
@@ -183,7 +185,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         for thread in threads:
             thread.join()
         assert [int(output) for output in outputs] == [3000] * 3
-        assert raw.execute("SELECT count(*), count(DISTINCT id) FROM search_messages_content").fetchone() == (
+        assert raw.execute("SELECT count(*), count(DISTINCT id) FROM search_messages_text").fetchone() == (
             3000,
             3000,
         )
@@ -219,7 +221,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         assert failures == []
         expected = [number for number in range(300) if number % 3 and number % 7]
         assert ids(catalog.search("secret", limit=300)) == expected
-        assert raw.execute("SELECT count(*) FROM search_messages_content").fetchone() == (300 - 43,)
+        assert raw.execute("SELECT count(*) FROM search_messages_text").fetchone() == (len(expected),)
         raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
 
     @pytest.mark.slow
@@ -269,9 +271,9 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         transaction = database_of(repository).transaction
         holds: list[float] = []
 
-        def timed(statements: Any) -> list[int]:
+        def timed(statements: Any, **options: Any) -> list[int]:
             start = time.perf_counter()
-            changes = transaction(statements)
+            changes = transaction(statements, **options)
             holds.append(time.perf_counter() - start)
             return changes
 
@@ -283,7 +285,6 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
             catalog.search("x")
             assert sorted(holds)[len(holds) // 2] < 0.05, change  # Each one would need a machine of its own.
             totals.append(sum(holds))
-        # FTS5's `secure-delete` takes 15 times as long.
         assert totals[2] < 5 * totals[0]
 
     def test_can_be_built_anew(

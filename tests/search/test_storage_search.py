@@ -84,7 +84,7 @@ class TestStorage:
         assert self.run(storage, "empty") == ["empty"]
         assert sorted(self.run(storage, "needle")) == ["mixed", "needle.png"]
         assert self.run(storage, "tail") == ["mixed"]
-        if _search._has_fts5(database_of(storage)):
+        if _search.has_fts5(database_of(storage)):
             asyncio.run(storage.reindex())
 
     @pytest.mark.usefixtures("_choose")

@@ -1,11 +1,13 @@
-"""Messages by the words in their text: through the index, or one by one where there is none."""
+"""Messages by the words in their text: in the index, and beside it what is not in it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .._engine.database import Database
-from .._search import index
+from .._search import beside, index
+from .._search.segments import Texts
 from .._search.sources import MESSAGES, message_text
-from .._search.text import Scan, match_expression, query_words, snippet
+from .._search.text import match_expression, query_words, snippet
 from .records import SearchResult
 
 _ROLE = """
@@ -24,7 +26,14 @@ _FOUND = f"""
 HAS_ROLE = f"{_ROLE} = ?"
 
 
-def search(database: Database, query: str, condition: str, parameters: list[Any], limit: int) -> list[SearchResult]:
+def search(
+    database: Database,
+    query: str,
+    condition: str,
+    parameters: list[Any],
+    limit: int,
+    progress: Callable[[int, int], object] | None,
+) -> list[SearchResult]:
     """Find messages for which a condition holds; see `SessionCatalog.search`."""
     words = query_words(query)
     if not words:
@@ -39,34 +48,36 @@ def search(database: Database, query: str, condition: str, parameters: list[Any]
         ORDER BY rank LIMIT ?
         """,  # noqa: S608 (constants only)
         (match_expression(words, "AND"), *parameters, limit),
+        lambda not_indexed: _search_beside(database, words, f"{condition} AND {not_indexed}", parameters, limit),
+        progress,
     )
-    if rows is None:
-        rows = _scan(database, words, condition, parameters, limit)
+    # What was indexed meanwhile was found twice.
+    best = {row[:3]: row for row in rows}
     return [
         SearchResult(*(*key, role.decode(errors="replace"), created_at, score, snippet(text)))
-        for *key, role, created_at, score, text in rows
+        for *key, role, created_at, score, text in sorted(best.values(), key=lambda row: -row[-2])[:limit]
     ]
 
 
-def _scan(
+def _search_beside(
     database: Database, words: list[str], condition: str, parameters: list[Any], limit: int
 ) -> list[tuple[Any, ...]]:
-    """Search without the index."""
-    scan = Scan(words)
+    """Search messages that are not in the index."""
     best: list[tuple[Any, ...]] = []
     last_id = -1
     while rows := database.query(
         f"""
         SELECT {_FOUND}, {MESSAGES.columns}, messages.rowid FROM messages
-        WHERE messages.rowid > ? AND {condition} ORDER BY messages.rowid LIMIT 500
+        WHERE messages.rowid > ? AND {condition} ORDER BY messages.rowid LIMIT {beside.ROWS}
         """,  # noqa: S608 (constants only)
         (last_id, *parameters),
     ):
         last_id = rows[-1][-1]
-        for *found, message, _ in rows:
-            text = message_text(message)
-            counts = scan.count(text)
-            if all(counts):
-                best.append((*found, float(sum(counts)), text))
+        found = {row_id: tuple(columns) for *columns, _, row_id in rows}
+        texts: Texts = {row_id: (message_text(message),) for *_, message, row_id in rows}
+        best += [
+            (*found[row_id], score, highlighted)
+            for row_id, score, (highlighted,) in beside.search(database, MESSAGES, texts, words, "AND")
+        ]
         best = sorted(best, key=lambda hit: -hit[-2])[:limit]
-    return [(*found, scan.highlighted(text)) for *found, text in best]
+    return best

@@ -18,9 +18,11 @@ class Database(ABC):
 
     Attributes:
         path: Where it is, for errors and logs.
+        read_only: Whether it was opened so.
     """
 
     path: str
+    read_only: bool = False
 
     @abstractmethod
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
@@ -31,8 +33,14 @@ class Database(ABC):
         """Run one statement that writes and return the number of rows that it changed."""
 
     @abstractmethod
-    def transaction(self, statements: Iterable[Statement]) -> list[int]:
-        """Run statements that write, all or none, and return the number of rows that each changed."""
+    def transaction(self, statements: Iterable[Statement], *, aside: bool = False) -> list[int]:
+        """Run statements that write, all or none, and return the number of rows that each changed.
+
+        Args:
+            statements: What to run.
+            aside: Whether they write into the tables that an FTS5 table consists of. A connection keeps in memory what
+                it has read of them, and notices what others have written there, but not what it has written itself.
+        """
 
     @abstractmethod
     def truncate_log(self, *, wait: bool = True) -> bool:
@@ -73,3 +81,10 @@ def open_database(
     from .file import FileDatabase  # An engine imports this module.
 
     return FileDatabase(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+
+
+def open_scratch() -> Database:
+    """Open an empty database in memory, without the tables of sessions, for the thread that calls."""
+    from .scratch import ScratchDatabase  # The same.
+
+    return ScratchDatabase()

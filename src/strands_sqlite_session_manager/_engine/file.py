@@ -47,19 +47,23 @@ class FileDatabase(Database):
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
         self._pool: Pool | None = pool_for(path, synchronous, busy_timeout, read_only)
         self.path = self._pool.path
+        self.read_only = read_only
         self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See `Database.query`."""
-        return self._live_pool().run(_query, sql, parameters)
+        return self._live_pool().run(query, sql, parameters)
 
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """See `Database.execute`."""
-        return self._live_pool().run_exclusively(_execute, sql, parameters)
+        return self._live_pool().run_exclusively(execute, sql, parameters)
 
-    def transaction(self, statements: Iterable[Statement]) -> list[int]:
+    def transaction(self, statements: Iterable[Statement], *, aside: bool = False) -> list[int]:
         """See `Database.transaction`."""
-        return self._live_pool().run_exclusively(_transaction, list(statements))
+        pool = self._live_pool()
+        if aside:
+            return pool.run_exclusively(_transaction_aside, pool, list(statements))
+        return pool.run_exclusively(transaction, list(statements))
 
     def truncate_log(self, *, wait: bool = True) -> bool:
         """Copy the write-ahead log into the file and empty it, so that nothing overwritten is left in either.
@@ -133,22 +137,27 @@ class FileDatabase(Database):
         return pool
 
 
-def _query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+def query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
     return connection.execute(sql, parameters).fetchall()
 
 
-def _execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> int:
+def execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> int:
     # One statement outside a transaction is a transaction of its own, and SQLite takes the write lock before it
     # reads anything for it; a BEGIN IMMEDIATE around it would only add two statements.
     return connection.execute(sql, parameters).rowcount
 
 
-def _transaction(connection: sqlite3.Connection, statements: list[tuple[str, Parameters]]) -> list[int]:
+def transaction(connection: sqlite3.Connection, statements: list[tuple[str, Parameters]]) -> list[int]:
     # Whatever is raised before the COMMIT, `Pool` rolls back, at the latest by closing the connection.
     connection.execute("BEGIN IMMEDIATE")
     changes = [connection.execute(sql, parameters).rowcount for sql, parameters in statements]
     connection.execute("COMMIT")
     return changes
+
+
+def _transaction_aside(_: sqlite3.Connection, pool: Pool, statements: list[Statement]) -> list[int]:
+    with contextlib.closing(pool.open()) as connection:
+        return transaction(connection, statements)
 
 
 def _truncate_log(connection: sqlite3.Connection, lock_wait: int) -> bool:

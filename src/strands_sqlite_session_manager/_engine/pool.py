@@ -79,7 +79,7 @@ class Pool:
             _all_pools.add(self)
             if path == IN_MEMORY:
                 # The database lives as long as a connection to it does, and one that fails is closed.
-                self._anchors.append(self._open())
+                self._anchors.append(self.open())
         weakref.finalize(self, _abandon, self._idle, self._anchors)
 
     def run(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -91,7 +91,7 @@ class Pool:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = self._open()
+                connection = self.open()
             result = self._run_when_unlocked(operation, connection, arguments)
             done, connection = connection, None  # No longer this call's to close, wherever a signal interrupts it.
             if len(self._idle) < self._max_idle:
@@ -173,7 +173,8 @@ class Pool:
         """Replace the lock, which a thread that the child does not have may have held."""
         self._write_lock = threading.RLock()
 
-    def _open(self) -> sqlite3.Connection:
+    def open(self) -> sqlite3.Connection:
+        """Return a new connection, for the caller to close."""
         try:
             uri = self._uri_to_read() if self._read_only else self._uri
             connection = connect(uri, timeout=self.busy_timeout)

@@ -91,6 +91,7 @@ def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]
                 (SELECT {identity} FROM {table} WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
             )
         WHERE source = '{table}' AND last_id = OLD.rowid;
+        UPDATE search_state SET indexed_id = last_id WHERE source = '{table}' AND indexed_id > last_id;
     END
     """,  # noqa: S608
     )
@@ -237,8 +238,19 @@ _VERSION_1 = (
         source TEXT NOT NULL PRIMARY KEY,
         last_id INTEGER NOT NULL DEFAULT 0,
         last_row TEXT NOT NULL DEFAULT '',
+        indexed_id INTEGER NOT NULL DEFAULT 0,
         ticket INTEGER NOT NULL,
-        unmerged INTEGER NOT NULL DEFAULT 0
+        version INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE search_segments (
+        source TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        first_page INTEGER NOT NULL,
+        last_page INTEGER NOT NULL,
+        totals BLOB NOT NULL,
+        PRIMARY KEY (source, number)
     ) STRICT, WITHOUT ROWID
     """,
     """

@@ -7,7 +7,7 @@ from strands.types.exceptions import SessionException
 
 from .._engine.database import Database
 from .._errors import DamagedDatabaseError
-from .index import MERGED_PAGES, create, drop, exists, merge, refresh
+from .index import create, drop, exists, refresh
 from .sources import Source
 
 logger = logging.getLogger(__name__)
@@ -19,14 +19,14 @@ def erase_former_content(database: Database, *sources: Source, wait: bool = True
     Args:
         database: Database that it was deleted from.
         *sources: Whose text it was.
-        wait: Whether to merge the index and to wait for the log; otherwise what takes longer is left to the next time.
+        wait: See `Database.truncate_log`.
     """
     for source in sources:
-        erase_from_index(database, source, merge_all=wait)
+        erase_from_index(database, source)
     database.truncate_log(wait=wait)
 
 
-def erase_from_index(database: Database, source: Source, *, merge_all: bool = True) -> None:
+def erase_from_index(database: Database, source: Source) -> None:
     """Take the text of rows that were changed or deleted out of the index, for good. Costs nothing if none were.
 
     Rows that are not indexed yet are left to the next search. An index that is broken is dropped, with all its text.
@@ -34,21 +34,13 @@ def erase_from_index(database: Database, source: Source, *, merge_all: bool = Tr
     Args:
         database: Database to erase from.
         source: Whose index.
-        merge_all: Whether to merge the index. The text's words stay in the file until this is done.
     """
     try:
-        if not database.query("SELECT 1 FROM search_state WHERE source = ?", (source.table,)):
+        if database.query("SELECT 1 FROM search_state WHERE source = ?", (source.table,)):
+            refresh(database, source)
+        elif exists(database, source):
             # A process was killed after giving up an index, all of whose text is there still.
-            if exists(database, source):
-                create(database, source)
-            return
-        refresh(database, source, only_indexed=True)
-        tickets = database.query("SELECT unmerged FROM search_state WHERE source = ? AND unmerged", (source.table,))
-        if tickets and merge_all:
-            _merge_all(database, source)
-            database.execute(
-                "UPDATE search_state SET unmerged = 0 WHERE source = ? AND unmerged = ?", (source.table, *tickets[0])
-            )
+            create(database, source)
     # What was to be erased is deleted all the same, so this is no failure of the call.
     except DamagedDatabaseError as error:
         logger.warning("index=<%s>, error=<%s> | dropping a broken search index", source.fts_table, error)
@@ -62,14 +54,3 @@ def erase_from_index(database: Database, source: Source, *, merge_all: bool = Tr
             source.fts_table,
             error,
         )
-
-
-def _merge_all(database: Database, source: Source) -> None:
-    """Merge all segments of the index into one, which drops what was deleted from them, step by step."""
-    structure = f"SELECT block FROM {source.fts_table}_data WHERE id = 10"  # noqa: S608
-    pages = -MERGED_PAGES  # A negative number marks all segments to be merged.
-    before = None
-    while (now := database.query(structure)) != before:
-        before = now
-        merge(database, source, pages)
-        pages = MERGED_PAGES

@@ -4,318 +4,66 @@ A write pays nothing for the index. What was added since the last search is inde
 transactions between which writers get their turn. What was indexed and then changed or deleted is entered into the
 plain table `search_stale` by triggers, in the same statement, and no search shows what is entered there. The triggers
 touch plain tables alone, so neither a broken index nor an SQLite without FTS5 can make a write fail; that is why they
-do not delete from the index themselves. The former text lies in the file until the next search, or `erase_removed`,
-takes it out.
+do not delete from the index themselves. The former text lies in the index until the next search, or
+`erase_from_index`, takes it out, which makes the segment that it is in again (see `segments`).
 
-* `search_state`: for each source (a table), the row up to which rows are indexed or entered as stale: its rowid, and
-  what tells it from a row that a dump and restore, say, gave the same rowid. Then all is indexed again. The row always
-  exists (a trigger sees to it), so rows that are added have higher rowids. `ticket` is the last ticket given; it only
-  grows. `unmerged` is a ticket, or 0: whether words of texts that were taken out are still in the index.
+* `search_state`: for each source (a table), the row up to which the triggers watch: its rowid, and what tells it from a
+  row that a dump and restore, say, gave the same rowid. Then all is indexed again. The row always exists (a trigger
+  sees to it), so rows that are added have higher rowids. `indexed_id`: up to where rows are indexed. `ticket` is the
+  last ticket given; it only grows. `version` grows with each write into the index.
 * `search_stale`: rowids to be indexed, or to be taken out where the row is gone. Whoever has done so deletes the entry
-  only if its ticket is still the one it read, because the row may have changed since.
-* `search_messages`, `search_storage`: the FTS5 tables, with the rowids of their sources.
+  only if its ticket is one of those that were given when it began, because the row may have changed since.
+* `search_segments`: see `segments`.
+* `search_messages`, `search_storage`: the FTS5 tables, with the rowids of their sources. Beside them,
+  `search_messages_text` and `search_storage_text` hold the texts, which FTS5 needs for snippets and to take them out,
+  and the segment that each is in.
 
 Words match by their English stem, and without accents (tokenizers porter and unicode61). Of scripts without spaces, and
 of Korean, which glues particles to its words, each character is a word of its own: zero-width spaces are put between
 them. A run of them is then found as a phrase, wherever it stands, at any length. The trigram tokenizer would want a
 second, larger index beside this one, and find nothing for the two characters that most Chinese words have.
 
-The index holds the texts too: FTS5 needs them to delete (until 3.43), and to show snippets. Of very long texts, only
-the start is indexed. To erase what is gone from it, `erase_removed` merges the whole index: half a second for 100,000
-messages. FTS5's own `secure-delete`, from SQLite 3.42 on, takes as long for a dozen that are deleted.
-
-An index that makes SQLite fail is dropped and built again. Where this cannot be done (no FTS5, a file that cannot be
-written, a lock that is held for too long), a search reads everything there is instead: slow, but complete.
+Of very long texts, only the start is indexed. An index that makes SQLite fail is dropped and built again. Where it
+cannot be brought up to date (a file that cannot be written, a lock that is held for too long), it is searched as it is,
+and what is not in it is searched beside it. Without FTS5, a search reads everything there is: slow, but complete.
 """
 
 import contextlib
+import json
 import logging
 import secrets
 import sqlite3
 import time
 import warnings
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from strands.types.exceptions import SessionException
 
 from .._engine.database import Database, Parameters, Statement
 from .._errors import DamagedDatabaseError, SessionConflictError
+from . import segments
+from .segments import Segment, Texts
 from .sources import Source
-from .text import TOKENIZER, segment
+from .text import TOKENIZER, segment, word_count
 
 logger = logging.getLogger(__name__)
 
-# What one transaction does at the most, so that it holds the write lock for less than 50 ms.
-QUEUED_ROWS, INDEXED_ROWS, INDEXED_BYTES, MERGED_PAGES, EMPTIED_ROWS = 2000, 200, 50_000, 32, 100
-# Seconds between two transactions. Writers of other processes do not queue but look now and then, and must find the
-# file free. Measured: twice as many of their appends get through, and the longest takes 75-95 ms, not 75-220.
-PAUSE = 0.001
-# To take a text out of the index takes longer than to put it in, by this factor.
-REMOVAL = 5
+# A segment is made again as a whole when a text is erased from it, and one transaction writes it. Beyond these, none is
+# joined with others, unless there are more of them than this: FTS5 allows 2,000, and searches them one by one.
+FULL_ROWS, FULL_WORDS, MOST_SEGMENTS = 1_000, 40_000, 1_800
+# What one transaction deletes of an index that is given up, so that it holds the write lock for less than 50 ms, and
+# seconds until the next: writers of other processes do not queue but look now and then, and must find the file free.
+EMPTIED_ROWS, PAUSE = 100, 0.001
 # Tables that an FTS5 table consists of, with these after its name.
-_PARTS = ("data", "idx", "content", "docsize", "config")
+_PARTS = ("data", "idx", "docsize", "config")
+
+Progress = Callable[[int, int], object]
 
 
-def find(database: Database, source: Source, sql: str, parameters: Parameters) -> list[tuple[Any, ...]] | None:
-    """Bring the index up to date and search it.
-
-    Args:
-        database: Database to search.
-        source: What is searched.
-        sql: SELECT on the index.
-        parameters: Its parameters.
-
-    Returns:
-        Its rows; None if there is no index that could be used.
-    """
-    if not _has_fts5(database):
-        _warn_of_missing_fts5()
-        return None
-    for _ in range(2):
-        try:
-            update(database, source)
-            return database.query(sql, parameters)
-        except DamagedDatabaseError as error:
-            logger.warning("index=<%s>, error=<%s> | building a broken index again", source.fts_table, error)
-            with contextlib.suppress(SessionException):  # The next attempt fails too then.
-                drop(database, source)
-        except SessionException as error:
-            logger.warning("index=<%s>, error=<%s> | searching without the index", source.fts_table, error)
-            return None
-    return None
-
-
-def rebuild(database: Database, source: Source) -> None:
-    """Drop the index and build it again.
-
-    Raises:
-        SessionException: If it cannot be built.
-    """
-    if not _has_fts5(database):
-        raise SessionException(f"{database.path}: this SQLite lacks FTS5, so there is no search index to build")
-    drop(database, source)
-    update(database, source)
-
-
-def update(database: Database, source: Source) -> None:
-    """Index what was added or changed since the last time, and take out what was deleted.
-
-    Raises:
-        SessionException: If this cannot be done.
-    """
-    state = database.query(
-        f"""
-        SELECT
-            last_id = 0 OR EXISTS (SELECT 1 FROM {source.table} WHERE rowid = last_id AND {source.identity} = last_row),
-            EXISTS (SELECT 1 FROM {source.table} WHERE rowid > last_id)
-            OR EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = search_state.source)
-        FROM search_state WHERE source = ?
-        """,  # noqa: S608 (constants only, as in all of this module)
-        (source.table,),
-    )
-    if not state:
-        create(database, source)
-    else:
-        is_ours, has_work = state[0]
-        if not is_ours:
-            logger.debug("index=<%s> | rows were renumbered, building the index again", source.fts_table)
-            drop(database, source)
-            create(database, source)
-        elif not has_work:
-            return
-    # No more than there is now: writers that never rest keep no search waiting for ever.
-    ((newest,),) = database.query(f"SELECT max(rowid) FROM {source.table}")  # noqa: S608
-    queued = QUEUED_ROWS
-    while queued == QUEUED_ROWS:
-        queued = queue_new(database, source, newest)
-        # All that is queued, before there is more: `drop` deletes the queue at once.
-        refresh(database, source)
-
-
-def next_ticket(source: Source) -> Statement:
-    """Return the statement that gives the next ticket of a source, which the same transaction then reads."""
-    return "UPDATE search_state SET ticket = ticket + 1 WHERE source = ?", (source.table,)
-
-
-def queue_new(database: Database, source: Source, newest: int | None) -> int:
-    """Enter some of the rows that are not indexed yet as stale, up to the rowid `newest`, and return how many."""
-    new = f"""
-        SELECT rowid FROM {source.table}
-        WHERE rowid > (SELECT last_id FROM search_state WHERE source = :source) AND rowid <= :newest
-        ORDER BY rowid LIMIT {QUEUED_ROWS}
-        """  # noqa: S608
-    parameters = {"source": source.table, "newest": newest}
-    _, queued, _ = database.transaction(
-        [
-            next_ticket(source),
-            (
-                f"""
-                INSERT INTO search_stale (source, id, ticket)
-                SELECT source, new.rowid, ticket FROM search_state CROSS JOIN ({new}) AS new WHERE source = :source
-                ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket
-                """,  # noqa: S608
-                parameters,
-            ),
-            (
-                f"""
-                UPDATE search_state SET (last_id, last_row) = (
-                    SELECT rowid, {source.identity} FROM {source.table} WHERE rowid = (SELECT max(rowid) FROM ({new}))
-                )
-                WHERE source = :source AND EXISTS ({new})
-                """,  # noqa: S608
-                parameters,
-            ),
-        ]
-    )
-    return queued
-
-
-def refresh(database: Database, source: Source, *, only_indexed: bool = False) -> None:
-    """Index the stale rows again, each once: a row that changes in between is left to the next time.
-
-    Args:
-        database: Database to index.
-        source: What is indexed.
-        only_indexed: Leave out rows that are not in the index yet.
-    """
-    # A row above `last_id` has the rowid of one that is gone. It is not indexed before it is queued, because until then
-    # the triggers do not tell when it changes.
-    statement = f"""
-        SELECT
-            search_stale.id, ticket, {source.table}.rowid IS NOT NULL,
-            coalesce(length(CAST({source.indexed} AS BLOB)), 0), {source.columns}
-        FROM search_stale {"CROSS" if only_indexed else "LEFT"} JOIN {source.fts_table}_content AS indexed
-            ON indexed.id = search_stale.id
-        LEFT JOIN {source.table} ON {source.table}.rowid = search_stale.id
-            AND search_stale.id <= (SELECT last_id FROM search_state WHERE search_state.source = search_stale.source)
-        WHERE source = ? AND search_stale.id > ? ORDER BY search_stale.id LIMIT {INDEXED_ROWS}
-        """  # noqa: S608
-    last_id = -(2**63)
-    while rows := database.query(statement, (source.table, last_id)):
-        last_id = rows[-1][0]
-        _index_rows(database, source, rows)
-
-
-def _index_rows(database: Database, source: Source, rows: list[tuple[Any, ...]]) -> None:
-    """Index rows again, in as many transactions as their texts are long."""
-    statements: list[Statement] = []
-    size = 0
-    for row_id, ticket, exists, former, *columns in rows:
-        texts = [segment(text) for text in source.texts(*columns)] if exists else []
-        # A Latin word takes about as many bytes as a character of a script without spaces with its separator.
-        added = sum(len(text.encode()) for text in texts) + REMOVAL * former
-        if statements and size + added > INDEXED_BYTES:
-            _write(database, source, statements)
-            statements, size = [], 0
-        key = (source.table, row_id, ticket)
-        statements += [
-            _replace(source, texts, key) if exists else _remove(source, key),
-            ("DELETE FROM search_stale WHERE source = ? AND id = ? AND ticket = ?", key),
-        ]
-        if former:
-            # In the same transaction, so that whoever erases next merges, whoever took the text out.
-            statements += [
-                next_ticket(source),
-                ("UPDATE search_state SET unmerged = ticket WHERE source = ?", (source.table,)),
-            ]
-        size += added
-    _write(database, source, statements)
-
-
-def _write(database: Database, source: Source, statements: list[Statement]) -> None:
-    database.transaction(statements)
-    time.sleep(PAUSE)
-    # By itself, FTS5 would merge now and then, and for longer.
-    merge(database, source, MERGED_PAGES)
-
-
-def _replace(source: Source, texts: list[str], key: tuple[str, int, int]) -> Statement:
-    return (
-        f"""
-        INSERT OR REPLACE INTO {source.fts_table} (rowid, {source.fields})
-        SELECT id, {", ".join("?" * len(texts))} FROM search_stale WHERE source = ? AND id = ? AND ticket = ?
-        """,  # noqa: S608
-        (*texts, *key),
-    )
-
-
-def _remove(source: Source, key: tuple[str, int, int]) -> Statement:
-    return (
-        f"""
-        DELETE FROM {source.fts_table}
-        WHERE rowid = (SELECT id FROM search_stale WHERE source = ? AND id = ? AND ticket = ?)
-        """,  # noqa: S608
-        key,
-    )
-
-
-def merge(database: Database, source: Source, pages: int) -> None:
-    database.execute(f"INSERT INTO {source.fts_table} ({source.fts_table}, rank) VALUES ('merge', ?)", (pages,))  # noqa: S608
-    time.sleep(PAUSE)
-
-
-def exists(database: Database, source: Source) -> bool:
-    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (source.fts_table,)))
-
-
-def drop(database: Database, source: Source) -> None:
-    """Give up an index. Its tables stay until `create` puts new ones in their place."""
-    database.transaction(
-        [(f"DELETE FROM {table} WHERE source = ?", (source.table,)) for table in ("search_state", "search_stale")]  # noqa: S608
-    )
-
-
-def create(database: Database, source: Source) -> None:
-    """Make an empty index in the place of one that was given up, unless another process just did."""
-    index = source.fts_table
-    statements: list[Statement] = [
-        # Fails if another process was first. The tickets of an index that was given up are not used again.
-        ("INSERT INTO search_state (source, ticket) VALUES (?, ?)", (source.table, secrets.randbits(62))),
-        ("DELETE FROM search_stale WHERE source = ?", (source.table,)),
-    ]
-    if exists(database, source):
-        _empty(database, source)
-        statements += _drop_tables(index)
-    # Their FTS5 table may have been dropped by force.
-    statements += [(f"DROP TABLE IF EXISTS {index}_{part}", ()) for part in _PARTS]
-    statements += [
-        (f'CREATE VIRTUAL TABLE {index} USING fts5({source.fields}, tokenize="{TOKENIZER}")', ()),
-        # Merges are asked for, in steps of known size.
-        (f"INSERT INTO {index} ({index}, rank) VALUES ('automerge', 0)", ()),  # noqa: S608
-        (f"INSERT INTO {index} ({index}, rank) VALUES ('crisismerge', 1999)", ()),  # noqa: S608
-    ]
-    with contextlib.suppress(SessionConflictError):
-        database.transaction(statements)
-
-
-def _empty(database: Database, source: Source) -> None:
-    """Empty the tables that an index consists of in small steps, because dropping a large index takes seconds."""
-    for part in ("data", "content", "docsize"):
-        table = f"{source.fts_table}_{part}"
-        # What is missing or forbidden (SQLite's defensive mode) is left to the dropping of the whole.
-        with contextlib.suppress(SessionException):
-            while database.execute(
-                f"""
-                DELETE FROM {table} WHERE id IN (SELECT id FROM {table} LIMIT {EMPTIED_ROWS})
-                AND NOT EXISTS (SELECT 1 FROM search_state WHERE source = ?)
-                """,  # noqa: S608
-                (source.table,),
-            ):
-                time.sleep(PAUSE)
-
-
-def _drop_tables(index: str) -> list[tuple[str, Parameters]]:
-    """Return what drops an FTS5 table. It must look sound at first sight, or FTS5 refuses."""
-    return [
-        (f"CREATE TABLE IF NOT EXISTS {index}_data (id INTEGER PRIMARY KEY, block BLOB)", ()),
-        (f"CREATE TABLE IF NOT EXISTS {index}_config (k PRIMARY KEY, v) WITHOUT ROWID", ()),
-        (f"REPLACE INTO {index}_data VALUES (1, x''), (10, zeroblob(7))", ()),  # noqa: S608
-        (f"REPLACE INTO {index}_config VALUES ('version', 4)", ()),  # noqa: S608
-        (f"DROP TABLE {index}", ()),
-    ]
-
-
-def _has_fts5(database: Database) -> bool:
+def has_fts5(database: Database) -> bool:
+    """Tell whether there can be an index."""
     return bool(database.query("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
 
 
@@ -331,3 +79,447 @@ def _warn_of_missing_fts5() -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+class _State(NamedTuple):
+    last_id: int
+    indexed_id: int
+    ticket: int
+    version: int
+
+
+class _Change:
+    """What is to be done with some rows.
+
+    Attributes:
+        row_ids: Their rowids.
+        removed: Their texts that are in the index.
+        added: Their texts that are to be in it.
+        words: About how many words the latter have.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.row_ids: list[int] = []
+        self.removed: Texts = {}
+        self.added: Texts = {}
+        self.words = 0
+
+    def add(self, row_id: int, texts: Iterable[str]) -> None:
+        """Have the texts of a row indexed, if there is anything in them."""
+        segmented = tuple(map(segment, texts))
+        if any(segmented):
+            self.added[row_id] = segmented
+            self.words += sum(map(word_count, segmented))
+
+
+class _OvertakenError(Exception):
+    """Someone else wrote into the index meanwhile, or dropped it."""
+
+
+def find(
+    database: Database,
+    source: Source,
+    sql: str,
+    parameters: Parameters,
+    search_beside: Callable[[str], list[tuple[Any, ...]]],
+    progress: Progress | None = None,
+) -> list[tuple[Any, ...]]:
+    """Bring the index up to date and search it.
+
+    Args:
+        database: Database to search.
+        source: What is searched.
+        sql: SELECT on the index.
+        parameters: Its parameters.
+        search_beside: Returns such rows too, of what is not in the index: those for which an SQL condition holds.
+        progress: See `update`.
+
+    Returns:
+        The rows, in no order, those that were found beside the index first. A row may come twice.
+    """
+    if not has_fts5(database):
+        _warn_of_missing_fts5()
+        return search_beside("TRUE")
+    for _ in range(2):
+        try:
+            if _is_up_to_date(database, source, progress):
+                return database.query(sql, parameters)
+            if not database.query("SELECT 1 FROM search_state WHERE source = ?", (source.table,)):
+                break
+            # In this order, so that what someone else indexes in between is found twice, not never.
+            return [*search_beside(source.not_indexed), *database.query(sql, parameters)]
+        except DamagedDatabaseError as error:
+            logger.warning("index=<%s>, error=<%s> | a broken search index", source.fts_table, error)
+            if database.read_only:
+                break
+            with contextlib.suppress(SessionException):  # The next attempt fails too then.
+                drop(database, source)
+    return search_beside("TRUE")
+
+
+def _is_up_to_date(database: Database, source: Source, progress: Progress | None) -> bool:
+    """Bring the index up to date if that is possible, and tell."""
+    if database.read_only:
+        return False
+    try:
+        update(database, source, progress)
+    except DamagedDatabaseError:
+        raise
+    except SessionException as error:
+        logger.info("index=<%s>, error=<%s> | searching what is new without the index", source.fts_table, error)
+        return False
+    return True
+
+
+def rebuild(database: Database, source: Source, progress: Progress | None = None) -> None:
+    """Drop the index and build it again.
+
+    Args:
+        database: Database to index.
+        source: What is indexed.
+        progress: See `update`.
+
+    Raises:
+        SessionException: If it cannot be built.
+    """
+    if not has_fts5(database):
+        raise SessionException(f"{database.path}: this SQLite lacks FTS5, so there is no search index to build")
+    drop(database, source)
+    update(database, source, progress)
+
+
+def update(database: Database, source: Source, progress: Progress | None = None) -> None:
+    """Index what was added or changed since the last time, and take out what was deleted.
+
+    Args:
+        database: Database to index.
+        source: What is indexed.
+        progress: Called now and then with how many rows were indexed, and about how many are to be.
+
+    Raises:
+        SessionException: If this cannot be done.
+    """
+    # No more than there is now: writers that never rest keep no search waiting for ever.
+    ((newest,),) = database.query(f"SELECT coalesce(max(rowid), 0) FROM {source.table}")  # noqa: S608 (constants only,
+    # as in all of this module)
+    while True:
+        rows = database.query(
+            f"""
+            SELECT
+                last_id = 0
+                OR EXISTS (SELECT 1 FROM {source.table} WHERE rowid = last_id AND {source.identity} = last_row),
+                indexed_id < :newest,
+                EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = search_state.source)
+            FROM search_state WHERE source = :source
+            """,  # noqa: S608
+            {"newest": newest, "source": source.table},
+        )
+        if not rows:
+            create(database, source)
+            continue
+        is_ours, has_new, has_stale = rows[0]
+        if not is_ours:
+            logger.debug("index=<%s> | rows were renumbered, building the index again", source.fts_table)
+            drop(database, source)
+            continue
+        if has_stale:
+            refresh(database, source)
+        with contextlib.suppress(_OvertakenError):
+            if has_new:
+                _index_new(database, source, newest, progress)
+            return
+
+
+def refresh(database: Database, source: Source) -> None:
+    """Take out what was changed or deleted, and index again what there is of it.
+
+    Each row once: one that changes in between is left to the next time. What is not indexed yet is left too.
+    """
+    last_id = -(2**63)
+    while (state := _state(database, source)) and (rows := _stale_rows(database, source, state, last_id)):
+        with contextlib.suppress(_OvertakenError):
+            _refresh(database, source, state, segments.read(database, source), rows)
+            last_id = rows[-1][0]
+
+
+def _stale_rows(database: Database, source: Source, state: _State, last_id: int) -> list[tuple[Any, ...]]:
+    """Return some rowids, segments and former texts, whether the rows are to be indexed, and what of."""
+    return database.query(
+        f"""
+        SELECT
+            search_stale.id, segment, {", ".join(f"indexed.{field}" for field in source.fields)},
+            {source.table}.rowid IS NOT NULL, {source.columns}
+        FROM search_stale LEFT JOIN {source.fts_table}_text AS indexed ON indexed.id = search_stale.id
+        LEFT JOIN {source.table} ON {source.table}.rowid = search_stale.id AND search_stale.id <= :indexed_id
+        WHERE source = :source AND search_stale.id > :last_id AND ticket <= :ticket
+            AND NOT (segment IS NULL AND search_stale.id > :indexed_id AND search_stale.id <= :watched_id)
+        ORDER BY search_stale.id LIMIT {FULL_ROWS}
+        """,  # noqa: S608
+        {
+            "source": source.table,
+            "last_id": last_id,
+            "ticket": state.ticket,
+            "indexed_id": state.indexed_id,
+            "watched_id": state.last_id,
+        },
+    )
+
+
+def _refresh(
+    database: Database, source: Source, state: _State, layout: list[Segment], rows: list[tuple[Any, ...]]
+) -> None:
+    """Index rows again that `_stale_rows` returned, segment by segment."""
+    width = len(source.fields)
+    by_segment: dict[int | None, _Change] = defaultdict(_Change)
+    for row_id, number, *rest in rows:
+        change = by_segment[number]
+        change.row_ids.append(row_id)
+        if number is not None:
+            change.removed[row_id] = tuple(rest[:width])
+        if rest[width]:
+            change.add(row_id, source.texts(*rest[width + 1 :]))
+    for number, change in by_segment.items():
+        former = [segment for segment in layout if segment.number == number]
+        if number is None:
+            former = _small_ones(layout, change)
+        elif not former:
+            raise DamagedDatabaseError(f"{database.path}: segment {number} of {source.fts_table} is missing")
+        state, layout = _write(database, source, state, layout, former, change)
+
+
+def _index_new(database: Database, source: Source, newest: int, progress: Progress | None) -> None:
+    """Index the rows that are not indexed yet, up to a rowid."""
+    # First let the triggers watch them.
+    database.execute(
+        f"""
+        UPDATE search_state SET (last_id, last_row, ticket, version) = (
+            SELECT rowid, {source.identity}, ticket + 1, version + 1 FROM {source.table}
+            WHERE rowid <= :newest ORDER BY rowid DESC LIMIT 1
+        )
+        WHERE source = :source AND last_id < (SELECT max(rowid) FROM {source.table} WHERE rowid <= :newest)
+        """,  # noqa: S608
+        {"source": source.table, "newest": newest},
+    )
+    layout, version, first_id = segments.read(database, source), None, None
+    while state := _state(database, source):
+        if version not in (None, state.version):
+            layout = segments.read(database, source)
+        first_id = state.indexed_id if first_id is None else first_id
+        rows = database.query(
+            f"""
+            SELECT rowid, {source.columns} FROM {source.table} WHERE rowid > :indexed_id AND rowid <= :last_id
+            ORDER BY rowid LIMIT {FULL_ROWS}
+            """,  # noqa: S608
+            {"indexed_id": state.indexed_id, "last_id": min(state.last_id, newest)},
+        )
+        if not rows:
+            return
+        change = _Change()
+        for row_id, *columns in rows:
+            change.row_ids.append(row_id)
+            change.add(row_id, source.texts(*columns))
+            if change.words > FULL_WORDS:
+                break
+        state, layout = _write(database, source, state, layout, _small_ones(layout, change), change, is_new=True)
+        version = state.version
+        if progress is not None:
+            progress(change.row_ids[-1] - first_id, newest - first_id)
+        if len(layout) > MOST_SEGMENTS:
+            state, layout = _write(database, source, state, layout, _by_size(layout)[:2], _Change())
+            version = state.version
+
+
+def _state(database: Database, source: Source) -> _State | None:
+    rows = database.query(
+        "SELECT last_id, indexed_id, ticket, version FROM search_state WHERE source = ?", (source.table,)
+    )
+    return _State(*rows[0]) if rows else None
+
+
+def _by_size(layout: list[Segment]) -> list[Segment]:
+    return sorted(layout, key=lambda segment: segment.words)
+
+
+def _small_ones(layout: list[Segment], change: _Change) -> list[Segment]:
+    """Return the segments that new texts are to be joined with, so that there are few small ones."""
+    rows, words, joined = len(change.added), change.words, []
+    for small in _by_size(layout) if 0 < rows < FULL_ROWS and words < FULL_WORDS else ():
+        if small.words > max(words, 100) or small.words + words > FULL_WORDS or small.rows + rows > FULL_ROWS:
+            break
+        joined.append(small)
+        rows, words = rows + small.rows, words + small.words
+    return joined
+
+
+def _write(
+    database: Database,
+    source: Source,
+    state: _State,
+    layout: list[Segment],
+    former: list[Segment],
+    change: _Change,
+    *,
+    is_new: bool = False,
+) -> tuple[_State, list[Segment]]:
+    """Put one segment in the place of others, unless the index was written to meanwhile.
+
+    Args:
+        database: Database to index.
+        source: What is indexed.
+        state: State of the index, as it was before the rows were read.
+        layout: Its segments.
+        former: Those that go.
+        change: What else is to be done. A row of it that has changed meanwhile is not indexed.
+        is_new: Whether its rows are the next that were not indexed yet.
+
+    Returns:
+        State and segments then.
+
+    Raises:
+        _OvertakenError: If the index was written to.
+    """
+    # The number of the largest: the texts of the others have to be given it.
+    number = max(former, key=lambda segment: segment.rows).number if former else segments.free_number(layout)
+    while True:
+        built = segments.build(database, source, number, former, change.removed, change.added)
+        after, statements = segments.replace(source, layout, former, built)
+        guard = _guard(source, state, change, is_new)
+        try:
+            database.transaction(
+                [guard, *_texts(source, state, former, number, change, is_new), *statements], aside=True
+            )
+        except SessionConflictError:
+            now = _state(database, source)
+            changed = database.query(
+                "SELECT id FROM search_stale WHERE source = ? AND ticket > ?", (source.table, state.ticket)
+            )
+            changed_ids = {row_id for (row_id,) in changed} & change.added.keys()
+            if now is None or now.version != state.version or not changed_ids:
+                raise _OvertakenError from None
+            for row_id in changed_ids:
+                del change.added[row_id]
+            continue
+        indexed_id = change.row_ids[-1] if is_new else state.indexed_id
+        return state._replace(version=state.version + 1, indexed_id=indexed_id), after
+
+
+def _guard(source: Source, state: _State, change: _Change, is_new: bool) -> Statement:
+    """Return what fails if the index was written to, or a row that is to be indexed was changed."""
+    # A row that was deleted may have had a rowid that a new one has now.
+    left_over = f"OR EXISTS (SELECT 1 FROM {source.fts_table}_text WHERE id > :indexed_id)" if is_new else ""  # noqa: S608
+    return (
+        f"""
+        INSERT INTO search_state (source, ticket, version)
+        SELECT :source, 0, 0 FROM (SELECT 1 UNION ALL SELECT 2)
+        WHERE NOT EXISTS (SELECT 1 FROM search_state WHERE source = :source AND version = :version)
+            OR EXISTS (
+                SELECT 1 FROM search_stale
+                WHERE source = :source AND ticket > :ticket AND id IN (SELECT value FROM json_each(:added))
+            )
+            {left_over}
+        """,  # noqa: S608
+        {"source": source.table, "added": json.dumps(list(change.added)), **state._asdict()},
+    )
+
+
+def _texts(
+    source: Source, state: _State, former: list[Segment], number: int, change: _Change, is_new: bool
+) -> list[Statement]:
+    """Return what enters the texts of rows, and what was done."""
+    texts, marks = f"{source.fts_table}_text", ", ".join("?" * len(source.fields))
+    replace = f"REPLACE INTO {texts} VALUES (?, ?, {marks})"  # noqa: S608
+    removed = json.dumps(list(change.removed.keys() - change.added.keys()))
+    key = {"source": source.table, "ticket": state.ticket, "row_ids": json.dumps(change.row_ids)}
+    return [
+        (f"DELETE FROM {texts} WHERE id IN (SELECT value FROM json_each(?))", (removed,)),  # noqa: S608
+        (f"DELETE FROM {source.fts_table}_docsize WHERE id IN (SELECT value FROM json_each(?))", (removed,)),  # noqa: S608
+        *(
+            (f"UPDATE {texts} SET segment = ? WHERE segment = ?", (number, segment.number))  # noqa: S608
+            for segment in former
+            if segment.number != number
+        ),
+        *((replace, (row_id, number, *fields)) for row_id, fields in change.added.items()),
+        (
+            """
+            DELETE FROM search_stale
+            WHERE source = :source AND ticket <= :ticket AND id IN (SELECT value FROM json_each(:row_ids))
+            """,
+            key,
+        ),
+        (
+            """
+            UPDATE search_state SET version = version + 1, indexed_id = min(:indexed_id, last_id)
+            WHERE source = :source
+            """,
+            # Those that come next, or those that there were already.
+            {"source": source.table, "indexed_id": change.row_ids[-1] if is_new else state.indexed_id},
+        ),
+    ]
+
+
+def exists(database: Database, source: Source) -> bool:
+    """Tell whether there is an FTS5 table, in use or given up."""
+    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (source.fts_table,)))
+
+
+def drop(database: Database, source: Source) -> None:
+    """Give up an index. Its tables stay until `create` puts new ones in their place."""
+    tables = ("search_state", "search_stale", "search_segments")
+    database.transaction([(f"DELETE FROM {table} WHERE source = ?", (source.table,)) for table in tables])  # noqa: S608
+
+
+def create(database: Database, source: Source) -> None:
+    """Make an empty index in the place of one that was given up, unless another process just did."""
+    index, fields = source.fts_table, ", ".join(source.fields)
+    # The numbers of an index that was given up are not used again.
+    first = secrets.randbits(62)
+    statements: list[Statement] = [
+        # Fails if another process was first.
+        ("INSERT INTO search_state (source, ticket, version) VALUES (?, ?, ?)", (source.table, first, first)),
+        ("DELETE FROM search_stale WHERE source = ?", (source.table,)),
+        ("DELETE FROM search_segments WHERE source = ?", (source.table,)),
+    ]
+    if exists(database, source):
+        _empty(database, source)
+        statements += _drop_tables(index)
+    # Their FTS5 table may have been dropped by force.
+    statements += [(f"DROP TABLE IF EXISTS {index}_{part}", ()) for part in (*_PARTS, "text")]
+    statements += [
+        (f"CREATE TABLE {index}_text (id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, {fields})", ()),
+        (f"CREATE INDEX {index}_text_by_segment ON {index}_text (segment)", ()),
+        (
+            f"CREATE VIRTUAL TABLE {index} "
+            f"""USING fts5({fields}, content='{index}_text', content_rowid='id', tokenize="{TOKENIZER}")""",
+            (),
+        ),
+    ]
+    with contextlib.suppress(SessionConflictError):
+        database.transaction(statements)
+
+
+def _empty(database: Database, source: Source) -> None:
+    """Empty the tables that an index consists of in small steps, because dropping a large index takes seconds."""
+    for part in ("data", "text", "docsize"):
+        table = f"{source.fts_table}_{part}"
+        # What is missing or forbidden (SQLite's defensive mode) is left to the dropping of the whole.
+        with contextlib.suppress(SessionException):
+            while database.execute(
+                f"""
+                DELETE FROM {table} WHERE id IN (SELECT id FROM {table} LIMIT {EMPTIED_ROWS})
+                AND NOT EXISTS (SELECT 1 FROM search_state WHERE source = ?)
+                """,  # noqa: S608
+                (source.table,),
+            ):
+                time.sleep(PAUSE)
+
+
+def _drop_tables(index: str) -> list[Statement]:
+    """Return what drops an FTS5 table. It must look sound at first sight, or FTS5 refuses."""
+    return [
+        (f"CREATE TABLE IF NOT EXISTS {index}_data (id INTEGER PRIMARY KEY, block BLOB)", ()),
+        (f"CREATE TABLE IF NOT EXISTS {index}_config (k PRIMARY KEY, v) WITHOUT ROWID", ()),
+        (f"REPLACE INTO {index}_data VALUES (1, x''), (10, zeroblob(7))", ()),  # noqa: S608
+        (f"REPLACE INTO {index}_config VALUES ('version', 4)", ()),  # noqa: S608
+        (f"DROP TABLE {index}", ()),
+    ]

@@ -10,6 +10,9 @@ from .text import LONGEST_TEXT
 # Bytes of data that are looked at.
 LONGEST_DATA = 4 * LONGEST_TEXT
 
+# Without looking for what comes after the JSON, which takes as long again.
+_decode = json.JSONDecoder().raw_decode
+
 _NOT_STALE = """
     NOT EXISTS (SELECT 1 FROM search_stale WHERE search_stale.source = '{0}' AND search_stale.id = search_{0}.rowid)
     """
@@ -23,21 +26,27 @@ class Source(NamedTuple):
         columns: What `texts` takes.
         fields: Columns of the index.
         texts: Returns the text for each of the fields.
-        indexed: SQL for the texts that are in the index.
         identity: SQL for what tells a row from others that may get its rowid.
     """
 
     table: str
     columns: str
-    fields: str
+    fields: tuple[str, ...]
     texts: Callable[..., tuple[str, ...]]
-    indexed: str
     identity: str
 
     @property
     def fts_table(self) -> str:
         """Name of the FTS5 table."""
         return f"search_{self.table}"
+
+    @property
+    def not_indexed(self) -> str:
+        """Condition for a row of the table that is not in the index, or not as it is now."""
+        return f"""(
+            {self.table}.rowid > (SELECT indexed_id FROM search_state WHERE search_state.source = '{self.table}')
+            OR {self.table}.rowid IN (SELECT id FROM search_stale WHERE search_stale.source = '{self.table}')
+            )"""  # noqa: S608 (constants only)
 
     @property
     def not_stale(self) -> str:
@@ -48,7 +57,7 @@ class Source(NamedTuple):
 def message_text(message: bytes) -> str:
     """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
     try:
-        content = json.loads(message.decode(errors="replace"))["content"]
+        content = _decode(message.decode(errors="replace").lstrip())[0]["content"]
         return "\n".join(_block_texts(content))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""  # A damaged message is not found, instead of failing every search.
@@ -78,17 +87,15 @@ MESSAGES = Source(
     "messages",
     # As bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
     "CAST(coalesce(redact_message, message) AS BLOB)",
-    "text",
+    ("text",),
     lambda text: (message_text(text),),
-    "c0",
     "message_id || created_at",
 )
 STORAGE = Source(
     "storage",
     # In SQLite 3.40 and others, a part of an empty BLOB is NULL.
     f"key, coalesce(substr(data, 1, {LONGEST_DATA}), x'')",
-    "name, content",
+    ("name", "content"),
     storage_texts,
-    "c0 || c1",
     "key",
 )

@@ -12,7 +12,6 @@ LONGEST_QUERY, MOST_WORDS = 1_000, 100
 
 # Around what was found, until it is shown: characters that no text needs, and blanks where one has them.
 START, END = "\2", "\3"
-_WITHOUT_CONTROLS = {0: " ", ord(START): " ", ord(END): " "}
 
 # Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and symbols and emoji, which are words too, but not parts of those
 # beside them ("20°C").
@@ -44,12 +43,24 @@ STOP_WORDS = frozenset(
 
 def segment(text: str) -> str:
     """Return a text as it is indexed, with the words of scripts without spaces separated."""
-    text = text[:LONGEST_TEXT].translate(_WITHOUT_CONTROLS)
+    text = _without_controls(text[:LONGEST_TEXT])
     if text.isascii():
         return text
     # SQLite cannot hold lone surrogates.
     text = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
     return _AROUND_SPACELESS.sub(_SEPARATOR, text)
+
+
+def _without_controls(text: str) -> str:
+    for control in ("\0", START, END):
+        if control in text:
+            text = text.replace(control, " ")
+    return text
+
+
+def word_count(segmented: str) -> int:
+    """Return about how many words an indexed text has."""
+    return segmented.count(" ") + segmented.count(_SEPARATOR) + 1
 
 
 def snippet(highlighted: str) -> str:
@@ -75,7 +86,7 @@ def snippet(highlighted: str) -> str:
 def after(highlighted: str, prefix: str) -> str:
     """Return what comes after a prefix in an indexed text with `START` and `END` around hits."""
     rest = iter(highlighted)
-    for expected in segment(prefix):
+    for expected in segment(prefix).replace(_SEPARATOR, ""):
         for character in rest:
             if character == expected:
                 break
@@ -127,7 +138,7 @@ class Scan:
 
     def highlighted(self, text: str) -> str:
         """Return a text with `START` and `END` around the words."""
-        text = unicodedata.normalize("NFC", text.translate(_WITHOUT_CONTROLS))
+        text = unicodedata.normalize("NFC", _without_controls(text))
         parts = []
         last = 0
         for start, end in sorted(hit.span() for pattern in self._patterns for hit in pattern.finditer(_folded(text))):
