@@ -81,9 +81,6 @@ class TestOptions:
         with SQLiteSessionRepository(db_path, synchronous=synchronous) as repository:
             assert database_of(repository).query("PRAGMA synchronous") == [(level,)]
 
-    def test_the_log_is_shortened_after_a_burst(self, repository: SQLiteSessionRepository) -> None:
-        assert database_of(repository).query("PRAGMA journal_size_limit") == [(16 * 1024 * 1024,)]
-
     @pytest.mark.parametrize(
         ("option", "value"),
         [

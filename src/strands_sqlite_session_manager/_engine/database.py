@@ -47,10 +47,10 @@ class Database(ABC):
         """Let go of what was overwritten or deleted where the engine keeps former versions of its pages.
 
         Args:
-            wait: Whether to wait for others who use the database, up to the busy timeout.
+            wait: Whether to wait for others who read from there, for a moment.
 
         Returns:
-            Whether nothing of it is left there. Where others keep it, that is logged.
+            Whether nothing of it is left there. Where others keep it, that is logged, and done as soon as possible.
         """
 
     @abstractmethod

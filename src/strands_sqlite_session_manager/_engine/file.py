@@ -1,24 +1,22 @@
 """The engine for a SQLite file: transactions, and what only a file has: its log, backups, and who uses it."""
 
 import contextlib
-import logging
 import os
 import re
 import sqlite3
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._errors import DatabaseLockedError
 from . import schema
 from .connection import connect, file_uri, is_locked, session_error
 from .database import Database, Parameters, Statement, Synchronous
 from .path import chosen_path
 from .pool import Pool, is_open, outside_forks, pool_for
 
-logger = logging.getLogger(__name__)
+# Seconds that a deletion waits for readers of the log, perhaps in an event loop's thread.
+LOG_WAIT = 0.15
 
 # The complaints of `PRAGMA integrity_check` about an index whose pages and table are sound.
 _INDEX_DAMAGE = re.compile(
@@ -71,29 +69,7 @@ class FileDatabase(Database):
         `secure_delete` overwrites what is deleted in the newest version of its pages; the log has older versions too.
         See `Database.truncate_log`.
         """
-        pool = self._live_pool()
-        deadline = time.monotonic() + pool.busy_timeout
-        while True:
-            try:
-                if pool.run_exclusively(_truncate_log, pool.lock_wait):
-                    return True
-            except DatabaseLockedError:
-                pass
-            except SessionException as error:
-                # What was to be erased is committed all the same, so this is no failure of the call.
-                logger.warning("path=<%s>, error=<%s> | the write-ahead log cannot be emptied", self.path, error)
-                return False
-            if not wait:
-                return False
-            # Waiting out here and not in SQLite, which would keep all writers waiting too.
-            if time.monotonic() >= deadline:
-                logger.warning(
-                    "path=<%s> | another connection is using the file, so deleted or redacted text stays in the "
-                    "write-ahead log until the next deletion or redaction, or until the last connection closes",
-                    self.path,
-                )
-                return False
-            time.sleep(0.005)
+        return self._live_pool().empty_log(LOG_WAIT if wait else 0)
 
     def structure_damage(self) -> tuple[list[str], list[str]]:
         """Look at all pages, tables and indexes (https://sqlite.org/pragma.html#pragma_integrity_check).
@@ -128,7 +104,9 @@ class FileDatabase(Database):
 
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
-        self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.log.is_owed:
+            pool.empty_log(0)
 
     def _live_pool(self) -> Pool:
         pool = self._pool
@@ -158,13 +136,6 @@ def transaction(connection: sqlite3.Connection, statements: list[tuple[str, Para
 def _transaction_aside(_: sqlite3.Connection, pool: Pool, statements: list[Statement]) -> list[int]:
     with contextlib.closing(pool.open()) as connection:
         return transaction(connection, statements)
-
-
-def _truncate_log(connection: sqlite3.Connection, lock_wait: int) -> bool:
-    connection.execute("PRAGMA busy_timeout = 0")
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    connection.execute(f"PRAGMA busy_timeout = {lock_wait}")
-    return not busy
 
 
 def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[int, int], object] | None) -> None:

@@ -7,6 +7,7 @@ managers and threads come and go. (One connection a thread, the usual way, would
 """
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -20,11 +21,15 @@ from typing import Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
+from .._errors import DatabaseLockedError
 from . import schema
 from .connection import connect, file_uri, is_locked, is_read_only, session_error
 from .database import Synchronous
 from .fork import ForkGate
+from .log import WriteAheadLog
 from .path import IN_MEMORY, private_file
+
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -54,6 +59,7 @@ class Pool:
         file_id: tuple[int, int] | None = None,
     ):
         self.path = path
+        self.log = WriteAheadLog(path)
         self._file_id = file_id
         self._seen_until = 0.0
         self._max_idle = MAX_IDLE
@@ -127,21 +133,68 @@ class Pool:
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread that shares this pool does."""
+        return self._run_exclusively(self.busy_timeout, operation, arguments)
+
+    def _run_exclusively(
+        self, timeout: float, operation: Callable[..., _Result], arguments: tuple[Any, ...]
+    ) -> _Result:
         # A signal can strike between the taking of a lock and a `try` below it, and wherever a Python function starts.
         # So the lock is taken in the `try`, and a reentrant one refuses to be released by a thread that lacks it.
         release = self._write_lock.release
         try:
-            if not self._write_lock.acquire(timeout=self.busy_timeout):
+            if not self._write_lock.acquire(timeout=timeout):
                 error = sqlite3.OperationalError("database is locked")
                 raise session_error(error, self.path) from error
-            if time.monotonic() >= self._seen_until:
+            now = time.monotonic()
+            if now >= self._seen_until:
                 self._check_file()
-            return self.run(operation, *arguments)
+                self.log.look()
+            result = self.run(operation, *arguments)
+            if now >= self.log.next_attempt:
+                # What was to be stored is, so a failure of this is none of the call's.
+                with contextlib.suppress(SessionException):
+                    self.run(self.log.empty, self.lock_wait)
+            return result
         finally:
             try:  # noqa: SIM105 (suppress() is Python)
                 release()
             except RuntimeError:
                 pass
+
+    def empty_log(self, wait: float) -> bool:
+        """Empty the write-ahead log, or owe it.
+
+        Args:
+            wait: Seconds to wait for those who read from it; not again while it is owed because of them.
+
+        Returns:
+            Whether it is empty.
+        """
+        was_owed = self.log.is_owed
+        self.log.owe()
+        deadline = time.monotonic() + (0 if was_owed else wait)
+        while True:
+            try:
+                if self._run_exclusively(max(0, deadline - time.monotonic()), self.log.empty, (self.lock_wait,)):
+                    return True
+            except DatabaseLockedError:
+                pass
+            except SessionException as error:
+                # What was to be erased is committed all the same, so this is no failure of the call.
+                logger.warning("path=<%s>, error=<%s> | the write-ahead log cannot be emptied", self.path, error)
+                break
+            # Waiting out here and not in SQLite, which would keep all writers waiting too.
+            if time.monotonic() >= deadline:
+                if not was_owed:
+                    logger.warning(
+                        "path=<%s> | another connection reads an older state of the file, so deleted or redacted text "
+                        "stays in its write-ahead log for now; the first write that finds it free empties it, or the "
+                        "last connection that closes",
+                        self.path,
+                    )
+                break
+            time.sleep(0.005)
+        return False
 
     def _check_file(self) -> None:
         """Make sure that the file of this pool is still at its path, where others look for it.
@@ -214,8 +267,6 @@ class Pool:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         # Overwrite with zeros what is deleted or redacted. Measured: no slower than leaving it there.
         connection.execute("PRAGMA secure_delete = ON")
-        # What a burst of writes beside a long read added to the log is given back to the file system afterwards.
-        connection.execute("PRAGMA journal_size_limit = 16777216")
         schema.migrate(connection, self.path)
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
