@@ -146,9 +146,9 @@ def run_python(code: str, *arguments: object, timeout: float = 50) -> str:
     return done.stdout
 
 
-def in_child(work: Callable[[], object]) -> None:
+def in_child(work: Callable[[], object], fork: Callable[[], tuple[int, object]] | None = None) -> None:
     """Run something in a forked child, which must not fail or hang."""
-    child = os.fork()
+    child = fork()[0] if fork else os.fork()
     if child == 0:
         signal.alarm(30)
         try:

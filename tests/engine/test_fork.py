@@ -6,11 +6,13 @@ import signal
 import sqlite3
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from engine_helpers import needs_fork, needs_proc, open_descriptors
+from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import in_child, make_agent, run_python, text_message, texts
@@ -18,6 +20,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
 )
+from strands_sqlite_session_manager._engine import fork as _fork
 from strands_sqlite_session_manager._engine import pool as _pool_module
 from strands_sqlite_session_manager._engine.holder import database_of
 
@@ -50,9 +53,10 @@ class TestFork:
         in_child(work)
 
     def test_a_fork_waits_for_calls_that_run_and_calls_wait_for_the_fork(
-        self, repository: SQLiteSessionRepository
+        self, repository: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A mutex that SQLite holds in another thread would stay locked in the child for ever."""
+        monkeypatch.setattr(_fork, "SHUT", 30)
         order: list[str] = []
         running, release = threading.Event(), threading.Event()
 
@@ -241,3 +245,152 @@ print("parent goes on", os.path.exists(sys.argv[1] + "-wal"))
             db_path,
         )
         assert printed == "parent goes on True\n"
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+class TestForkBesideASlowCall:
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[SQLiteSessionRepository]:
+        """A repository in another file."""
+        with SQLiteSessionRepository(tmp_path / "other.db") as other:
+            other.create_session(Session("s", SessionType.AGENT))
+            other.create_agent("s", SessionAgent("a", {}, {}))
+            yield other
+
+    @pytest.fixture
+    def release(self, repository: SQLiteSessionRepository) -> Iterator[threading.Event]:
+        """Ends a call that is under way in another thread."""
+        running, release, result = threading.Event(), threading.Event(), []
+
+        def slow(connection: sqlite3.Connection) -> None:
+            running.set()
+            release.wait(60)
+            result.extend(connection.execute("SELECT session_id FROM sessions").fetchall())
+
+        with ThreadPoolExecutor(1) as executor:
+            call = executor.submit(database_of(repository)._pool.run, slow)
+            running.wait(30)
+            yield release
+            release.set()
+            call.result(30)
+        assert result == [("s",)]
+
+    @pytest.fixture
+    def hasty(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Forks that hardly wait."""
+        monkeypatch.setattr(_fork, "SHUT", 0.01)
+        monkeypatch.setattr(_fork, "PATIENCE", 0.01)
+
+    @pytest.mark.usefixtures("release")
+    @pytest.mark.parametrize("fork", ["os.fork", "pty.fork"])
+    def test_the_child_refuses_what_was_in_use_and_uses_the_rest(
+        self, repository: SQLiteSessionRepository, other: SQLiteSessionRepository, db_path: Path, fork: str
+    ) -> None:
+        def work() -> None:
+            other.create_message("s", "a", text_message(0, "child"))
+            for use in (lambda: repository.read_session("s"), lambda: SQLiteSessionManager("s", db_path)):
+                with pytest.raises(SessionException, match=r"sessions\.db: another thread was using it when .* forked"):
+                    use()
+            in_child(lambda: other.create_message("s", "a", text_message(1, "grandchild")))
+
+        in_child(work, pytest.importorskip("pty").fork if fork == "pty.fork" else None)
+        assert texts(other.list_messages("s", "a")) == ["child", "grandchild"]
+        assert repository.read_session("s") is not None
+
+    @pytest.mark.usefixtures("release", "hasty")
+    def test_says_what_was_in_use(self, caplog: pytest.LogCaptureFixture, db_path: Path) -> None:
+        in_child(lambda: None)
+        assert f"paths=<{db_path}> | forking while other threads use it" in caplog.text
+
+    def test_others_go_on_while_it_waits(
+        self,
+        repository: SQLiteSessionRepository,
+        other: SQLiteSessionRepository,
+        release: threading.Event,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(_fork, "PATIENCE", 60)
+        order = []
+
+        def fork() -> None:
+            in_child(lambda: repository.read_session("s"))
+            order.append("fork")
+
+        with ThreadPoolExecutor(1) as executor:
+            forking = executor.submit(fork)
+            while _pool_module._fork_gate._forking_thread is None:
+                pass
+            other.create_message("s", "a", text_message(0))
+            repository.create_message("s", "a", text_message(0))
+            order.append("appends")
+            release.set()
+            forking.result(30)
+        assert order == ["appends", "fork"]
+
+    @pytest.mark.usefixtures("release", "hasty")
+    def test_databases_in_memory_too(self) -> None:
+        with SQLiteSessionRepository(":memory:") as busy, SQLiteSessionRepository(":memory:") as idle:
+            idle.create_session(Session("s", SessionType.AGENT))
+            running, release = threading.Event(), threading.Event()
+
+            def slow(connection: sqlite3.Connection) -> None:
+                running.set()
+                release.wait(60)
+
+            def work() -> None:
+                assert idle.read_session("s") is not None
+                with pytest.raises(SessionException, match=":memory:: another thread was using it"):
+                    busy.read_session("s")
+
+            with ThreadPoolExecutor(1) as executor:
+                call = executor.submit(database_of(busy)._pool.run, slow)
+                running.wait(30)
+                in_child(work)
+                release.set()
+                call.result(30)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_child_never_hangs_in_sqlite(
+        self, repository: SQLiteSessionRepository, other: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A query of the parent may hold a lock of SQLite's memory at that moment, which the child has for ever."""
+        monkeypatch.setattr(_fork, "ANSWER", 0.1)
+        count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(hex(randomblob(i))) FROM n"
+        connections: list[sqlite3.Connection] = []
+
+        def endless(connection: sqlite3.Connection) -> None:
+            connections.append(connection)
+            connection.execute(count).fetchall()
+
+        def work() -> None:
+            complaint = "SQLite when this process was forked"
+            try:
+                other.read_session("s")
+            except SessionException as error:
+                complaint = str(error)
+            assert "SQLite when this process was forked" in complaint
+
+        with ThreadPoolExecutor(1) as executor:
+            call = executor.submit(database_of(repository)._pool.run, endless)
+            while not connections:
+                pass
+            for _ in range(5):
+                in_child(work)
+            connections[0].interrupt()
+            with pytest.raises(SessionException, match="interrupted"):
+                call.result(30)
+
+    @pytest.mark.usefixtures("release", "hasty")
+    def test_a_child_in_which_sqlite_does_not_answer_says_so(
+        self, other: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_fork, "_use_sqlite", lambda: threading.Event().wait())
+        monkeypatch.setattr(_fork, "ANSWER", 0.01)
+
+        def work() -> None:
+            for _ in range(2):
+                with pytest.raises(SessionException, match=r"other\.db: another thread was using SQLite when"):
+                    other.read_session("s")
+
+        in_child(work)

@@ -25,7 +25,7 @@ from .._errors import DatabaseLockedError
 from . import schema
 from .connection import connect, file_uri, is_locked, is_read_only, session_error
 from .database import Synchronous
-from .fork import ForkGate
+from .fork import ForkGate, Owner
 from .log import WriteAheadLog
 from .path import IN_MEMORY, private_file
 
@@ -81,6 +81,7 @@ class Pool:
         else:
             # SQLite must not create the file: see `_check_file`.
             self._uri = file_uri(path)
+        self._owner = Owner(file_id or self._uri, path)
         with outside_forks():
             _all_pools.add(self)
             if path == IN_MEMORY:
@@ -93,7 +94,7 @@ class Pool:
         connection = None
         token, leave = object(), _fork_gate.leave
         try:
-            _fork_gate.enter(token)
+            _fork_gate.enter(token, self._owner)
             try:
                 connection = self._idle.pop()
             except IndexError:
@@ -225,9 +226,13 @@ class Pool:
     def after_fork_in_child(self) -> None:
         """Replace the lock, which a thread that the child does not have may have held."""
         self._write_lock = threading.RLock()
+        # Those to a database in memory, which were not closed. The next call opens one, if that is allowed.
+        _parked.extend(self._idle)
+        self._idle.clear()
 
     def open(self) -> sqlite3.Connection:
         """Return a new connection, for the caller to close."""
+        _fork_gate.require(self._owner)
         try:
             uri = self._uri_to_read() if self._read_only else self._uri
             connection = connect(uri, timeout=self.busy_timeout)
