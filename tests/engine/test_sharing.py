@@ -4,7 +4,6 @@ import gc
 import signal
 import sqlite3
 import threading
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +20,6 @@ from strands_sqlite_session_manager import (
     SQLiteSessionRepository,
 )
 from strands_sqlite_session_manager._engine import pool as _pool_module
-from strands_sqlite_session_manager._engine.file import FileDatabase as Database
 from strands_sqlite_session_manager._engine.holder import database_of
 
 
@@ -117,12 +115,6 @@ class TestSharing:
             opened[0].execute("SELECT 1")
         assert sorted(db_path.parent.iterdir()) == [db_path]  # the log was merged into the file
 
-    def test_collected_holders_close_the_connections(self, db_path: Path, opened: list[sqlite3.Connection]) -> None:
-        make_agent(SQLiteSessionManager("s", db_path), "ok")("go")
-        gc.collect()
-        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            opened[0].execute("SELECT 1")
-
     def test_one_repository_serves_many_managers_and_stays_open(self, repository: SQLiteSessionRepository) -> None:
         for number in range(3):
             with SQLiteSessionManager(f"session-{number}", session_repository=repository) as manager:
@@ -162,7 +154,7 @@ class TestSharing:
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
             other.execute("BEGIN EXCLUSIVE")
             waiting = executor.submit(SQLiteSessionRepository, db_path, busy_timeout=30)
-            while not _pool_module.is_open(str(db_path)):
+            while not _pool_module.is_held(str(db_path)):
                 pass
             SQLiteSessionRepository(tmp_path / "other.db").close()
             assert not waiting.done()
@@ -280,14 +272,6 @@ with ThreadPoolExecutor(1) as executor:
         db_path,
     )
     assert texts(repository.list_messages("s", "a")) == ["hello"]
-
-
-def test_pools_are_collected_with_their_last_holder(db_path: Path) -> None:
-    database = Database(db_path, synchronous="NORMAL", busy_timeout=1)
-    pool = weakref.ref(database._pool)
-    del database
-    gc.collect()
-    assert pool() is None
 
 
 def _after_invocation() -> Any:

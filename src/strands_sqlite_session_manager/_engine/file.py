@@ -13,7 +13,7 @@ from . import schema
 from .connection import connect, file_uri, is_locked, session_error
 from .database import Database, Parameters, Statement, Synchronous
 from .path import chosen_path
-from .pool import Pool, is_open, outside_forks, pool_for
+from .pool import Pool, is_held, keep_warm, let_cool, outside_forks, pool_for
 
 # Seconds that a deletion waits for readers of the log, perhaps in an event loop's thread.
 LOG_WAIT = 0.15
@@ -44,6 +44,7 @@ class FileDatabase(Database):
         if not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout < 2**31 / 1000:
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
         self._pool: Pool | None = pool_for(path, synchronous, busy_timeout, read_only)
+        self._pool.holders.add(id(self))
         self.path = self._pool.path
         self.read_only = read_only
         self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
@@ -105,8 +106,19 @@ class FileDatabase(Database):
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
         pool, self._pool = self._pool, None
-        if pool is not None and pool.log.is_owed:
+        if pool is None:
+            return
+        pool.holders.discard(id(self))
+        let_cool(pool)
+        if pool.log.is_owed:
             pool.empty_log(0)
+
+    def __del__(self) -> None:
+        """Leave the connections to the next holder, if this is the last one. Who wants them closed closes it."""
+        pool = getattr(self, "_pool", None)
+        if pool is not None:
+            pool.holders.discard(id(self))
+            keep_warm(pool)
 
     def _live_pool(self) -> Pool:
         pool = self._pool
@@ -187,7 +199,7 @@ def is_in_use(path: str) -> bool:
     """
     try:
         with outside_forks():
-            if is_open(path):
+            if is_held(path):
                 return True
             with contextlib.closing(connect(file_uri(path))) as connection:
                 # Every connection to a file with a write-ahead log holds a shared lock as long as it lives.

@@ -46,6 +46,9 @@ SEEN = 0.01
 # Connections that a pool keeps open for the next call. A call for which there is none opens another.
 MAX_IDLE = 16
 
+# Pools that are kept when nobody holds them any more, with a connection each.
+MAX_WARM = 4
+
 
 class Pool:
     """The connections to one database with one set of settings. They are closed when the pool is collected."""
@@ -64,6 +67,8 @@ class Pool:
         self._seen_until = 0.0
         self._max_idle = MAX_IDLE
         self._read_only = read_only
+        # Ids of the objects that hold this pool.
+        self.holders: set[int] = set()
         self._synchronous = synchronous
         self.busy_timeout = busy_timeout
         # Milliseconds, as SQLite counts them.
@@ -218,6 +223,13 @@ class Pool:
             )
         self._seen_until = time.monotonic() + SEEN
 
+    def abandon_surplus(self) -> None:
+        """Let go of idle connections but one."""
+        with contextlib.suppress(IndexError):
+            while len(self._idle) > 1:
+                _orphans.append(self._idle.pop())
+        _close_orphans()
+
     def before_fork(self) -> None:
         """Close the connections to a file; after the fork, parent and child each open their own."""
         while self.path != IN_MEMORY and self._idle:
@@ -303,6 +315,10 @@ _lock = threading.RLock()
 _shared_pools: weakref.WeakValueDictionary[tuple[Any, ...], Pool] = weakref.WeakValueDictionary()
 _all_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
+# Pools that stay open although nobody holds them, the last one to be let go at the end. By id, because a dict's own
+# methods are atomic.
+_warm: dict[int, Pool] = {}
+
 
 # Connections of pools that were collected, to be closed; and those that a child has from a fork at that moment, which
 # it can neither use nor close.
@@ -339,6 +355,27 @@ def pool_for(path: str, synchronous: Synchronous, busy_timeout: float, read_only
         return pool
 
 
+def keep_warm(pool: Pool) -> None:
+    """Keep the pool of a file open for the next holder, because the last one was collected and not closed.
+
+    A web application that makes a manager for each request would otherwise open the file each time, and close its last
+    connection, which copies the log into the file. Like `_abandon`, this is called by the garbage collector.
+    """
+    if pool.path == IN_MEMORY or pool.holders:
+        return
+    pool.abandon_surplus()
+    _warm.pop(id(pool), None)
+    _warm[id(pool)] = pool
+    with contextlib.suppress(RuntimeError, StopIteration):  # Another thread does the same.
+        while len(_warm) > MAX_WARM:
+            _warm.pop(next(iter(_warm)), None)
+
+
+def let_cool(pool: Pool) -> None:
+    """Do not keep a pool open any longer than it has holders."""
+    _warm.pop(id(pool), None)
+
+
 def _abandon(*lists: list[sqlite3.Connection]) -> None:
     """Close the connections of a pool that was collected, or leave them to the fork that is under way.
 
@@ -364,8 +401,13 @@ _fork_gate = ForkGate(_before_fork, _close_orphans, _after_fork_in_child)
 outside_forks = _fork_gate.entered
 
 
-def is_open(path: str) -> bool:
-    """Tell whether this process has a file open. To be called outside forks."""
+def is_held(path: str) -> bool:
+    """Tell whether anything in this process holds a file open; what nothing holds is closed.
+
+    To be called outside forks.
+    """
+    for key in [key for key, pool in list(_warm.items()) if pool.path == path]:
+        _warm.pop(key, None)
     return any(pool.path == path for pool in _pools())
 
 
