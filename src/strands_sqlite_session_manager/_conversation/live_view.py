@@ -191,11 +191,13 @@ def add_tracking_ids(messages: Iterable[Message], ids: Iterable[int], agent_id: 
         ids: Their numbers in the log.
         agent_id: Id of the agent.
     """
-    if _HAS_TRACKING_IDS:
-        prefix = str(uuid.uuid5(uuid.NAMESPACE_OID, agent_id))[:24]
-        for message, message_id in zip(messages, ids, strict=True):
-            if not message.get("tracking_id"):
-                message["tracking_id"] = f"{prefix}{message_id:012x}"
+    if not _HAS_TRACKING_IDS:
+        return
+    prefix = ""
+    for message, message_id in zip(messages, ids, strict=True):
+        if not message.get("tracking_id"):
+            prefix = prefix or str(uuid.uuid5(uuid.NAMESPACE_OID, agent_id))[:24]
+            message["tracking_id"] = f"{prefix}{message_id:012x}"
 
 
 def nearest_offset(items: list[Any], last_id: int, summary: object) -> tuple[int, bool]:
