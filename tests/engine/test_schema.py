@@ -334,6 +334,14 @@ class TestWhoseFileItIs:
         assert db_path.read_bytes() == before
         assert sorted(db_path.parent.iterdir()) == [db_path]
 
+    def test_an_empty_database_with_tables_of_litestream_is_ours(self, db_path: Path) -> None:
+        with closing(sqlite3.connect(db_path)) as litestream:
+            litestream.executescript(
+                "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY); CREATE TABLE _litestream_lock (id);"
+            )
+        with SQLiteSessionRepository(db_path) as repository:
+            assert repository.read_session("s") is None
+
     def test_another_programs_database_is_refused_and_not_changed(self, db_path: Path) -> None:
         with closing(sqlite3.connect(db_path)) as connection:
             connection.execute("CREATE TABLE recipes (title)")

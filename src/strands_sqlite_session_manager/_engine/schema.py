@@ -283,10 +283,13 @@ def check(connection: sqlite3.Connection, path: str) -> int:
     Raises:
         SessionException: If the database belongs to another program or to a newer version of this library.
     """
-    # One statement sees one state of the file, even while another process is creating the tables.
+    # One statement sees one state of the file, even while another process is creating the tables. Litestream makes
+    # tables of its own in a file that it finds empty.
     application_id, version, has_tables = connection.execute(
         """
-        SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_master)
+        SELECT
+            application_id, user_version,
+            EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#')
         FROM pragma_application_id, pragma_user_version
         """
     ).fetchone()
