@@ -12,6 +12,8 @@ The engines map what SQLite reports to these, so that no other room reads its te
 `StorageError` instead.
 """
 
+from collections.abc import Iterable
+
 from strands.types.exceptions import SessionException
 
 # What to do after an error that leaves an agent in memory behind what is stored.
@@ -64,3 +66,20 @@ def missing(table: str, *key: object, advice: str = "") -> SessionException:
         advice: What to do about it.
     """
     return SessionException(f"{record_name(table, *key)} does not exist{advice and f'; {advice}'}")
+
+
+def require_stored(counts: Iterable[int], name: str) -> None:
+    """Make sure that each of some INSERTs has inserted its row: a trigger that somebody added may have kept it from it.
+
+    Args:
+        counts: How many rows each has changed.
+        name: What a person calls what was to be stored.
+
+    Raises:
+        SessionException: If one is missing.
+    """
+    if not all(counts):
+        raise SessionException(
+            f"{name} was not stored: a trigger in the database keeps rows from being stored; `strands-sqlite check` "
+            "names what does not belong there"
+        )

@@ -13,7 +13,7 @@ from ._codec import decode, decode_message, encode, encode_agent, encode_message
 from ._conversation.stored import forget_copies
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import REBUILD, MissingParentError, SessionConflictError, missing, record_name
+from ._errors import REBUILD, MissingParentError, SessionConflictError, missing, record_name, require_stored
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -105,12 +105,13 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """
         session_id = checked_id("session_id", session.session_id)
         try:
-            self._database.execute(
+            count = self._database.execute(
                 "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
                 (session_id, session.session_type, session.created_at, session.updated_at),
             )
         except SessionConflictError as error:
             raise SessionConflictError(f"{record_name('sessions', session_id)} already exists") from error
+        require_stored((count,), record_name("sessions", session_id))
         logger.debug("session_id=<%s> | created session", session_id)
         return session
 
@@ -190,13 +191,14 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         )
         first_messages = [(_INSERT_MESSAGE, message_row(session_id, agent_id, m)) for m in messages]
         try:
-            self._database.transaction([(insert_agent, agent_parameters), *first_messages])
+            counts = self._database.transaction([(insert_agent, agent_parameters), *first_messages])
         except MissingParentError as error:
             raise missing("sessions", session_id) from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"Agent {agent_id} already exists in session {session_id}, or two of its messages have one id"
             ) from error
+        require_stored(counts, record_name("agents", session_id, agent_id))
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Read an agent.
@@ -272,7 +274,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """
         parameters = message_row(session_id, agent_id, session_message)
         try:
-            self._database.execute(_INSERT_MESSAGE, parameters)
+            count = self._database.execute(_INSERT_MESSAGE, parameters)
         except MissingParentError as error:
             raise missing("agents", session_id, agent_id, advice=_IF_DELETED) from error
         except SessionConflictError as error:
@@ -280,6 +282,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
                 f"{record_name('messages', session_id, agent_id, session_message.message_id)} already exists: another "
                 f"writer was first, and its message is kept. To go on from it, {REBUILD}."
             ) from error
+        if not count:  # Nearly never, hence the name only here.
+            require_stored((count,), record_name("messages", *parameters[:3]))
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Read a message.
@@ -411,7 +415,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """
         multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         try:
-            self._database.execute(
+            count = self._database.execute(
                 """
                 INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
                 VALUES (:session_id, :multi_agent_id, :state, :now, :now)
@@ -429,6 +433,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             raise SessionConflictError(
                 f"{record_name('multi_agents', session_id, multi_agent_id)} already exists"
             ) from error
+        require_stored((count,), record_name("multi_agents", session_id, multi_agent_id))
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Read the state of a graph or swarm.

@@ -13,6 +13,7 @@ from ._arguments import BEGINS_WITH, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
+from ._errors import require_stored
 from ._search import beside, index
 from ._search.erasing import erase_former_content
 from ._search.segments import Texts
@@ -111,7 +112,7 @@ class SQLiteStorage(DatabaseHolder):
             StorageError: If the data is not bytes.
         """
         statement = self._write_statement(key, _bytes(key, data))
-        await self._write(f"write '{key}'", lambda: self._database.execute(*statement))
+        await self._write(f"write '{key}'", lambda: require_stored((self._database.execute(*statement),), "The data"))
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none.
@@ -125,7 +126,9 @@ class SQLiteStorage(DatabaseHolder):
         copied = [(key, _bytes(key, data)) for key, data in items.items()]
         await self._write(
             f"write {len(copied)} keys",
-            lambda: self._database.transaction([self._write_statement(key, data) for key, data in copied]),
+            lambda: require_stored(
+                self._database.transaction([self._write_statement(key, data) for key, data in copied]), "The data"
+            ),
         )
 
     async def read(self, key: str) -> bytes | None:

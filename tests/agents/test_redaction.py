@@ -83,7 +83,7 @@ class TestRedaction:
             raw.execute("BEGIN")
             raw.execute("SELECT * FROM messages").fetchall()
             manager.redact_latest_message({"role": "assistant", "content": [{"text": "[r]"}]}, agent)
-            assert "redacted text stays in the write-ahead log" in caplog.text
+            assert "redacted text stays in its write-ahead log" in caplog.text
             raw.execute("COMMIT")
             assert texts(manager.list_messages("s", "default")) == [self.SECRET, "[r]"]
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
             status = _make_private_file(Path(file))
         if not stat.S_ISREG(status.st_mode):
             raise SessionException(f"{path}: not a file")
+        if status.st_nlink > 1:
+            warnings.warn(
+                f"{file}: has {status.st_nlink} names (hard links), each with a write-ahead log of its own, so writers "
+                "that use different ones lose each other's rows; remove the other names",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     except OSError as error:
         raise SessionException(f"{path}: cannot be opened: {error}") from error
     return file, (status.st_dev, status.st_ino)

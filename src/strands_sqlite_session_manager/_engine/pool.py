@@ -271,6 +271,8 @@ class Pool:
         return self._uri  # With `mode=ro`, these two would stay behind.
 
     def _configure(self, connection: sqlite3.Connection) -> None:
+        # What somebody has put into the schema may not call functions that do more than compute.
+        connection.execute("PRAGMA trusted_schema = OFF")
         # Before anything that would change a database that is not ours.
         version = schema.check(connection, self.path)
         if self._read_only:

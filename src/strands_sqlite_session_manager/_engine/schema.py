@@ -285,11 +285,15 @@ def check(connection: sqlite3.Connection, path: str) -> int:
     """
     # One statement sees one state of the file, even while another process is creating the tables. Litestream makes
     # tables of its own in a file that it finds empty.
-    application_id, version, has_tables = connection.execute(
+    application_id, version, has_tables, tables = connection.execute(
         """
         SELECT
             application_id, user_version,
-            EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#')
+            EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#'),
+            (
+                SELECT count(*) FROM sqlite_master
+                WHERE type = 'table' AND name IN ('sessions', 'agents', 'messages', 'multi_agents', 'storage')
+            )
         FROM pragma_application_id, pragma_user_version
         """
     ).fetchone()
@@ -299,6 +303,11 @@ def check(connection: sqlite3.Connection, path: str) -> int:
         raise SessionException(
             f"{path}: written by a newer version of strands-sqlite-session-manager (schema {version}, this one "
             f"knows up to {len(MIGRATIONS)}); upgrade the package"
+        )
+    if version and tables != 5:
+        # A view in the place of one could compute for ever.
+        raise SessionException(
+            f"{path}: tables of sessions are missing, or are none; move the file away, and restore a backup"
         )
     return int(version)
 

@@ -45,7 +45,7 @@ from .._engine.database import Database, Parameters, Statement
 from .._errors import DamagedDatabaseError, SessionConflictError
 from . import segments
 from .segments import Segment, Texts
-from .sources import Source
+from .sources import MESSAGES, STORAGE, Source
 from .text import TOKENIZER, segment, word_count
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,12 @@ FULL_ROWS, FULL_WORDS, MOST_SEGMENTS = 1_000, 40_000, 1_800
 EMPTIED_ROWS, PAUSE = 100, 0.001
 # Tables that an FTS5 table consists of, with these after its name.
 _PARTS = ("data", "idx", "docsize", "config")
+# Names of all tables that are made for indexes, and of the indexes on them.
+TABLES_OF_INDEXES = {
+    f"{source.fts_table}{suffix}"
+    for source in (MESSAGES, STORAGE)
+    for suffix in ("", "_text", "_text_by_segment", *(f"_{part}" for part in _PARTS))
+}
 
 Progress = Callable[[int, int], object]
 

@@ -5,7 +5,8 @@ the working directory. None of them creates a database where there is none, and 
 """
 
 from .backups import BackupResult, backup, restore_backup
-from .checks import Finding, check
+from .checks import check
+from .findings import Finding
 from .repairs import repair
 from .sizes import DatabaseStats, SessionStats, TableStats, VacuumResult, stats, vacuum
 

@@ -13,6 +13,7 @@ from .._engine.file import is_in_use
 from .._engine.path import chosen_path, new_file
 from .checks import structure_findings
 from .opening import column_names, opened, quoted, table_names
+from .structure import schema_findings
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,11 @@ def restore_backup(
     with opened(os.fspath(source), read_only=True) as saved:
         if target.exists() and target.samefile(saved.path):
             raise ValueError(f"{target}: a backup cannot be restored to itself")
-        damage = list(structure_findings(saved))
+        damage = [*structure_findings(saved), *schema_findings(saved)]
         if damage:
-            raise SessionException(f"{saved.path}: a damaged backup: {damage[0].message}; nothing was restored")
+            raise SessionException(
+                f"{saved.path}: a damaged backup: {damage[0].message}; nothing was restored ({damage[0].advice})"
+            )
         if not target.exists():
             _make_file(target, saved.backup_to)
         else:
@@ -105,9 +108,19 @@ def restore_backup(
 
 
 def _is_ahead(database: Database, saved: Database) -> bool:
-    """Tell whether a database has a change that is newer than a backup, or a session or key that this lacks."""
+    """Tell whether a database has a change that is newer than a backup, or a record that this lacks."""
     if _last_change(database) > _last_change(saved):
         return True
+    # By their numbers too: a clock may have been set back since.
+    conversations = """
+        SELECT session_id, agent_id, max(message_id), count(*), sum(length(CAST(message AS BLOB))) FROM messages
+        GROUP BY session_id, agent_id
+        """
+    backed_up = {tuple(row[:2]): tuple(row[2:]) for row in saved.query(conversations)}
+    for session_id, agent_id, last_id, count, size in database.query(conversations):
+        was_last_id, was_count, was_size = backed_up.get((session_id, agent_id), (-1, 0, 0))
+        if last_id > was_last_id or count > was_count or (count == was_count and size != was_size):
+            return True
     for table, column in (("sessions", "session_id"), ("storage", "key")):
         if table in table_names(saved):
             sql = f"SELECT {column} FROM {table}"  # noqa: S608 (constants only)

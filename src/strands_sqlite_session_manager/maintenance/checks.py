@@ -3,20 +3,23 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
+from .._arguments import checked_time
 from .._codec import decode, decode_message
 from .._conversation import live_view
 from .._engine.database import Database
 from .._engine.file import FileDatabase
-from .opening import existing, opened, size_of
+from .findings import RESTORE_OR_SALVAGE, Finding
+from .opening import existing, hard_links, opened, size_of
+from .structure import schema_findings
 
 # Bytes. A log starts over when no reader needs its old part: at 4 MiB, unless a reader stays or a write is huge.
 LARGE_LOG = 64 * 1024 * 1024
@@ -26,10 +29,6 @@ _BATCH = 100
 _NETWORK_FILE_SYSTEMS = (
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs"),
     *("gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"),
-)
-RESTORE_OR_SALVAGE = (
-    "move the file away, with its -wal and -shm, and restore a backup; or salvage what is left into a new file with "
-    "the `.recover` command of sqlite3; writing to it may damage more"
 )
 
 # The times are the schema's defaults: only files are repaired.
@@ -56,36 +55,6 @@ _ORPHANS = (
         2,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that `check` noticed.
-
-    Attributes:
-        severity: "error": something cannot be read, or is at risk. "warning": it may become an error, or a part of a
-            conversation is missing. "info": good to know.
-        kind: "unreadable", "integrity", "index", "orphan", "metadata", "json", "live_view", "gap", "tool_call", "log",
-            "sqlite_version" or "network".
-        message: What is wrong.
-        advice: What to do.
-        table: Table of the row, if it is about one.
-        key: Primary key of that row; session and agent ids where it is about all messages of an agent.
-        remedy: The SQL statement that `repair` runs, with its parameters; None if it cannot repair this.
-    """
-
-    severity: Literal["error", "warning", "info"]
-    kind: str
-    message: str
-    advice: str
-    table: str | None = None
-    key: tuple[Any, ...] | None = None
-    remedy: tuple[str, tuple[Any, ...]] | None = None
-
-    @property
-    def repairable(self) -> bool:
-        """Whether `repair` can repair it."""
-        return self.remedy is not None
 
 
 def check(db_path: str | os.PathLike[str] | None = None) -> list[Finding]:
@@ -123,6 +92,14 @@ def file_findings(path: str) -> Iterator[Finding]:
     """
     yield from _network_findings(path)
     yield from _log_findings(path)
+    if (links := hard_links(path)) > 1:
+        yield Finding(
+            "error",
+            "hard_link",
+            f"{path}: has {links} names (hard links), each with a write-ahead log of its own; writers that use "
+            "different ones lose each other's rows",
+            "remove the other names; `find -samefile` lists them",
+        )
 
 
 def findings(database: FileDatabase) -> Iterator[Finding]:
@@ -135,9 +112,11 @@ def findings(database: FileDatabase) -> Iterator[Finding]:
     damage = list(structure_findings(database))
     yield from damage
     if not damage:
+        yield from schema_findings(database)
         yield from _orphans(database)
         yield from _damaged_states(database)
         yield from _damaged_conversations(database)
+        yield from _future_times(database)
 
 
 def _network_findings(path: str) -> Iterator[Finding]:
@@ -173,8 +152,26 @@ def _log_findings(path: str) -> Iterator[Finding]:
             "log",
             f"{path}-wal: the write-ahead log has {size // 2**20} MiB, which makes reading slow",
             "end whatever has been reading for long, and repair",
-            remedy=("PRAGMA wal_checkpoint(TRUNCATE)", ()),
+            remedy=(("PRAGMA wal_checkpoint(TRUNCATE)", ()),),
         )
+
+
+def _future_times(database: Database) -> Iterator[Finding]:
+    # A day, because clocks are never quite the same.
+    limit = checked_time("limit", datetime.now(timezone.utc) + timedelta(days=1))
+    for table, column in (("sessions", "updated_at"), ("messages", "created_at")):
+        ((count, newest),) = database.query(
+            f"SELECT count(*), max({column}) FROM {table} WHERE {column} > ?",  # noqa: S608 (constants only)
+            (limit,),
+        )
+        if count:
+            yield Finding(
+                "info",
+                "clock",
+                f"{table}: {count} with a time in the future, up to {newest}; a clock was wrong",
+                "lists by activity have them first, and pruning by age leaves them; correct the times with an UPDATE",
+                table,
+            )
 
 
 def _version_findings(database: Database) -> Iterator[Finding]:
@@ -208,7 +205,7 @@ def structure_findings(database: FileDatabase) -> Iterator[Finding]:
             f"{database.path}: the index {index} disagrees with its table",
             RESTORE_OR_SALVAGE if others else "repair, which makes the index again from the table; then check again",
             # Not where pages are damaged too: one that is taken for free may be in use.
-            remedy=None if others else (f'REINDEX "{index}"', ()),
+            remedy=() if others else ((f'REINDEX "{index}"', ()),),
         )
 
 
@@ -230,7 +227,7 @@ def _orphans(database: Database) -> Iterator[Finding]:
                 "repair, which creates it; then delete the session or agent if it was to be gone",
                 table,
                 key,
-                (remedy, key[:parameters]),
+                ((remedy, key[:parameters]),),
             )
 
 
@@ -246,9 +243,11 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                 "sessions",
                 key,
                 (
-                    # Unless it was corrected in between.
-                    "UPDATE sessions SET metadata = '{}' WHERE session_id = ? AND CAST(metadata AS BLOB) = ?",
-                    (session_id, metadata),
+                    (
+                        # Unless it was corrected in between.
+                        "UPDATE sessions SET metadata = '{}' WHERE session_id = ? AND CAST(metadata AS BLOB) = ?",
+                        (session_id, metadata),
+                    ),
                 ),
             )
     states = {
@@ -271,9 +270,11 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                 "agents",
                 (session_id, agent_id),
                 (
-                    "UPDATE agents SET live_view = NULL "
-                    "WHERE session_id = ? AND agent_id = ? AND CAST(live_view AS BLOB) = ?",
-                    (session_id, agent_id, view),
+                    (
+                        "UPDATE agents SET live_view = NULL "
+                        "WHERE session_id = ? AND agent_id = ? AND CAST(live_view AS BLOB) = ?",
+                        (session_id, agent_id, view),
+                    ),
                 ),
             )
 

@@ -59,3 +59,11 @@ def size_of(path: str) -> int:
         return Path(path).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def hard_links(path: str) -> int:
+    """Return how many names a file has."""
+    try:
+        return Path(path).stat().st_nlink
+    except OSError:
+        return 0

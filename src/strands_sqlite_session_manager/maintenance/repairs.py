@@ -3,7 +3,8 @@
 import logging
 import os
 
-from .checks import Finding, check
+from .checks import check
+from .findings import Finding
 from .opening import opened
 
 logger = logging.getLogger(__name__)
@@ -14,6 +15,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
 
     * An index that disagrees with its table is built again. Do it first: the rows are checked, and can be repaired,
       when all indexes are sound.
+    * A trigger, an index or a view of this library that is missing or was changed is made again.
     * The session or agent that a row belongs to, and that is missing, is created, without metadata and states. If it
       was deleted on purpose, without `PRAGMA foreign_keys = ON`, delete it again.
     * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
@@ -39,7 +41,9 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
         return planned
     with opened(db_path) as database:
         # A checkpoint is no part of a transaction.
-        database.transaction([finding.remedy for finding in planned if finding.remedy and finding.kind != "log"])
+        database.transaction(
+            [statement for finding in planned if finding.kind != "log" for statement in finding.remedy]
+        )
         is_log_empty = database.truncate_log()
     repaired = [finding for finding in planned if finding.kind != "log" or is_log_empty]
     for finding in repaired:

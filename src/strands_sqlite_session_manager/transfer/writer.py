@@ -3,7 +3,7 @@
 from collections import Counter
 
 from .._engine.holder import database_of
-from .._errors import MissingParentError, SessionConflictError
+from .._errors import MissingParentError, SessionConflictError, require_stored
 from ..repository import SQLiteSessionRepository
 from .reports import conflict
 from .rows import COLUMNS, SELECT_ONE, TABLES, Row
@@ -87,12 +87,13 @@ class RowWriter:
             statements[start:start] = [(hold, (session_id,))]
             statements.append((release, (session_id,)))
         try:
-            self._database.transaction(statements)
+            counts = self._database.transaction(statements)
         except (SessionConflictError, MissingParentError) as error:
             raise type(error)(
                 f"Session {session_id}: a record of it came twice, or another writer stored one or deleted the session "
                 f"in the target; try again ({error})"
             ) from error
+        require_stored(counts, f"A record of session {session_id}")
         self.copied.update(table for table, _ in self._pending)
         self.discard()
 
