@@ -196,13 +196,15 @@ def test_a_damaged_multi_agent_state_is_named(repository: SQLiteSessionRepositor
         repository.read_multi_agent("s", "g")
 
 
-def test_text_that_is_not_utf8_is_an_error_of_the_database(
+def test_text_that_is_not_utf8_is_damage_of_its_row(
     repository: SQLiteSessionRepository, raw: sqlite3.Connection
 ) -> None:
     raw.execute(
         "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', 0, CAST(x'ff' AS TEXT))"
     )
-    with pytest.raises(SessionException, match=r"sessions\.db.*UTF-8"):
+    with pytest.raises(
+        SessionException, match=r"messages \('s', 'a', 0\): damaged JSON in the database: 'utf-8' codec"
+    ):
         repository.list_messages("s", "a")
 
 
@@ -235,3 +237,22 @@ def test_nesting_is_refused_where_it_could_not_be_read_everywhere(wrap: Any) -> 
     assert decode(encode({"state": value}, "state"), "agents", ("s", "a")) == {"state": value}
     with pytest.raises(SessionException, match="state: nested too deeply: more than 200 levels"):
         encode({"state": wrap(value)}, "state")
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_references_to_more_than_there_is_are_damage(size: int) -> None:
+    """Thousands of them to the same bytes would fill the memory."""
+    blocks = [{"image": {"source": {"bytes": {"__encoded__": ["attachment", 0, size]}}}}] * 20_000
+    text = json.dumps({"role": "user", "content": blocks})
+    with pytest.raises(SessionException, match="more attachments than there are bytes"):
+        decode(text, "messages", ("s", "a", 0), bytes(size))
+
+
+def test_a_text_that_is_nested_too_deeply_is_damage_of_its_row() -> None:
+    text = '{"role":"user","content":' + "[" * 500 + "]" * 500 + "}"
+    for read in (
+        lambda: decode(text, "agents", ("s", "a")),
+        lambda: decode_message((0, text, None, None, "", ""), "s", "a"),
+    ):
+        with pytest.raises(SessionException, match="damaged JSON in the database: nested too deeply"):
+            read()

@@ -55,7 +55,11 @@ def checked_metadata(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
             change.
     """
     metadata = checked_mapping(name, value)
-    for item in _leaves(metadata):
+    try:
+        leaves = list(_leaves(metadata))
+    except RecursionError:
+        raise ValueError(f"{name}: nested too deeply, or holding itself") from None
+    for item in leaves:
         if isinstance(item, str) and "\0" in item:
             raise ValueError(f"{name}: {item!r}: metadata cannot hold NUL characters")
         if isinstance(item, int) and not -(2**63) <= item < 2**63:

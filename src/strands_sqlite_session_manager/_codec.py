@@ -161,27 +161,46 @@ def decode(text: str, table: str, key: tuple[Any, ...], attachments: bytes | Non
     """
     decoder = _decoder
     try:
+        if isinstance(text, bytes):
+            text.decode()  # raises: as bytes comes what is no UTF-8
         if _MARK_IN_JSON in text:
-            decoder = json.JSONDecoder(object_hook=lambda item: _restored(item, attachments or b""))
+            decoder = json.JSONDecoder(object_hook=_Restorer(attachments or b"").restored)
         value = decoder.decode(text)
     except _UNDECODABLE as error:
         raise SessionException(f"{table} {key}: damaged JSON in the database: {error}") from error
+    check_depth(value, text, f"{table} {key}: damaged JSON in the database")
     if not isinstance(value, dict):
         raise SessionException(f"{table} {key}: damaged JSON in the database: not an object")
     return value
 
 
-def _restored(item: dict[str, Any], attachments: bytes) -> Any:
-    """Return what an object of the JSON stands for: mostly itself."""
-    if _MARK not in item:
-        return item
-    kind, *arguments = item[_MARK]
-    if kind == "attachment":
+class _Restorer:
+    """Turns objects of the JSON into what they stand for."""
+
+    def __init__(self, attachments: bytes):
+        """Begin a text.
+
+        Args:
+            attachments: The row's bytes.
+        """
+        self._attachments = attachments
+        self._left = len(attachments)
+
+    def restored(self, item: dict[str, Any]) -> Any:
+        """Return what an object stands for: mostly itself."""
+        if _MARK not in item:
+            return item
+        kind, *arguments = item[_MARK]
+        if kind != "attachment":
+            return _FROM_MARK[kind](*arguments)
         offset, length = arguments
-        if not 0 <= offset <= offset + length <= len(attachments):
+        if not 0 <= offset <= offset + length <= len(self._attachments):
             raise ValueError("an attachment is missing")
-        return attachments[offset : offset + length]
-    return _FROM_MARK[kind](*arguments)
+        # Each byte belongs to one of them: thousands of references to the same would fill the memory.
+        self._left -= length
+        if self._left < 0:
+            raise ValueError("more attachments than there are bytes")
+        return self._attachments[offset : offset + length]
 
 
 _FROM_MARK: dict[str, Callable[..., Any]] = {
@@ -282,6 +301,7 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
     message_id, text, redact_text, attachments, created_at, updated_at = row
     key = (session_id, agent_id, message_id)
     message = _decode_content(text, key, attachments)
+    check_depth(message, text, f"messages {key}: damaged JSON in the database")
     redact_message = None if redact_text is None else _decode_content(redact_text, key, attachments)
     return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 
@@ -301,7 +321,7 @@ def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str
     raw_decode = _decoder.raw_decode
     for _, message_id, text, redact_text, attachments, *_ in rows:
         # As in `_decode_content`, without a call for each of a thousand messages.
-        if redact_text is None and _MARK_IN_JSON not in text:
+        if redact_text is None and type(text) is str and _MARK_IN_JSON not in text:
             try:
                 message, end = raw_decode(text)
                 if end == len(text) and "role" in message and type(message["content"]) is list:
@@ -322,7 +342,7 @@ def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str
 
 
 def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | None) -> Message:
-    if _MARK_IN_JSON not in text:
+    if type(text) is str and _MARK_IN_JSON not in text:
         # Nearly all rows. `raw_decode` leaves out the two searches for blanks around the text.
         try:
             message, end = _decoder.raw_decode(text)

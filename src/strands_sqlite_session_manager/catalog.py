@@ -129,7 +129,6 @@ class SessionCatalog(DatabaseHolder):
             The page.
 
         Raises:
-            SessionException: If a session's metadata is damaged.
             ValueError: If the cursor is none, or belongs to another order.
         """
         conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
@@ -167,9 +166,6 @@ class SessionCatalog(DatabaseHolder):
 
         Returns:
             What is in it, or None if it does not exist.
-
-        Raises:
-            SessionException: If its metadata is damaged.
         """
         return listing.describe(self._database, checked_id("session_id", session_id))
 

@@ -174,8 +174,20 @@ class TestFinding:
         catalog.set_metadata("c", {"x": text})
         assert ids(catalog.list_sessions(metadata={"x": text}, order="session_id")) == ["a", "b", "c"]
 
-    def test_damaged_metadata_is_named(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
-        raw.execute("UPDATE sessions SET metadata = '{' WHERE session_id = 'c'")
+    @pytest.mark.parametrize(
+        "damage", ["'{'", "CAST(x'7bff7d' AS TEXT)", "'{\"a\":' || replace(hex(zeroblob(500)), '00', '[')"]
+    )
+    def test_damaged_metadata_is_named_and_takes_no_others_with_it(
+        self, catalog: SessionCatalog, raw: sqlite3.Connection, damage: str
+    ) -> None:
+        raw.execute(f"UPDATE sessions SET metadata = {damage} WHERE session_id = 'c'")
         assert catalog.count_sessions(metadata={"user": 1}) == 0
+        listed = {entry.session_id: entry.damage for entry in catalog.list_sessions().sessions}
+        assert (listed.pop("c") or "").startswith("sessions ('c',): damaged JSON")
+        assert listed
+        assert set(listed.values()) == {None}
+        described = catalog.describe("c")
+        assert described is not None
+        assert described.damage
         with pytest.raises(SessionException, match=r"sessions \('c',\): damaged JSON"):
-            catalog.list_sessions()
+            catalog.update_metadata("c", user=1)

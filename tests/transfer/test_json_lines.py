@@ -182,10 +182,22 @@ export_jsonl(SQLiteSessionRepository(sys.argv[1]), sys.argv[2])
         """Also the one beside it, in which it is written."""
         (tmp_path / "out").mkdir()
         with contextlib.closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as raw:
-            raw.execute("UPDATE messages SET message = CAST(x'FF' AS TEXT) WHERE message_id = 4")
-        with pytest.raises(SessionException, match="UTF-8"):
+            raw.execute("DROP VIEW conversation")
+            raw.execute("ALTER TABLE messages RENAME COLUMN attachments TO gone")
+        with pytest.raises(SessionException, match="no such column"):
             export_jsonl(source, tmp_path / "out" / "a.jsonl")
         assert names(tmp_path / "out") == []
+
+    def test_a_text_that_is_no_utf8_comes_back_the_same(self, tmp_path: Path, source: Any, target: Any) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as raw:
+            raw.execute("UPDATE messages SET message = CAST(x'7B22C3FF' AS TEXT) WHERE message_id = 4")
+            hexed = "SELECT hex(CAST(message AS BLOB)) FROM messages ORDER BY session_id, agent_id, message_id"
+            before = raw.execute(hexed).fetchall()
+        export_jsonl(source, tmp_path / "out")
+        for _ in range(2):
+            assert import_jsonl(tmp_path / "out", target).skipped == []
+        with contextlib.closing(sqlite3.connect(tmp_path / "target.db")) as raw:
+            assert raw.execute(hexed).fetchall() == before
 
     def test_again_change_nothing(self, tmp_path: Path, source: Any, target: Any) -> None:
         export_jsonl(source, tmp_path / "out")

@@ -4,6 +4,8 @@ import base64
 import json
 from typing import Any
 
+from strands.types.exceptions import SessionException
+
 from .._arguments import checked_number
 from .._codec import decode
 from .._engine.database import Database
@@ -36,7 +38,7 @@ def list_sessions(
         (*parameters, min(checked_number("limit", limit), 2**62) + 1),
     )
     sessions = [
-        SessionEntry(session_id, session_type, created_at, updated_at, decode_metadata(session_id, text))
+        SessionEntry(session_id, session_type, created_at, updated_at, **_shown_metadata(session_id, text))
         for session_id, session_type, created_at, updated_at, text in rows[:limit]
     ]
     return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
@@ -67,7 +69,7 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
         session_type=session_type,
         created_at=created_at,
         updated_at=updated_at,
-        metadata=decode_metadata(session_id, metadata),
+        **_shown_metadata(session_id, metadata),
         agents=sorted(json.loads(agents)),
         multi_agents=sorted(json.loads(multi_agents)),
         message_count=totals.message_count,
@@ -95,6 +97,14 @@ def multi_agent_summary(
 def decode_metadata(session_id: str, text: str) -> dict[str, Any]:
     """Return the metadata of a row of `sessions`."""
     return decode(text, "sessions", (session_id,))
+
+
+def _shown_metadata(session_id: str, text: str) -> dict[str, Any]:
+    """Return the attributes `metadata` and `damage` of a session: one that is damaged takes no others with it."""
+    try:
+        return {"metadata": decode_metadata(session_id, text), "damage": None}
+    except SessionException as error:
+        return {"metadata": {}, "damage": str(error)}
 
 
 def _to_cursor(order: str, last: SessionEntry) -> str:

@@ -1,6 +1,6 @@
 """What the catalog returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from strands.types.content import Message
@@ -16,6 +16,7 @@ class SessionEntry:
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When it was last active: a message, or the state of a graph or swarm.
         metadata: What `set_metadata` stored.
+        damage: What is wrong with the metadata in the database, of which nothing is shown then; None if it is sound.
     """
 
     session_id: str
@@ -23,6 +24,7 @@ class SessionEntry:
     created_at: str
     updated_at: str
     metadata: dict[str, Any]
+    damage: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

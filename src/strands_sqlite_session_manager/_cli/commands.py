@@ -118,7 +118,7 @@ def list_sessions(
         page = catalog.list_sessions(prefix=prefix, metadata=_pairs(metadata), limit=limit, after=after)
         agents = {entry.session_id: catalog.list_agents(entry.session_id) for entry in page.sessions}
     if as_json:
-        sessions = [{**dataclasses.asdict(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
+        sessions = [{**_fields(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
         _print_json({"sessions": sessions, "next": page.next})
         return
     console.print(display.sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
@@ -147,7 +147,7 @@ def show(
             is_damaged |= any(message.damage for message in messages)
             if raw:
                 for message in messages:
-                    row = {"agent_id": agent_id, **dataclasses.asdict(message)}
+                    row = {"agent_id": agent_id, **_fields(message)}
                     print(display.json_text(encode(row, "message")))
             else:
                 console.print(display.conversation(agent_id, messages))
@@ -538,9 +538,14 @@ def _catalog(db: str | None, *, read_only: bool = False) -> SessionCatalog:
     return SessionCatalog(_path_of_existing(db), read_only=read_only)
 
 
+def _fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a record as they are. `dataclasses.asdict` copies what is in them, however deep it is."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
 def _print_json(value: Any) -> None:
     def plain(item: Any) -> Any:
-        return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else str(item)
+        return _fields(item) if dataclasses.is_dataclass(item) else str(item)
 
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain)

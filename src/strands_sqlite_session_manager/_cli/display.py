@@ -85,7 +85,9 @@ def sessions_table(
             plain(age(session.updated_at, now)),
             plain(", ".join(agent.agent_id for agent in agents[session.session_id])),
             f"{sum(agent.message_count for agent in agents[session.session_id]):,}",
-            plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
+            plain("damaged", "bold red")
+            if session.damage
+            else plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
         )
     return table
 

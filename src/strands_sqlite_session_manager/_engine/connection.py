@@ -70,6 +70,19 @@ def is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error)
 
 
+def is_undecodable(error: sqlite3.Error) -> bool:
+    """Tell whether a text is no UTF-8."""
+    return "decode to UTF-8" in str(error)
+
+
+def text_or_bytes(text: bytes) -> str | bytes:
+    """Return a text, or as bytes what is none, for `Connection.text_factory`."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
 def is_read_only(error: sqlite3.Error) -> bool:
     """Tell whether SQLite may not write."""
     return "readonly" in str(error)

@@ -26,7 +26,7 @@ class Database(ABC):
 
     @abstractmethod
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a SELECT."""
+        """Return the rows of a SELECT. A text that is no UTF-8, which somebody has put there, comes as bytes."""
 
     @abstractmethod
     def execute(self, sql: str, parameters: Parameters = ()) -> int:

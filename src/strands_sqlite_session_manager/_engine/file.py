@@ -10,7 +10,7 @@ from typing import Any
 from strands.types.exceptions import SessionException
 
 from . import schema
-from .connection import connect, file_uri, is_locked, session_error
+from .connection import connect, file_uri, is_locked, is_undecodable, session_error, text_or_bytes
 from .database import Database, Parameters, Statement, Synchronous
 from .path import chosen_path
 from .pool import Pool, is_held, keep_warm, let_cool, outside_forks, pool_for
@@ -128,7 +128,17 @@ class FileDatabase(Database):
 
 
 def query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
-    return connection.execute(sql, parameters).fetchall()
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_undecodable(error):
+            raise
+    # One damaged text takes no others with it.
+    connection.text_factory = text_or_bytes
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.text_factory = str
 
 
 def execute(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> int:

@@ -394,7 +394,10 @@ def _rows(
             """,  # noqa: S608 (constants only)
             last,
         )
-        yield from rows
+        for row in rows:
+            if any(isinstance(part, bytes) for part in row[: len(key)]):
+                raise SessionException(f"{table} {row[: len(key)]}: a key that is not UTF-8; correct it by hand")
+            yield row
         if len(rows) < _BATCH:
             return
         last = rows[-1][: len(key)]

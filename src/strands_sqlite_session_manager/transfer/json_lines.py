@@ -22,7 +22,8 @@ numbers are for people; they need no correction when a line is removed.
 Times are UTC in ISO 8601, as Python's `datetime.now(timezone.utc).isoformat()` writes them. `attachments` are the bytes
 of images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py`
 lists the other such marks. A column whose text is not what Python's `json` makes of its value, when it was edited
-it by hand say, is a string under another name: `message_text` in place of `message`.
+by hand say, is a string under another name: `message_text` in place of `message`. Bytes in it that are no UTF-8 are
+written as lone surrogates, as Python's `surrogateescape` does.
 """
 
 import base64
@@ -130,7 +131,10 @@ def _write(source: SQLiteSessionRepository, lines: TextIO, session_ids: Iterable
 def _line(table: str, row: Row) -> str:
     fields = [f'"record":"{_RECORDS[table]}"']
     for column, value in zip(COLUMNS[table], row, strict=True):
-        if column in _JSON_COLUMNS and value is not None:
+        if column in _JSON_COLUMNS and isinstance(value, bytes):
+            # It is no UTF-8. Its odd bytes become escapes of lone surrogates, as in Python's file names.
+            fields.append(f'"{column}_text":{json.dumps(value.decode(errors="surrogateescape"))}')
+        elif column in _JSON_COLUMNS and value is not None:
             fields.append(
                 f'"{column}":{value}' if _is_embeddable(column, value) else f'"{column}_text":{_to_json(value)}'
             )
@@ -319,7 +323,7 @@ def _row(record: dict[str, Any]) -> tuple[str, Row]:
 def _value(record: dict[str, Any], column: str) -> Any:
     """Take a column's value out of a record."""
     if column in _JSON_COLUMNS and f"{column}_text" in record:
-        return _utf8(record.pop(f"{column}_text"))
+        return _text(record.pop(f"{column}_text"))
     value = record.pop(column)
     if column == "message_id":
         return checked_number(column, value)
@@ -341,6 +345,16 @@ def _value(record: dict[str, Any], column: str) -> Any:
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")
     return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
+
+
+def _text(text: Any) -> str | bytes:
+    """Return a text of the database, as bytes if it is no UTF-8."""
+    try:
+        return _utf8(text)
+    except ValueError:
+        if not isinstance(text, str):
+            raise
+        return text.encode(errors="surrogateescape")
 
 
 def _utf8(text: Any) -> str:

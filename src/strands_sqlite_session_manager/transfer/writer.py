@@ -16,6 +16,18 @@ _INSERT = {
     for table, columns in COLUMNS.items()
 }
 
+
+def _insert(table: str, row: Row) -> str:
+    """Return the statement for a row. A text that is no UTF-8 comes as bytes."""
+    columns = COLUMNS[table]
+    if not any(
+        isinstance(value, bytes) and column != "attachments" for column, value in zip(columns, row, strict=True)
+    ):
+        return _INSERT[table]
+    marks = ("?" if column in ("attachments", "message_id") else "CAST(? AS TEXT)" for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(marks)})"  # noqa: S608 (constants only)
+
+
 # What is written at once. A session that is smaller is stored completely or not at all.
 _BATCH = 1000
 _BATCH_SIZE = 16 * 2**20
@@ -76,7 +88,7 @@ class RowWriter:
         if not self._pending:
             return
         session_id = self._pending[0][1][0]
-        statements = [(_INSERT[table], row) for table, row in self._pending]
+        statements = [(_insert(table, row), row) for table, row in self._pending]
         if "sessions" in self._new:
             # A trigger sets the session's `updated_at` to the time of each message that is newer. A session that is
             # new here keeps the source's, so in between it is made greater than any time. No one sees that: it is one
