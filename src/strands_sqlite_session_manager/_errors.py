@@ -4,6 +4,7 @@
 SessionException            the SDK's own: the database cannot be used, a value cannot be stored, a record is missing
 ├─ SessionConflictError     another writer was first
 ├─ MissingParentError       the session or agent that a record belongs to does not exist
+├─ TooLargeError            a value is larger than SQLite takes
 ├─ DatabaseLockedError      another connection held the lock for longer than the busy timeout
 └─ DamagedDatabaseError     SQLite finds a page, a table or an index other than it should be
 ```
@@ -29,6 +30,10 @@ class SessionConflictError(SessionException):
 
 class MissingParentError(SessionException):
     """The session or agent that a new record belongs to does not exist."""
+
+
+class TooLargeError(SessionException):
+    """A value is larger than SQLite takes. Nothing was stored."""
 
 
 class DatabaseLockedError(SessionException):

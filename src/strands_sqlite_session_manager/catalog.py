@@ -611,6 +611,7 @@ class SessionCatalog(DatabaseHolder):
         metadata: Mapping[str, Any] | None = None,
         session_ids: Iterable[str] | None = None,
         dry_run: bool = False,
+        progress: Callable[[int, int], object] | None = None,
         now: datetime | None = None,
     ) -> PruneResult:
         """Delete sessions that have not been active for long, or are not among the last active.
@@ -626,6 +627,8 @@ class SessionCatalog(DatabaseHolder):
             session_ids: Delete only sessions with these ids: those that a dry run told of, say. `keep_last` counts the
                 others too.
             dry_run: Only tell what would go.
+            progress: Called now and then with how many sessions are deleted, and how many are to be (0 without
+                `session_ids`).
             now: The time that an age is counted from. Defaults to the present.
 
         Returns:
@@ -650,7 +653,9 @@ class SessionCatalog(DatabaseHolder):
         conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
         result = PruneResult(
-            *pruning.prune(self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run)
+            *pruning.prune(
+                self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run, progress
+            )
         )
         if result.session_ids and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)

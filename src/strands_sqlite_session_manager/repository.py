@@ -13,7 +13,15 @@ from ._codec import decode, decode_message, encode, encode_agent, encode_message
 from ._conversation.stored import forget_copies
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import REBUILD, MissingParentError, SessionConflictError, missing, record_name, require_stored
+from ._errors import (
+    REBUILD,
+    MissingParentError,
+    SessionConflictError,
+    TooLargeError,
+    missing,
+    record_name,
+    require_stored,
+)
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -277,6 +285,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             count = self._database.execute(_INSERT_MESSAGE, parameters)
         except MissingParentError as error:
             raise missing("agents", session_id, agent_id, advice=_IF_DELETED) from error
+        except TooLargeError as error:
+            raise TooLargeError(f"{record_name('messages', *parameters[:3])}: too large: {error}") from error
         except SessionConflictError as error:
             raise SessionConflictError(
                 f"{record_name('messages', session_id, agent_id, session_message.message_id)} already exists: another "

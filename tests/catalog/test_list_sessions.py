@@ -118,8 +118,10 @@ def test_walks_an_index_sorts_nothing_and_reads_no_message(
     catalog.list_sessions()
     catalog.list_sessions(after=cursor)
     catalog.list_sessions(order="session_id", prefix="a")
+    catalog.list_sessions(order="created")
     assert plans == [
         ["SCAN sessions USING INDEX sessions_by_activity"],
         ["SEARCH sessions USING INDEX sessions_by_activity ((updated_at,session_id)<(?,?))"],
         ["SEARCH sessions USING PRIMARY KEY (session_id>? AND session_id<?)"],
+        ["SCAN sessions USING INDEX sessions_by_creation"],
     ]

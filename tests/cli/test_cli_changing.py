@@ -169,3 +169,22 @@ class TestParts:
         with SQLiteSessionManager("s", parts) as manager:
             manager.create_message("s", "one", text_message(2, "no answer"))
         assert run("undo", "s", *options).output == "Removed 1 message.\n"
+
+
+@pytest.mark.parametrize("content", ["junk", '{"format": "other"}', ""])
+def test_a_junk_file_makes_no_database(tmp_path: Path, content: str) -> None:
+    (tmp_path / "junk.jsonl").write_text(content)
+    assert "line 1" in run("import", tmp_path / "junk.jsonl", "--db", tmp_path / "new.db", code=1).output
+    (tmp_path / "empty").mkdir()
+    assert "without sessions" in run("import", tmp_path / "empty", "--db", tmp_path / "new.db", code=1).output
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".jsonl") == ["empty"]
+
+
+def test_reindex_builds_the_index_again(db_path: Path, raw: Any) -> None:
+    with SQLiteSessionManager("s", db_path) as manager:
+        make_agent(manager, "hi")("hello there")
+    run("search", "hello", "--db", db_path)
+    raw.execute("DELETE FROM search_messages_docsize")
+    raw.execute("DELETE FROM search_messages_data WHERE id > 10")
+    run("reindex", "--db", db_path)
+    assert "[hello] there" in run("search", "hello", "--db", db_path).output

@@ -245,4 +245,5 @@ CREATE TABLE search_segments (
         PRIMARY KEY (source, number)
     ) STRICT, WITHOUT ROWID
     ;
+CREATE INDEX sessions_by_creation ON sessions (created_at, session_id);
 COMMIT;

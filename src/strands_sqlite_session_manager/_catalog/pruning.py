@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,7 @@ def prune(
     parameters: list[Any],
     session_ids: set[str] | None,
     dry_run: bool,
+    progress: Callable[[int, int], object] | None,
 ) -> tuple[list[str], int, int]:
     """Delete sessions; see `SessionCatalog.prune`.
 
@@ -65,6 +66,7 @@ def prune(
         parameters: The condition's.
         session_ids: Ids of the sessions that may go; None means all.
         dry_run: Whether only to tell what would go.
+        progress: Called with how many sessions are deleted, and how many are to be, 0 if that is not known.
 
     Returns:
         Ids of the sessions, number of their messages, bytes of these.
@@ -93,6 +95,8 @@ def prune(
             time.sleep(2 * (time.monotonic() - started))
             batch = _missing(database, batch)
         gone += batch
+        if progress is not None:
+            progress(len(gone), 0 if session_ids is None else len(session_ids))
     return [row[0] for row in gone], sum(row[2] for row in gone), sum(row[3] for row in gone)
 
 

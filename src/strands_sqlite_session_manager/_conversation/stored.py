@@ -11,7 +11,7 @@ from strands.types.session import SessionAgent
 from .._arguments import now
 from .._codec import decode, decode_shown, encode
 from .._engine.database import Database, Statement
-from .._errors import REBUILD, SessionConflictError, missing, record_name
+from .._errors import REBUILD, SessionConflictError, TooLargeError, missing, record_name
 from .live_view import LiveView, add_tracking_ids, parse
 
 # Whether log and agent are as the writer knows them. Nothing is stored otherwise. The number of the last message alone
@@ -188,7 +188,12 @@ def store(
     if agent is not None:
         statements.append((_UPDATE_AGENT, {**key, **agent, "now": updated_at, "last_id": last_id, "known": known}))
     # A statement by itself costs less than one in a transaction.
-    counts = [database.execute(*statements[0])] if len(statements) == 1 else database.transaction(statements)
+    try:
+        counts = [database.execute(*statements[0])] if len(statements) == 1 else database.transaction(statements)
+    except TooLargeError as error:
+        numbers = ", ".join(str(row[2]) for row in messages)
+        what = f"message {numbers}" if messages else "the state"
+        raise TooLargeError(f"Agent {agent_id} in session {session_id}: {what}: too large: {error}") from error
     # Where one of them is refused, all are: each asks for the end that the one before it makes.
     if all(counts):
         return updated_at

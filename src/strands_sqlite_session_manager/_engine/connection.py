@@ -5,7 +5,7 @@ from pathlib import Path
 
 from strands.types.exceptions import SessionException
 
-from .._errors import DamagedDatabaseError, DatabaseLockedError, MissingParentError, SessionConflictError
+from .._errors import DamagedDatabaseError, DatabaseLockedError, MissingParentError, SessionConflictError, TooLargeError
 
 # What SQLite says (https://sqlite.org/rescode.html), matched by text because Python 3.10 has no error codes, and the
 # error that it becomes. The first that fits counts.
@@ -13,6 +13,8 @@ _KINDS: tuple[tuple[str, type[SessionException]], ...] = (
     ("UNIQUE constraint failed", SessionConflictError),
     ("FOREIGN KEY constraint failed", MissingParentError),
     ("locked", DatabaseLockedError),
+    ("string or blob too big", TooLargeError),
+    ("longer than INT_MAX bytes", TooLargeError),
     ("malformed", DamagedDatabaseError),
     # Mostly of the search index: its tables are broken or gone, or this SQLite lacks FTS5.
     ("fts5: corrupt", DamagedDatabaseError),
@@ -23,9 +25,17 @@ _KINDS: tuple[tuple[str, type[SessionException]], ...] = (
     ("SQL logic error", DamagedDatabaseError),
 )
 
+# https://sqlite.org/limits.html#max_length
+_LIMIT = "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit"
+
 # What a person can do about it.
 _ADVICE = (
     ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
+    ("string or blob too big", "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit"),
+    (
+        "longer than INT_MAX bytes",
+        "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit",
+    ),
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
     (
         "readonly",
@@ -88,7 +98,7 @@ def is_read_only(error: sqlite3.Error) -> bool:
     return "readonly" in str(error)
 
 
-def session_error(error: sqlite3.Error, path: str) -> SessionException:
+def session_error(error: Exception, path: str) -> SessionException:
     """Return what is raised in place of an error of SQLite's, with the path of the file and what to do."""
     kind = next((kind for text, kind in _KINDS if text in str(error)), SessionException)
     advice = next((f" ({advice})" for text, advice in _ADVICE if text in str(error)), "")

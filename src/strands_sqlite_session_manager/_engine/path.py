@@ -14,6 +14,9 @@ DB_PATH_VARIABLE = "STRANDS_SQLITE_DB_PATH"
 DEFAULT_DB_PATH = "sessions.db"
 IN_MEMORY = ":memory:"
 
+# Bytes: what file systems allow, and what SQLite does on Unix (`MAX_PATHNAME` in its os_unix.c).
+LONGEST_NAME, LONGEST_PATH = 255, 512
+
 
 def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
     """Return the path to use: the one given, else that of the environment, else the default. "~" is the user's home.
@@ -44,6 +47,7 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
     Raises:
         SessionException: If it is no file or cannot be reached, or the path is another user's symbolic link.
     """
+    _check_name(path)
     try:
         # `Path.resolve` takes three times as long, and this runs for each manager.
         file = os.path.realpath(path)
@@ -70,8 +74,20 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
     return file, (status.st_dev, status.st_ino)
 
 
+def _check_name(path: str) -> None:
+    """Make sure that a path can be that of a database, before anything is made."""
+    name = os.path.basename(path)  # noqa: PTH119 (`Path` drops the slash at an end)
+    if name in ("", ".", ".."):
+        raise SessionException(f"{path}: names a directory; add the name of a file")
+    # SQLite adds "-journal" to the name.
+    if len(os.fsencode(name)) + 8 > LONGEST_NAME:
+        raise SessionException(f"{path}: too long a name; it may have {LONGEST_NAME - 8} bytes at the most")
+    if len(os.fsencode(os.path.realpath(path))) + 8 > LONGEST_PATH:
+        raise SessionException(f"{path}: too long a path; SQLite takes {LONGEST_PATH - 8} bytes at the most")
+
+
 def _make_private_file(path: Path) -> os.stat_result:
-    _make_private_directory(path.parent)
+    make_private_directory(path.parent)
     # A descriptor of a database must not be closed behind SQLite's back, because that drops its locks
     # (https://sqlite.org/howtocorrupt.html). This file is new: there is no connection to it yet.
     with contextlib.suppress(FileExistsError):
@@ -80,12 +96,16 @@ def _make_private_file(path: Path) -> os.stat_result:
     return path.stat()
 
 
-def _make_private_directory(path: Path) -> None:
+def make_private_directory(path: Path) -> None:
+    """Make a directory, and those above it, for this user only, unless they exist."""
     if not path.is_dir():
-        _make_private_directory(path.parent)
-        with contextlib.suppress(FileExistsError):
+        make_private_directory(path.parent)
+        try:
             path.mkdir(mode=0o700)
-            path.chmod(0o700)
+            path.chmod(0o700)  # The umask may have taken bits away.
+        except FileExistsError:
+            if not path.is_dir():
+                raise
 
 
 @contextlib.contextmanager
@@ -106,6 +126,7 @@ def new_file(path: Path, refuse_existing: Callable[[Path], None]) -> Iterator[Pa
     with _write_errors(path):
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
         os.close(descriptor)
+        Path(name).chmod(0o600)  # The umask may have taken bits away.
     partial = Path(name)
     try:
         yield partial

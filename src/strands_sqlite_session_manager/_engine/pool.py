@@ -116,7 +116,8 @@ class Pool:
             if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
-            if isinstance(error, sqlite3.Error):
+            # OverflowError: what does not even fit into SQLite's count of bytes.
+            if isinstance(error, (sqlite3.Error, OverflowError)):
                 raise session_error(error, self.path) from error
             raise
         finally:

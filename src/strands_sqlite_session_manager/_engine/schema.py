@@ -148,6 +148,8 @@ _VERSION_1 = (
     """,
     # For lists of sessions by their last activity.
     "CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id)",
+    # And by their age.
+    "CREATE INDEX sessions_by_creation ON sessions (created_at, session_id)",
     # Not for metadata: to tag a session is no activity in it, which would keep it from being pruned.
     _updated_at_trigger("sessions", "session_id", "session_type"),
     _updated_at_trigger("agents", "rowid", "state, conversation_manager_state, internal_state, live_view"),

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from operator import itemgetter
@@ -57,13 +57,16 @@ _ORPHANS = (
 )
 
 
-def check(db_path: str | os.PathLike[str] | None = None) -> list[Finding]:
+def check(
+    db_path: str | os.PathLike[str] | None = None, *, progress: Callable[[int, int], object] | None = None
+) -> list[Finding]:
     """Look for everything that is wrong with a database or may become so, without changing it.
 
     Rows are looked at when the structure of the file is sound: what a damaged index leads to proves nothing.
 
     Args:
         db_path: Path of the database.
+        progress: Called now and then with how many messages were looked at, and how many there are.
 
     Returns:
         What was found, each with what to do; errors first.
@@ -74,7 +77,7 @@ def check(db_path: str | os.PathLike[str] | None = None) -> list[Finding]:
     found = list(file_findings(existing(db_path)))
     try:
         with opened(db_path, read_only=True) as database:
-            for finding in findings(database):
+            for finding in findings(database, progress):
                 found.append(finding)  # One by one: what was found before an error is kept.
     except SessionException as error:
         found.append(Finding("error", "unreadable", str(error), f"unless a lock is the cause, {RESTORE_OR_SALVAGE}"))
@@ -102,8 +105,12 @@ def file_findings(path: str) -> Iterator[Finding]:
         )
 
 
-def findings(database: FileDatabase) -> Iterator[Finding]:
+def findings(database: FileDatabase, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
     """Look at a database, and at its rows if its structure is sound: what a damaged index leads to proves nothing.
+
+    Args:
+        database: The database.
+        progress: See `check`.
 
     Yields:
         What is found.
@@ -115,7 +122,7 @@ def findings(database: FileDatabase) -> Iterator[Finding]:
         yield from schema_findings(database)
         yield from _orphans(database)
         yield from _damaged_states(database)
-        yield from _damaged_conversations(database)
+        yield from _damaged_conversations(database, progress)
         yield from _future_times(database)
 
 
@@ -297,7 +304,9 @@ def _complaints(texts: Iterable[bytes], table: str, key: tuple[Any, ...]) -> Ite
             yield f"{table} {key}: damaged text in the database: {error}"
 
 
-def _damaged_conversations(database: Database) -> Iterator[Finding]:
+def _damaged_conversations(database: Database, progress: Callable[[int, int], object] | None) -> Iterator[Finding]:
+    ((total,),) = database.query("SELECT count(*) FROM messages")
+    done = 0
     rows = _rows(
         database,
         "messages",
@@ -309,6 +318,9 @@ def _damaged_conversations(database: Database) -> Iterator[Finding]:
         expected_id = 0
         unanswered: set[str] = set()
         for _, _, message_id, *columns in conversation:
+            done += 1
+            if progress is not None and done % _BATCH == 0:
+                progress(done, total)
             key = (session_id, agent_id, message_id)
             if message_id != expected_id:
                 yield _gap(session_id, agent_id, expected_id, message_id)

@@ -23,10 +23,11 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
 from .._codec import message_row
+from .._engine.path import make_private_directory
 from .._errors import SessionConflictError
 from ..repository import SQLiteSessionRepository
 from .copies import CopyResult, copy_session
-from .reports import ImportReport, Skipped, counts
+from .reports import ImportReport, Progress, Skipped, counts, with_progress
 from .rows import (
     Record,
     Row,
@@ -73,6 +74,7 @@ def import_file_sessions(
     target: SQLiteSessionRepository,
     *,
     session_ids: Iterable[str] | None = None,
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Store the sessions of a directory of Strands' `FileSessionManager`.
 
@@ -87,6 +89,7 @@ def import_file_sessions(
         storage_dir: The `storage_dir` of the `FileSessionManager`. Nothing in it is changed.
         target: Where to store.
         session_ids: Sessions to import. Defaults to all.
+        progress: Called with how many sessions are done, and how many there are.
 
     Returns:
         What was stored, and what was skipped: files that cannot be read, with all that needs them; what the database
@@ -103,7 +106,7 @@ def import_file_sessions(
         raise SessionException(f"{directory}: no such directory")
     file_import = _FileImport(target)
     found = dict.fromkeys(directory_ids(directory, SESSION_PREFIX))
-    for session_id in found if chosen is None else chosen:
+    for session_id in with_progress(list(found) if chosen is None else chosen, target, progress):
         if session_id in found:
             file_import.import_session(session_path(directory, session_id), session_id)
         else:
@@ -211,6 +214,7 @@ def export_file_sessions(
     storage_dir: str | os.PathLike[str],
     *,
     session_ids: Iterable[str] | None = None,
+    progress: Progress | None = None,
 ) -> ExportReport:
     """Write sessions into a directory of Strands' `FileSessionManager`.
 
@@ -221,6 +225,7 @@ def export_file_sessions(
         source: Where to read.
         storage_dir: The `storage_dir` of the `FileSessionManager`. It is created if it does not exist.
         session_ids: Sessions to export. Defaults to all.
+        progress: Called with how many sessions are done, and how many there are.
 
     Returns:
         What was written, and what was skipped: sessions that the directory holds already, and those that files cannot
@@ -233,11 +238,11 @@ def export_file_sessions(
     checked_repository("source", source)
     chosen = all_session_ids(source) if session_ids is None else checked_ids("session_ids", session_ids)
     try:
-        Path(storage_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(Path(storage_dir))
     except OSError as error:
         raise SessionException(f"{storage_dir}: cannot be created: {error.strerror}") from error
     exported, copied, skipped, without_metadata, inexact = [], Counter[str](), [], [], []
-    for session_id in chosen:
+    for session_id in with_progress(chosen, source, progress):
         try:
             result = _export_session(source, session_id, storage_dir)
         except (SessionException, OSError, ValueError, TypeError) as error:

@@ -45,7 +45,7 @@ from .._engine.holder import database_of
 from .._engine.path import new_file
 from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
-from .reports import ImportReport, Skipped, counts
+from .reports import ImportReport, Progress, Skipped, counts, with_progress
 from .rows import COLUMNS, Row, agent_ids, checked_repository, checked_timestamp, multi_agent_ids, read_rows
 from .rows import session_ids as all_session_ids
 from .writer import RowWriter
@@ -70,6 +70,7 @@ def export_jsonl(
     file: TextIO | str | os.PathLike[str],
     *,
     session_ids: Iterable[str] | None = None,
+    progress: Progress | None = None,
 ) -> RecordCounts:
     """Write sessions as JSON Lines, a page at a time, so that any number fits into memory.
 
@@ -82,6 +83,7 @@ def export_jsonl(
             only, and appears when it is complete and on disk. If the process is killed, a file `….partial` may be left
             over beside it, to be deleted.
         session_ids: Sessions to export. Defaults to all.
+        progress: Called with how many sessions are written, and how many there are.
 
     Returns:
         Number of records written.
@@ -91,7 +93,9 @@ def export_jsonl(
         ValueError: If an id cannot be one.
     """
     checked_repository("source", source)
-    chosen = all_session_ids(source) if session_ids is None else _existing(source, session_ids)
+    chosen = with_progress(
+        all_session_ids(source) if session_ids is None else _existing(source, session_ids), source, progress
+    )
     if not isinstance(file, (str, os.PathLike)):
         return _write(source, file, chosen)
     with new_file(Path(file), _refuse_existing) as partial:
@@ -155,7 +159,9 @@ def _is_embeddable(column: str, text: str) -> bool:
         return False
 
 
-def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRepository) -> ImportReport:
+def import_jsonl(
+    file: TextIO | str | os.PathLike[str], target: SQLiteSessionRepository, *, progress: Progress | None = None
+) -> ImportReport:
     """Store the sessions of a JSON Lines file, a batch at a time, so that any number fits into memory.
 
     A session of up to 1,000 records (and 16 MiB) is stored completely or not at all; a larger one in batches of that
@@ -167,6 +173,8 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
     Args:
         file: Path of the file, or a text file that is open for reading, as UTF-8.
         target: Where to store.
+        progress: Called now and then with how many characters are read, and how many bytes a file has (0 if it is
+            none).
 
     Returns:
         What was stored and what was skipped.
@@ -180,7 +188,7 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
     checked_repository("target", target)
     if not isinstance(file, (str, os.PathLike)):
         try:
-            return _Import(target).run(file)
+            return _Import(target).run(file, 0, progress)
         except UnicodeDecodeError as error:
             raise SessionException(f"the file is not UTF-8: {error}") from error
     # Opened and closed as a plain file, it would lose the locks that SQLite has on it.
@@ -189,7 +197,7 @@ def import_jsonl(file: TextIO | str | os.PathLike[str], target: SQLiteSessionRep
     try:
         # What is no UTF-8 is found when its line is parsed.
         with Path(file).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            return _Import(target).run(lines)
+            return _Import(target).run(lines, os.fstat(lines.fileno()).st_size, progress)
     except OSError as error:
         raise SessionException(f"{file}: cannot be read: {error.strerror}") from error
 
@@ -206,11 +214,13 @@ class _Import:
         self._session_ids: list[str] = []
         self._skipped: list[Skipped] = []
 
-    def run(self, lines: TextIO) -> ImportReport:
-        # Editors on Windows put a byte order mark at the start.
-        _check_header(lines.readline().removeprefix("\ufeff"))
-        number, is_whole = 1, False
+    def run(self, lines: TextIO, size: int, progress: Progress | None) -> ImportReport:
+        _check_header(lines.readline())
+        number, is_whole, read = 1, False, 0
         for number, line in enumerate(lines, 2):
+            read += len(line)
+            if progress is not None and number % 100 == 0:
+                progress(read, size)
             if is_whole and not line.strip():
                 continue  # As some editors end a file.
             with _bad_line(number):
@@ -286,7 +296,21 @@ def _bad_line(number: int) -> Iterator[None]:
         raise SessionException(f"line {number}: {error}; correct or remove it and import again") from error
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Make sure that a file is JSON Lines of this format, by its first line.
+
+    Raises:
+        SessionException: If it is not, or cannot be read.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+            _check_header(lines.readline())
+    except OSError as error:
+        raise SessionException(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _check_header(line: str) -> None:
+    line = line.removeprefix("\ufeff")  # Editors on Windows put a byte order mark at the start.
     try:
         header = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,11 +1,17 @@
 """What imports and exports report, and errors that name a record."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 from .._catalog.records import RecordCounts
+from .._engine.holder import database_of
 from .._errors import SessionConflictError, record_name
+from ..repository import SQLiteSessionRepository
 from .rows import TABLES, Row
+
+# Called with what is done, and what there is to do.
+Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,25 @@ def conflict(table: str, key: Row) -> SessionConflictError:
         f"{record_name(table, *key)}: the target holds a different one, which is kept; to replace it, delete its "
         "session in the target first"
     )
+
+
+def with_progress(
+    session_ids: Iterable[str], source: SQLiteSessionRepository, progress: Progress | None
+) -> Iterator[str]:
+    """Yield sessions, and tell how many are done after each.
+
+    Args:
+        session_ids: The sessions: a list, or all of the source.
+        source: Where they are.
+        progress: Called with how many are done, and how many there are.
+    """
+    if progress is None:
+        yield from session_ids
+        return
+    if isinstance(session_ids, Sized):
+        total = len(session_ids)
+    else:
+        ((total,),) = database_of(source).query("SELECT count(*) FROM sessions")
+    for done, session_id in enumerate(session_ids, 1):
+        yield session_id
+        progress(done, total)

@@ -1,0 +1,140 @@
+"""Commands that move sessions and files in and out."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from strands.types.exceptions import SessionException
+
+from .. import maintenance, transfer
+from .._engine.path import chosen_path
+from ..repository import SQLiteSessionRepository
+from ..transfer.json_lines import check_file
+from . import display
+from .display import plural
+from .program import (
+    Database,
+    DryRun,
+    Yes,
+    command,
+    is_confirmed,
+    path_of_existing,
+    progress_bar,
+)
+
+
+@command("export")
+def export(
+    destination: Annotated[
+        Path, typer.Argument(help="A new .jsonl file, - for the output, or a directory for FileSessionManager.")
+    ],
+    sessions: Annotated[list[str] | None, typer.Argument(help="Ids of sessions. Defaults to all.")] = None,
+    db: Database = None,
+) -> None:
+    """Write sessions to a JSON Lines file, or to a directory as the SDK's FileSessionManager does.
+
+    Example: strands-sqlite export sessions.jsonl user-42
+    """
+    is_directory = destination.suffix != ".jsonl" and str(destination) != "-"
+    if is_directory and destination.suffix and not destination.is_dir():
+        raise typer.BadParameter(f"{destination} is neither a .jsonl file nor a directory; make it, if it is to be one")
+    with SQLiteSessionRepository(path_of_existing(db), read_only=True) as source, progress_bar("exporting") as progress:
+        if is_directory:
+            report = transfer.export_file_sessions(source, destination, session_ids=sessions or None, progress=progress)
+            _print_report("Exported", report)
+            return
+        copied = transfer.export_jsonl(
+            source,
+            sys.stdout if str(destination) == "-" else destination,
+            session_ids=sessions or None,
+            progress=progress,
+        )
+    if str(destination) != "-":
+        print(f"Exported {plural(copied.sessions, 'session')} with {plural(copied.messages, 'message')}.")
+
+
+@command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A .jsonl file, - for the input, or a directory of FileSessionManager.")
+    ],
+    db: Database = None,
+) -> None:
+    """Read sessions from a JSON Lines file, or from a directory of the SDK's FileSessionManager.
+
+    What is there already stays as it is, so it can be run again.
+
+    Example: strands-sqlite import old-sessions/ --db sessions.db
+    """
+    if str(source) != "-" and not source.exists():
+        raise SessionException(f"{source}: no such file or directory")
+    # Before there is a new database.
+    if source.is_dir() and not any(source.glob("session_*")):
+        raise SessionException(f"{source}: a directory without sessions; name the storage_dir of a FileSessionManager")
+    if source.is_file():
+        check_file(source)
+    with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
+        if source.is_dir():
+            report = transfer.import_file_sessions(source, target, progress=progress)
+        else:
+            if str(source) == "-":
+                if sys.stdin is None:
+                    raise OSError("the input is closed")
+                sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+            report = transfer.import_jsonl(sys.stdin if str(source) == "-" else source, target, progress=progress)
+    _print_report("Imported", report)
+
+
+@command("backup")
+def backup(
+    destination: Annotated[Path, typer.Argument(help="The new file.", show_default=False)], db: Database = None
+) -> None:
+    """Copy the database to a new file, while it is in use.
+
+    Example: strands-sqlite backup backups/2026-01-31.db
+    """
+    with progress_bar("copying") as progress:
+        result = maintenance.backup(destination, db, progress=progress)
+    print(f"Copied {display.size(result.size)} to {result.path}.")
+
+
+@command("restore")
+def restore(
+    source: Annotated[Path, typer.Argument(help="The backup.", show_default=False)],
+    db: Database = None,
+    overwrite: Annotated[bool, typer.Option(help="Also over a database that is in use, or newer.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Put a backup in the place of the database.
+
+    Example: strands-sqlite restore backups/2026-01-31.db --yes
+    """
+    target = Path(chosen_path(db))
+    what = f"Replace all of {target} with" if target.exists() else f"Make {target} from"
+    if not source.exists():
+        raise SessionException(f"{source}: no such file")
+    if is_confirmed(f"{what} {source}", yes, dry_run):
+        try:
+            with progress_bar("restoring"):
+                maintenance.restore_backup(source, db, overwrite=overwrite)
+        except SessionException as error:
+            raise SessionException(str(error).replace("overwrite=True", "--overwrite")) from error
+        print(display.one_line(f"Restored {target} from {source}."))
+
+
+def _print_report(done: str, report: Any) -> None:
+    print(f"{done} {plural(len(report.session_ids), 'session')} with {plural(report.copied.messages, 'message')}.")
+    if isinstance(report, transfer.ImportReport) and report.already_there.sessions:
+        there = report.already_there
+        print(f"There already: {plural(there.sessions, 'session')} with {plural(there.messages, 'message')}.")
+    if isinstance(report, transfer.ExportReport) and report.without_metadata:
+        print(display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
+    if isinstance(report, transfer.ExportReport) and report.inexact:
+        sessions = ", ".join(report.inexact)
+        print(display.one_line(f"Restored there with other messages than the agents had: {sessions}."))
+    for skipped in report.skipped:
+        typer.echo(display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
+    if report.skipped:
+        raise typer.Exit(1)
