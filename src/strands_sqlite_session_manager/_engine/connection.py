@@ -42,7 +42,11 @@ _ADVICE = (
         "if it was not opened with read_only=True, check owner and permissions of the file, of its -wal and -shm, and "
         "of the directory",
     ),
-    ("unable to open", "check that the path is a file that this user can read and write, in such a directory"),
+    (
+        "unable to open",
+        "check that the path is a file that this user can read and write, in such a directory; on a read-only file "
+        "system, open it with read_only=True",
+    ),
     ("disk I/O error", "the file system failed; check the disk and the system's log"),
     ("not a database", "the file is something else, or encrypted; choose a different path"),
     (
