@@ -1,12 +1,18 @@
 """Questions and changes across 100,000 sessions with a million messages."""
 
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.session import SessionMessage
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from contenders import OURS
 from strands_sqlite_session_manager import SQLiteSessionRepository
@@ -84,3 +90,38 @@ def test_delete(measure: Callable[..., Any], catalog: SessionCatalog, long_sessi
         return ("a copy",)
 
     assert measure(catalog.delete_session, arguments=copied, rounds=30).messages == 1000
+
+
+PRUNE = """
+import sys
+from datetime import timedelta
+from strands_sqlite_session_manager.catalog import SessionCatalog
+SessionCatalog(sys.argv[1]).prune(older_than=timedelta(days=1))
+"""
+
+
+@pytest.mark.work("the longest append beside pruning 1,000,000 sessions", (OURS,))
+@pytest.mark.goal(0.25)
+def test_append_beside_pruning(record: Callable[[float], None], short: bool, tmp_path: Path, turn: int) -> None:
+    """Another process prunes."""
+    if turn:
+        return  # Once is enough.
+    path = tmp_path / "sessions.db"
+    with SQLiteSessionRepository(path) as repository:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            long_ago = "2020-01-01T00:00:00.000000+00:00"
+            names = [(f"session-{number}", long_ago, long_ago) for number in range(20_000 if short else 1_000_000)]
+            connection.executemany("INSERT INTO sessions (session_id, created_at, updated_at) VALUES (?, ?, ?)", names)
+        repository.create_session(Session("live", SessionType.AGENT))
+        repository.create_agent("live", SessionAgent("a", {}, {}))
+        pruning = subprocess.Popen([sys.executable, "-c", PRUNE, str(path)])
+        longest = 0.0
+        for number in count():
+            if pruning.poll() is not None:
+                break
+            start = time.perf_counter()
+            repository.create_message("live", "a", SessionMessage({"role": "user", "content": [{"text": "x"}]}, number))
+            longest = max(longest, time.perf_counter() - start)
+        assert pruning.returncode == 0
+        assert SessionCatalog.on(repository).count_sessions() == 1
+    record(longest)

@@ -132,8 +132,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], object]]:
         what: What is being done.
 
     Yields:
-        To be called with what is done and what there is to do. Until then, and where the latter is 0, the bar moves back
-        and forth.
+        To be called with what is done and what there is to do. Until then, and where the latter is 0, the bar moves
+        back and forth.
     """
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task(what, total=None)
