@@ -33,13 +33,15 @@ class Database(ABC):
         """Run one statement that writes and return the number of rows that it changed."""
 
     @abstractmethod
-    def transaction(self, statements: Iterable[Statement], *, aside: bool = False) -> list[int]:
-        """Run statements that write, all or none, and return the number of rows that each changed.
+    def transaction(self, statements: Iterable[Statement]) -> list[int]:
+        """Run statements that write, all or none, and return the number of rows that each changed."""
 
-        Args:
-            statements: What to run.
-            aside: Whether they write into the tables that an FTS5 table consists of. A connection keeps in memory what
-                it has read of them, and notices what others have written there, but not what it has written itself.
+    @abstractmethod
+    def write_aside(self, statements: Iterable[Statement]) -> None:
+        """Run statements that write into the tables that an FTS5 table consists of, all or none.
+
+        A connection keeps in memory what it has read of them, and notices what others have written there, but not what
+        it has written itself. So it is another one that no one uses afterwards.
         """
 
     @abstractmethod

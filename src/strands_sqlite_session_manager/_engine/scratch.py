@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from .connection import connect, session_error
 from .database import Database, Parameters, Statement
-from .file import execute, query, transaction
+from .file import execute, many, query
 from .pool import outside_forks
 
 _Result = TypeVar("_Result")
@@ -31,9 +31,13 @@ class ScratchDatabase(Database):
         """See `Database.execute`."""
         return self._run(execute, sql, parameters)
 
-    def transaction(self, statements: Iterable[Statement], *, aside: bool = False) -> list[int]:
+    def transaction(self, statements: Iterable[Statement]) -> list[int]:
         """See `Database.transaction`."""
-        return self._run(transaction, list(statements))
+        raise NotImplementedError("use write_aside")
+
+    def write_aside(self, statements: Iterable[Statement]) -> None:
+        """See `Database.write_aside`."""
+        self._run(many, list(statements))
 
     def truncate_log(self, *, wait: bool = True) -> bool:
         """See `Database.truncate_log`."""

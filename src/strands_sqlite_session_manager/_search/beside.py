@@ -35,7 +35,7 @@ def search(
     highlights = ", ".join(f"highlight(made, {field}, char(2), char(3))" for field in range(len(source.fields)))
     with contextlib.closing(open_scratch()) as scratch:
         scratch.execute(f"""CREATE VIRTUAL TABLE made USING fts5({names}, tokenize="{TOKENIZER}")""")
-        scratch.transaction(
+        scratch.write_aside(
             (f"INSERT INTO made (rowid, {names}) VALUES (?, {marks})", (row_id, *map(segment, fields)))  # noqa: S608
             for row_id, fields in texts.items()
         )

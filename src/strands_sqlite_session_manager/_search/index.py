@@ -392,9 +392,7 @@ def _write(
         after, statements = segments.replace(source, layout, former, built)
         guard = _guard(source, state, change, is_new)
         try:
-            database.transaction(
-                [guard, *_texts(source, state, former, number, change, is_new), *statements], aside=True
-            )
+            database.write_aside([guard, *_texts(source, state, former, number, change, is_new), *statements])
         except SessionConflictError:
             now = _state(database, source)
             changed = database.query(

@@ -107,8 +107,8 @@ def build(
         scratch.execute(f"""CREATE VIRTUAL TABLE made USING fts5({names}, content='', tokenize="{TOKENIZER}")""")
         if former:
             # Before FTS5 has a look at them.
-            scratch.transaction(_copies(database, source, former))
-        scratch.transaction(
+            scratch.write_aside(_copies(database, source, former))
+        scratch.write_aside(
             [
                 *((delete, (row_id, *texts)) for row_id, texts in removed.items()),
                 *((insert, (row_id, *texts)) for row_id, texts in added.items()),
