@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+import other_frameworks
 from contenders import FILES, FLOOR, OURS, SQLALCHEMY
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
@@ -78,7 +79,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _installed(contender: str) -> bool:
-    return contender != SQLALCHEMY or find_spec("strands_session_sql") is not None
+    return other_frameworks.is_installed(contender) and (
+        contender != SQLALCHEMY or find_spec("strands_session_sql") is not None
+    )
 
 
 @pytest.fixture

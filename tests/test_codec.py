@@ -14,7 +14,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from helpers import text_message, texts
-from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager._codec import decode, decode_message, encode, encode_message
 
 any_text = st.text(st.characters(codec=None))  # lone surrogates and NUL too
@@ -248,11 +248,14 @@ def test_references_to_more_than_there_is_are_damage(size: int) -> None:
         decode(text, "messages", ("s", "a", 0), bytes(size))
 
 
-def test_a_text_that_is_nested_too_deeply_is_damage_of_its_row() -> None:
-    text = '{"role":"user","content":' + "[" * 500 + "]" * 500 + "}"
-    for read in (
-        lambda: decode(text, "agents", ("s", "a")),
-        lambda: decode_message((0, text, None, None, "", ""), "s", "a"),
-    ):
-        with pytest.raises(SessionException, match="damaged JSON in the database: nested too deeply"):
-            read()
+def test_a_text_that_is_nested_too_deeply_is_damage_of_its_row(
+    repository: SQLiteSessionRepository, raw: sqlite3.Connection
+) -> None:
+    """It takes no others with it."""
+    text = '{"role":"user","content":[{"toolUse":{"toolUseId":"1","name":"n","input":' + "[" * 500 + "]" * 500 + "}}]}"
+    with pytest.raises(SessionException, match="damaged JSON in the database: nested too deeply"):
+        decode(text, "agents", ("s", "a"))
+    insert = "INSERT INTO messages (session_id, agent_id, message_id, message) VALUES ('s', 'a', ?, ?)"
+    raw.executemany(insert, [(0, text), (1, '{"role":"user","content":[]}')])
+    shown = SessionCatalog.on(repository).history("s", "a", with_damaged=True)
+    assert {message.message_id: bool(message.damage) for message in shown} == {0: True, 1: False}

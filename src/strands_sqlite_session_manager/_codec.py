@@ -301,7 +301,6 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
     message_id, text, redact_text, attachments, created_at, updated_at = row
     key = (session_id, agent_id, message_id)
     message = _decode_content(text, key, attachments)
-    check_depth(message, text, f"messages {key}: damaged JSON in the database")
     redact_message = None if redact_text is None else _decode_content(redact_text, key, attachments)
     return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 

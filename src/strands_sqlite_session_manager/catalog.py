@@ -26,7 +26,7 @@ from ._catalog.records import (
     SessionSummary,
     Usage,
 )
-from ._codec import decode_message, encode
+from ._codec import check_depth, decode_message, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, record_name
@@ -669,6 +669,7 @@ class SessionCatalog(DatabaseHolder):
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
     try:
         stored = decode_message(row, session_id, agent_id)
+        check_depth(stored.to_message(), row[1], f"messages {(session_id, agent_id, row[0])}")
     except SessionException as error:
         if not with_damaged:
             raise

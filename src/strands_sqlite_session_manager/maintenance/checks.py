@@ -13,7 +13,7 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .._arguments import checked_time
-from .._codec import decode, decode_message
+from .._codec import check_depth, decode, decode_message
 from .._conversation import live_view
 from .._engine.database import Database
 from .._engine.file import FileDatabase
@@ -385,7 +385,9 @@ def _decoded(
             "",
             "",
         )
-        return decode_message(row, session_id, agent_id).to_message(), ""
+        message = decode_message(row, session_id, agent_id).to_message()
+        check_depth(message, row[1], f"messages {key}")
+        return message, ""
     except SessionException as error:
         return None, str(error)
     except UnicodeDecodeError as error:
