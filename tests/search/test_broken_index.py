@@ -137,6 +137,27 @@ class TestABrokenIndex:
         raw.execute("DROP TABLE search_stale")
         erasing.erase_from_index(database_of(repository), sources.MESSAGES)
 
+    @pytest.mark.parametrize(
+        "breaking",
+        [
+            "INSERT INTO search_messages_text VALUES (1000000, 1, 'nobody')",
+            "UPDATE search_messages_text SET segment = 99",
+            "DELETE FROM search_segments",
+            "UPDATE search_segments SET totals = x''",
+            "UPDATE search_state SET indexed_id = 0",
+        ],
+    )
+    def test_whose_own_tables_disagree_keeps_nobody_for_ever(
+        self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, breaking: str
+    ) -> None:
+        add(repository, "blue", "green", "blue")
+        catalog.search("blue")
+        raw.execute(breaking)
+        repository.update_message("s", "a", redacted(0))
+        add(repository, "blue", first=3)
+        assert ids(catalog.search("blue")) == [2, 3]
+        raw.execute("INSERT INTO search_messages (search_messages, rank) VALUES ('integrity-check', 1)")
+
 
 class TestWithoutFts5:
     def test_says_so_once(

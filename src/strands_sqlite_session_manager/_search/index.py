@@ -394,18 +394,34 @@ def _write(
         try:
             database.write_aside([guard, *_texts(source, state, former, number, change, is_new), *statements])
         except SessionConflictError:
-            now = _state(database, source)
-            changed = database.query(
-                "SELECT id FROM search_stale WHERE source = ? AND ticket > ?", (source.table, state.ticket)
-            )
-            changed_ids = {row_id for (row_id,) in changed} & change.added.keys()
-            if now is None or now.version != state.version or not changed_ids:
-                raise _OvertakenError from None
-            for row_id in changed_ids:
+            for row_id in _changed_since(database, source, state, change, is_new):
                 del change.added[row_id]
             continue
         indexed_id = change.row_ids[-1] if is_new else state.indexed_id
         return state._replace(version=state.version + 1, indexed_id=indexed_id), after
+
+
+def _changed_since(database: Database, source: Source, state: _State, change: _Change, is_new: bool) -> set[int]:
+    """Return which rows were changed since they were read, after a write into the index that was refused.
+
+    Raises:
+        _OvertakenError: If the index was written to, or something must be taken out first.
+        DamagedDatabaseError: If nothing tells why it was refused.
+    """
+    now = _state(database, source)
+    if now is None or now.version != state.version:
+        raise _OvertakenError
+    rows = database.query("SELECT id FROM search_stale WHERE source = ? AND ticket > ?", (source.table, state.ticket))
+    changed = {row_id for (row_id,) in rows} & change.added.keys()
+    if changed:
+        return changed
+    left_over = f"""
+        SELECT 1 FROM {source.fts_table}_text JOIN search_stale USING (id)
+        WHERE source = ? AND {source.fts_table}_text.id > ?
+        """  # noqa: S608
+    if is_new and database.query(left_over, (source.table, state.indexed_id)):
+        raise _OvertakenError
+    raise DamagedDatabaseError(f"{database.path}: the search index {source.fts_table} disagrees with its segments")
 
 
 def _guard(source: Source, state: _State, change: _Change, is_new: bool) -> Statement:

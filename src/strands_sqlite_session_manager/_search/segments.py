@@ -71,11 +71,18 @@ class Built(NamedTuple):
 
 
 def read(database: Database, source: Source) -> list[Segment]:
-    """Return the segments of an index."""
+    """Return the segments of an index.
+
+    Raises:
+        DamagedDatabaseError: If a row is none.
+    """
     rows = database.query(
         "SELECT number, first_page, last_page, totals FROM search_segments WHERE source = ?", (source.table,)
     )
-    return [Segment(*row) for row in rows]
+    found = [Segment(*row) for row in rows]
+    if any(len(_numbers(segment.totals)) != 1 + len(source.fields) for segment in found):
+        raise DamagedDatabaseError(f"{database.path}: damaged search_segments of {source.table}")
+    return found
 
 
 def build(
