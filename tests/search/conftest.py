@@ -3,7 +3,7 @@
 import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands_sqlite_session_manager._search import index as _search
+from strands_sqlite_session_manager._search import tables
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 
@@ -15,5 +15,5 @@ def catalog(repository: SQLiteSessionRepository) -> SessionCatalog:
 @pytest.fixture
 def without_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     """An SQLite that has no module fts5, as far as the library can tell."""
-    monkeypatch.setattr(_search, "has_fts5", lambda database: False)
-    monkeypatch.setattr(_search, "_has_warned", True)
+    monkeypatch.setattr(tables, "has_fts5", lambda database: False)
+    monkeypatch.setattr(tables, "_has_warned", True)

@@ -13,8 +13,7 @@ from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.holder import database_of
-from strands_sqlite_session_manager._search import erasing, sources
-from strands_sqlite_session_manager._search import index as _search
+from strands_sqlite_session_manager._search import erasing, sources, tables
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 FTS_PARTS = ("data", "idx", "text", "docsize", "config")
@@ -83,7 +82,7 @@ class TestABrokenIndex:
         """As a process leaves it that was killed meanwhile."""
         add(repository, "xylophone", "blue")
         catalog.search("blue")
-        _search.drop(database_of(repository), sources.MESSAGES)
+        tables.drop(database_of(repository), sources.MESSAGES)
         repository.update_message("s", "a", redacted(0))
         assert b"xylophon" not in bytes_on_disk(db_path)
         assert ids(catalog.search("blue")) == [1]
@@ -163,8 +162,8 @@ class TestWithoutFts5:
     def test_says_so_once(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_search, "has_fts5", lambda database: False)
-        monkeypatch.setattr(_search, "_has_warned", False)
+        monkeypatch.setattr(tables, "has_fts5", lambda database: False)
+        monkeypatch.setattr(tables, "_has_warned", False)
         add(repository, "blue")
         with pytest.warns(RuntimeWarning, match="lacks FTS5"):
             assert ids(catalog.search("blue")) == [0]
@@ -185,8 +184,8 @@ class TestWithoutFts5:
             "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%search#_messages%' ESCAPE '#'"
         )
         assert count == (0,)
-        monkeypatch.setattr(_search, "has_fts5", lambda database: False)
-        monkeypatch.setattr(_search, "_has_warned", True)
+        monkeypatch.setattr(tables, "has_fts5", lambda database: False)
+        monkeypatch.setattr(tables, "_has_warned", True)
         repository.update_message("s", "a", redacted(0))
         assert catalog.search("secret") == []
 

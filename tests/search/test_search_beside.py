@@ -12,7 +12,7 @@ from search_helpers import add, add_session, ids
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.file import FileDatabase
-from strands_sqlite_session_manager._search import index
+from strands_sqlite_session_manager._search import tables
 from strands_sqlite_session_manager.catalog import SessionCatalog
 from strands_sqlite_session_manager.storage import SQLiteStorage
 
@@ -147,6 +147,6 @@ def test_storage_too_while_somebody_holds_the_lock(db_path: Path) -> None:
 @pytest.mark.usefixtures("without_fts5")
 def test_without_fts5_words_are_found_as_they_are(repository: SQLiteSessionRepository, reader: SessionCatalog) -> None:
     add(repository, "refunds", "refunded")
-    assert not index.has_fts5(None)  # type: ignore[arg-type]
+    assert not tables.has_fts5(None)  # type: ignore[arg-type]
     assert ids(reader.search("refund")) == [0, 1]
     assert ids(reader.search("refunds")) == [0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from search_helpers import bytes_on_disk
 
 from strands_sqlite_session_manager._engine.holder import database_of
-from strands_sqlite_session_manager._search import index as _search
+from strands_sqlite_session_manager._search import tables
 from strands_sqlite_session_manager._search.text import LONGEST_TEXT
 
 
@@ -84,7 +84,7 @@ class TestStorage:
         assert self.run(storage, "empty") == ["empty"]
         assert sorted(self.run(storage, "needle")) == ["mixed", "needle.png"]
         assert self.run(storage, "tail") == ["mixed"]
-        if _search.has_fts5(database_of(storage)):
+        if tables.has_fts5(database_of(storage)):
             asyncio.run(storage.reindex())
 
     @pytest.mark.usefixtures("_choose")

@@ -4,7 +4,7 @@ import contextlib
 from typing import Literal
 
 from .._engine.database import Database, open_scratch
-from . import index
+from . import tables
 from .segments import Texts, assume_rows
 from .sources import Source
 from .text import TOKENIZER, Scan, match_expression, segment
@@ -28,7 +28,7 @@ def search(
     Returns:
         Rowid, score, and the texts with `START` and `END` around what was found, of those that have it.
     """
-    if not index.has_fts5(database):
+    if not tables.has_fts5(database):
         return _scan(texts, words, operator)
     names, marks = ", ".join(source.fields), ", ".join("?" * len(source.fields))
     ((rows,),) = database.query(f"SELECT coalesce(max(rowid), 0) FROM {source.table}")  # noqa: S608 (constants only)

@@ -7,8 +7,9 @@ from strands.types.exceptions import SessionException
 
 from .._engine.database import Database
 from .._errors import DamagedDatabaseError
-from .index import create, drop, exists, refresh
+from .index import refresh
 from .sources import Source
+from .tables import create, drop, exists
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._engine.database import Database, open_database
 from .._engine.path import IN_MEMORY
-from .._search.index import TABLES_OF_INDEXES
+from .._search.tables import TABLES_OF_INDEXES
 from .findings import Finding
 from .opening import quoted
 
