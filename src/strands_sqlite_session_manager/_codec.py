@@ -24,8 +24,8 @@ from strands.types.session import SessionAgent, SessionMessage
 
 from ._arguments import checked_id, checked_number
 
-_MARK = "__encoded__"
-_MARK_IN_JSON = f'"{_MARK}"'
+MARK = "__encoded__"
+_MARK_IN_JSON = f'"{MARK}"'
 
 # Levels of lists and dictionaries. What could be stored deep down in a call stack must be readable deep down in
 # another, and Python's JSON decoder takes part of the stack for each level.
@@ -116,7 +116,7 @@ def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> 
                 raise TypeError(f"a {type(key).__name__} cannot be the key of a JSON object")
             copy[key] = _encodable(item, path, attachments)
             path.pop()
-        return {_MARK: ["dict", list(copy.items())]} if _MARK in copy else copy
+        return {MARK: ["dict", list(copy.items())]} if MARK in copy else copy
     if isinstance(value, (list, tuple)):
         items = []
         for index, item in enumerate(value):
@@ -126,11 +126,11 @@ def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> 
         return items
     if isinstance(value, bytes):
         if attachments is None:
-            return {_MARK: ["bytes", base64.b64encode(value).decode()]}
+            return {MARK: ["bytes", base64.b64encode(value).decode()]}
         attachments.append(value)
-        return {_MARK: ["attachment", sum(map(len, attachments[:-1])), len(value)]}
+        return {MARK: ["attachment", sum(map(len, attachments[:-1])), len(value)]}
     if isinstance(value, float):
-        return value if math.isfinite(value) else {_MARK: ["float", float.__repr__(value)]}
+        return value if math.isfinite(value) else {MARK: ["float", float.__repr__(value)]}
     if isinstance(value, int):
         int.__repr__(value)  # raises beyond sys.get_int_max_str_digits(), as reading it back would
         return value
@@ -188,9 +188,9 @@ class _Restorer:
 
     def restored(self, item: dict[str, Any]) -> Any:
         """Return what an object stands for: mostly itself."""
-        if _MARK not in item:
+        if MARK not in item:
             return item
-        kind, *arguments = item[_MARK]
+        kind, *arguments = item[MARK]
         if kind != "attachment":
             return _FROM_MARK[kind](*arguments)
         offset, length = arguments

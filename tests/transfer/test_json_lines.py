@@ -188,6 +188,24 @@ export_jsonl(SQLiteSessionRepository(sys.argv[1]), sys.argv[2])
             export_jsonl(source, tmp_path / "out" / "a.jsonl")
         assert names(tmp_path / "out") == []
 
+    def test_references_to_more_bytes_than_there_are_are_refused(self, tmp_path: Path, target: Any) -> None:
+        """A file of some megabytes could fill the memory of whoever reads what it brought."""
+        time = "2026-01-01T00:00:00+00:00"
+        times = {"created_at": time, "updated_at": time}
+        reference = {"image": {"source": {"bytes": {"__encoded__": ["attachment", 0, 3]}}}}
+        lines = [
+            {"format": "strands-sqlite-session-manager", "version": 1},
+            {"record": "session", "session_id": "s", "session_type": "AGENT", "metadata": {}, **times},
+            {"record": "agent", "session_id": "s", "agent_id": "a", "state": {}, "conversation_manager_state": {}}
+            | {"internal_state": {}, "live_view": None, **times},
+            {"record": "message", "session_id": "s", "agent_id": "a", "message_id": 0, "redact_message": None}
+            | {"message": {"role": "user", "content": [reference] * 2}, "attachments": "AAAA", **times},
+        ]
+        (tmp_path / "bomb").write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(SessionException, match=r"line 4: .* more attachments than there are bytes"):
+            import_jsonl(tmp_path / "bomb", target)
+        assert target.read_session("s") is None
+
     def test_a_text_that_is_no_utf8_comes_back_the_same(self, tmp_path: Path, source: Any, target: Any) -> None:
         with contextlib.closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as raw:
             raw.execute("UPDATE messages SET message = CAST(x'7B22C3FF' AS TEXT) WHERE message_id = 4")

@@ -39,7 +39,7 @@ from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_ids, checked_metadata, checked_number
 from .._catalog.records import RecordCounts
-from .._codec import check_depth
+from .._codec import MARK, check_depth, decode
 from .._conversation import live_view
 from .._engine.holder import database_of
 from .._engine.path import new_file
@@ -338,9 +338,15 @@ def _row(record: dict[str, Any]) -> tuple[str, Row]:
     name = record.pop("record")
     if name not in _TABLES:
         raise ValueError(f"no such record: {name!r}")
+    as_json = [column for column in ("message", "redact_message") if record.get(column) is not None]
     row = tuple(_value(record, column) for column in COLUMNS[_TABLES[name]])
     if record:
         raise ValueError(f"unknown fields: {', '.join(record)}")
+    values = dict(zip(COLUMNS[_TABLES[name]], row, strict=True))
+    for column in as_json:
+        if MARK in values[column]:
+            # What refers to bytes that are not there, or to more than there are, would be damage.
+            decode(values[column], _TABLES[name], row[:3], values["attachments"])
     return _TABLES[name], row
 
 
