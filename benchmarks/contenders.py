@@ -52,7 +52,11 @@ class Floor:
 
     def create_agent(self, session_id: str, agent: SessionAgent) -> None:
         self._connection.execute(
-            "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            """
+            INSERT INTO agents (
+                session_id, agent_id, state, conversation_manager_state, internal_state, created_at, updated_at
+            ) VALUES (?, ?, ?, ?, ?, ?, ?)
+            """,
             (session_id, agent.agent_id, *_states(agent), agent.created_at, agent.updated_at),
         )
 
