@@ -385,7 +385,7 @@ class TestForkBesideASlowCall:
     def test_a_child_in_which_sqlite_does_not_answer_says_so(
         self, other: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_fork, "_use_sqlite", lambda: threading.Event().wait())
+        monkeypatch.setattr(_fork, "_use_sqlite", lambda uri: threading.Event().wait())
         monkeypatch.setattr(_fork, "ANSWER", 0.01)
 
         def work() -> None:

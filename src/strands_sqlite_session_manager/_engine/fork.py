@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,8 +136,12 @@ class ForkGate:
         finally:
             self.leave(token, None)
 
-    def require(self, owner: Owner) -> None:
+    def require(self, owner: Owner, uri: str) -> None:
         """Make sure that this process may use something, and SQLite at all.
+
+        Args:
+            owner: What is to be used.
+            uri: URI of the database.
 
         Raises:
             SessionException: If it was in use when this process was forked.
@@ -148,7 +153,7 @@ class ForkGate:
             )
         if self._is_in_doubt:
             # A lock of SQLite's own that a thread held which is not in this process would never be released.
-            probe = threading.Thread(target=_use_sqlite, daemon=True)
+            probe = threading.Thread(target=_use_sqlite, args=(uri,), daemon=True)
             probe.start()
             probe.join(ANSWER)
             if probe.is_alive():
@@ -222,6 +227,7 @@ class ForkGate:
         self._after_fork_in_child()
 
 
-def _use_sqlite() -> None:
-    with contextlib.closing(connect("file::memory:")) as connection:
-        connection.execute("SELECT 1").fetchall()
+def _use_sqlite(uri: str) -> None:
+    """Take each of the locks that all connections share: for file systems, files, memory, pages and random numbers."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(uri)) as connection:
+        connection.execute("SELECT random(), count(*) FROM sqlite_master").fetchall()

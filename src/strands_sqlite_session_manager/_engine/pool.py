@@ -246,9 +246,9 @@ class Pool:
 
     def open(self) -> sqlite3.Connection:
         """Return a new connection, for the caller to close."""
-        _fork_gate.require(self._owner)
+        uri = self._uri_to_read() if self._read_only else self._uri
+        _fork_gate.require(self._owner, uri)
         try:
-            uri = self._uri_to_read() if self._read_only else self._uri
             connection = connect(uri, timeout=self.busy_timeout)
             try:
                 self._check_file()  # This may be another one, to be put away again with what is written into it.
