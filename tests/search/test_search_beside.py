@@ -14,7 +14,6 @@ from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.file import FileDatabase
 from strands_sqlite_session_manager._search import tables
 from strands_sqlite_session_manager.catalog import SessionCatalog
-from strands_sqlite_session_manager.storage import SQLiteStorage
 
 
 @pytest.fixture
@@ -126,6 +125,7 @@ def test_a_row_that_is_indexed_between_the_two_searches_is_found_once(
 
 def test_storage_too_while_somebody_holds_the_lock(db_path: Path) -> None:
     pytest.importorskip("strands.storage.search")
+    from strands_sqlite_session_manager.storage import SQLiteStorage
 
     async def found(storage: SQLiteStorage, query: str) -> list[str]:
         return sorted(result.key for result in await storage.search(query))

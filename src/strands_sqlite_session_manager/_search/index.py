@@ -250,11 +250,13 @@ def _refresh(
             change.removed[row_id] = tuple(rest[:width])
         if rest[width]:
             change.add(row_id, source.texts(*rest[width + 1 :]))
-    for number, change in by_segment.items():
+    # Last the rows that are in no segment yet: they may be joined with any.
+    for number, change in sorted(by_segment.items(), key=lambda item: item[0] is None):
         former = [segment for segment in layout if segment.number == number]
         if number is None:
             former = _small_ones(layout, change)
         elif not former:
+            _require_current(database, source, state)
             raise DamagedDatabaseError(f"{database.path}: segment {number} of {source.fts_table} is missing")
         state, layout = _write(database, source, state, layout, former, change)
 
@@ -272,9 +274,11 @@ def _index_new(database: Database, source: Source, newest: int, progress: Progre
         """,  # noqa: S608
         {"source": source.table, "newest": newest},
     )
-    layout, version, first_id = segments.read(database, source), None, None
+    layout: list[Segment] = []
+    version = first_id = None
     while state := _state(database, source):
-        if version not in (None, state.version):
+        if version != state.version:
+            # After the state: what is written in between makes the write below fail.
             layout = segments.read(database, source)
         first_id = state.indexed_id if first_id is None else first_id
         rows = database.query(
@@ -306,6 +310,17 @@ def _state(database: Database, source: Source) -> _State | None:
         "SELECT last_id, indexed_id, ticket, version FROM search_state WHERE source = ?", (source.table,)
     )
     return _State(*rows[0]) if rows else None
+
+
+def _require_current(database: Database, source: Source, state: _State) -> None:
+    """Make sure that nobody wrote into the index since its state was read.
+
+    Raises:
+        _OvertakenError: If somebody did.
+    """
+    now = _state(database, source)
+    if now is None or now.version != state.version:
+        raise _OvertakenError
 
 
 def _by_size(layout: list[Segment]) -> list[Segment]:
@@ -353,7 +368,12 @@ def _write(
     # The number of the largest: the texts of the others have to be given it.
     number = max(former, key=lambda segment: segment.rows).number if former else segments.free_number(layout)
     while True:
-        built = segments.build(database, source, number, former, change.removed, change.added)
+        try:
+            built = segments.build(database, source, number, former, change.removed, change.added)
+        except DamagedDatabaseError:
+            # Its pages may have been replaced between two looks at them.
+            _require_current(database, source, state)
+            raise
         after, statements = segments.replace(source, layout, former, built)
         guard = _guard(source, state, change, is_new)
         try:
@@ -373,9 +393,7 @@ def _changed_since(database: Database, source: Source, state: _State, change: _C
         _OvertakenError: If the index was written to, or something must be taken out first.
         DamagedDatabaseError: If nothing tells why it was refused.
     """
-    now = _state(database, source)
-    if now is None or now.version != state.version:
-        raise _OvertakenError
+    _require_current(database, source, state)
     rows = database.query("SELECT id FROM search_stale WHERE source = ? AND ticket > ?", (source.table, state.ticket))
     changed = {row_id for (row_id,) in rows} & change.added.keys()
     if changed:
