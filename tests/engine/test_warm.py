@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from engine_helpers import needs_fork
+from strands.types.exceptions import SessionException
 
 from helpers import in_child, make_agent, run_python, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, maintenance
@@ -107,3 +108,15 @@ def test_a_child_opens_the_file_for_itself(db_path: Path) -> None:
     with SQLiteSessionManager("s", db_path) as manager:
         assert texts(manager.list_messages("s", "default")) == ["before the fork", "ok", "child", "ok"]
         assert len(database_of(manager)._pool.holders) == 1  # type: ignore[attr-defined]
+
+
+def test_a_file_that_cannot_be_opened_takes_no_place(db_path: Path, tmp_path: Path) -> None:
+    SQLiteSessionManager("s", db_path)
+    gc.collect()
+    kept = list(_pool_module._warm.values())
+    for number in range(10):
+        (tmp_path / f"{number}.db").write_bytes(b"no database" * 100)
+        with pytest.raises(SessionException, match="not a database"):
+            SQLiteSessionRepository(tmp_path / f"{number}.db")
+    gc.collect()
+    assert list(_pool_module._warm.values()) == kept

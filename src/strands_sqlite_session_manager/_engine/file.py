@@ -49,7 +49,11 @@ class FileDatabase(Database):
         self._pool.holders.add(id(self))
         self.path = self._pool.path
         self.read_only = read_only
-        self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
+        try:
+            self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.
+        except BaseException:
+            self.close()
+            raise
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See `Database.query`."""

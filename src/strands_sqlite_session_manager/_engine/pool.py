@@ -8,6 +8,7 @@ managers and threads come and go. (One connection a thread, the usual way, would
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -64,7 +65,7 @@ class Pool:
         self.path = path
         self.log = WriteAheadLog(path)
         self._file_id = file_id
-        self._seen_until = 0.0
+        self._seen_until = math.inf if file_id is None else 0.0
         self._max_idle = MAX_IDLE
         self._read_only = read_only
         # Ids of the objects that hold this pool.
@@ -209,7 +210,7 @@ class Pool:
 
         SQLite itself asks this for its rollback journal alone (https://sqlite.org/rescode.html#readonly_dbmoved).
         """
-        if self._file_id is None:
+        if self._file_id is None:  # In memory.
             return
         try:
             status = os.stat(self.path)  # noqa: PTH116 (`Path.stat` takes longer)
