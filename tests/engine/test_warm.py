@@ -34,6 +34,18 @@ def test_a_manager_for_each_request_opens_the_file_once(db_path: Path, opened: l
     assert not is_closed(opened[0])
 
 
+def test_so_does_one_in_a_cycle_of_garbage(db_path: Path, opened: list[sqlite3.Connection]) -> None:
+    """As a manager is that an agent's callbacks refer to. The collector finalizes what is in it in any order."""
+    for _ in range(3):
+        manager = SQLiteSessionManager("s", db_path)
+        manager.itself = manager  # type: ignore[attr-defined]
+        database = database_of(manager)
+        database.itself = database  # type: ignore[attr-defined]
+        del manager, database
+        gc.collect()
+    assert len(opened) == 1
+
+
 def test_one_connection_is_kept(db_path: Path, opened: list[sqlite3.Connection]) -> None:
     def use() -> None:
         repository = SQLiteSessionRepository(db_path)

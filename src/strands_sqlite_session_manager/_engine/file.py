@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
@@ -47,6 +48,9 @@ class FileDatabase(Database):
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
         self._pool: Pool | None = pool_for(path, synchronous, busy_timeout, read_only)
         self._pool.holders.add(id(self))
+        # Not `__del__`: it comes after the pool itself was finalized where both are in a cycle of garbage.
+        self._left = weakref.finalize(self, _leave_warm, self._pool, id(self))
+        self._left.atexit = False
         self.path = self._pool.path
         self.read_only = read_only
         try:
@@ -116,23 +120,23 @@ class FileDatabase(Database):
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        self._left.detach()
         pool.holders.discard(id(self))
         let_cool(pool)
         if pool.log.is_owed:
             pool.empty_log(0)
-
-    def __del__(self) -> None:
-        """Leave the connections to the next holder, if this is the last one. Who wants them closed closes it."""
-        pool = getattr(self, "_pool", None)
-        if pool is not None:
-            pool.holders.discard(id(self))
-            keep_warm(pool)
 
     def _live_pool(self) -> Pool:
         pool = self._pool
         if pool is None:
             raise SessionException(f"{self.path}: used after it was closed")
         return pool
+
+
+def _leave_warm(pool: Pool, holder: int) -> None:
+    """Leave the connections to the next holder. Whoever wants them closed closes the database."""
+    pool.holders.discard(holder)
+    keep_warm(pool)
 
 
 def query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
