@@ -1,5 +1,6 @@
 """Forks while other threads use a database."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -301,7 +302,27 @@ class TestForkBesideASlowCall:
     @pytest.mark.usefixtures("release", "hasty")
     def test_says_what_was_in_use(self, caplog: pytest.LogCaptureFixture, db_path: Path) -> None:
         in_child(lambda: None)
-        assert f"paths=<{db_path}> | forking while other threads use it" in caplog.text
+        assert f"paths=<{db_path}> | forked while other threads used it" in caplog.text
+
+    @pytest.mark.usefixtures("release", "hasty")
+    def test_says_so_when_others_may_go_on(self, other: SQLiteSessionRepository) -> None:
+        """A thread that has the lock of a logging handler may be waiting for the end of the fork."""
+        went_on = []
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                reader = threading.Thread(target=other.read_session, args=("s",), daemon=True)
+                reader.start()
+                reader.join(10)
+                went_on.append(not reader.is_alive())
+
+        handler = Handler(logging.WARNING)
+        logging.getLogger(_fork.__name__).addHandler(handler)
+        try:
+            in_child(lambda: None)
+            assert went_on == [True]
+        finally:
+            logging.getLogger(_fork.__name__).removeHandler(handler)
 
     def test_others_go_on_while_it_waits(
         self,
@@ -389,8 +410,24 @@ class TestForkBesideASlowCall:
         monkeypatch.setattr(_fork, "ANSWER", 0.01)
 
         def work() -> None:
-            for _ in range(2):
+            threads = set()
+            for _ in range(3):
                 with pytest.raises(SessionException, match=r"other\.db: another thread was using SQLite when"):
                     other.read_session("s")
+                threads.update(threading.enumerate())
+            assert len(threads) == 2  # It is asked once.
+
+        in_child(work)
+
+    @pytest.mark.usefixtures("release", "hasty")
+    def test_a_file_that_cannot_be_opened_is_no_answer(self, other: SQLiteSessionRepository, tmp_path: Path) -> None:
+        def work() -> None:
+            (tmp_path / "other.db").rename(tmp_path / "moved.db")
+            with pytest.raises(SessionException, match="unable to open"):
+                other.read_session("s")
+            assert _pool_module._fork_gate._is_in_doubt
+            (tmp_path / "moved.db").rename(tmp_path / "other.db")
+            assert other.read_session("s") is not None
+            assert not _pool_module._fork_gate._is_in_doubt
 
         in_child(work)

@@ -71,6 +71,10 @@ class ForkGate:
         # In a child: what was in use at the fork, and whether SQLite itself was and has not answered since.
         self._lost: set[object] = set()
         self._is_in_doubt = False
+        self._probe: threading.Thread | None = None
+        self._answer_is_due = 0.0
+        # What the fork that is under way did not wait for.
+        self._slow: list[tuple[int, Owner | None]] = []
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._open_in_child)
@@ -151,16 +155,27 @@ class ForkGate:
                 f"{owner.path}: another thread was using it when this process was forked, so it cannot be used here; "
                 "fork when no long call is running, or start processes with the method 'spawn'"
             )
-        if self._is_in_doubt:
-            # A lock of SQLite's own that a thread held which is not in this process would never be released.
-            probe = threading.Thread(target=_use_sqlite, args=(uri,), daemon=True)
+        if self._is_in_doubt and not self._is_answered(uri):
+            raise SessionException(
+                f"{owner.path}: another thread was using SQLite when this process was forked, which does not "
+                "answer here since; fork when no long call is running, or start processes with the method 'spawn'"
+            )
+
+    def _is_answered(self, uri: str) -> bool:
+        """Ask SQLite in another thread, once, and tell whether it answers in time."""
+        # A lock of SQLite's own that a thread held which is not in this process would never be released.
+        probe = self._probe
+        if probe is None or not probe.is_alive():
+            probe = self._probe = threading.Thread(target=self._ask, args=(uri,), daemon=True)
+            self._answer_is_due = time.monotonic() + ANSWER
             probe.start()
-            probe.join(ANSWER)
-            if probe.is_alive():
-                raise SessionException(
-                    f"{owner.path}: another thread was using SQLite when this process was forked, which does not "
-                    "answer here since; fork when no long call is running, or start processes with the method 'spawn'"
-                )
+        probe.join(max(0, self._answer_is_due - time.monotonic()))
+        return not probe.is_alive()
+
+    def _ask(self, uri: str) -> None:
+        # A file that cannot be opened proves little. Whoever wants it is told why by its own attempt.
+        with contextlib.suppress(sqlite3.Error):
+            _use_sqlite(uri)
             self._is_in_doubt = False
 
     def _close(self) -> None:
@@ -169,14 +184,11 @@ class ForkGate:
         while True:
             try:
                 self._one_fork_at_a_time.acquire()
-                slow = self._wait_for_others(threading.get_ident())
+                self._slow = self._wait_for_others(threading.get_ident())
                 self._before_fork()
                 break
             except BaseException as error:
                 interruption = error
-        if slow:
-            paths = sorted({owner.path for _, owner in slow if owner is not None})
-            logger.warning("paths=<%s> | forking while other threads use it; the child cannot", ", ".join(paths))
         if interruption is not None:
             raise interruption
 
@@ -208,14 +220,20 @@ class ForkGate:
             time.sleep(0.0002)
 
     def _open(self) -> None:
+        slow, self._slow = self._slow, []
         self._forking_thread = None
         self._opened.set()
         with contextlib.suppress(RuntimeError):
             while True:  # An interruption may have made it more than one.
                 self._one_fork_at_a_time.release()
         self._after_fork_in_parent()
+        # Not before the fork, when a thread that has the lock of a logging handler may wait at the gate.
+        if slow:
+            paths = sorted({owner.path for _, owner in slow if owner is not None})
+            logger.warning("paths=<%s> | forked while other threads used it; the child cannot", ", ".join(paths))
 
     def _open_in_child(self) -> None:
+        self._slow = []
         thread = threading.get_ident()
         for token, (inside, owner) in list(self._inside.items()):
             if inside != thread:  # The child does not have it.
@@ -229,5 +247,5 @@ class ForkGate:
 
 def _use_sqlite(uri: str) -> None:
     """Take each of the locks that all connections share: for file systems, files, memory, pages and random numbers."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(uri)) as connection:
+    with contextlib.closing(connect(uri)) as connection:
         connection.execute("SELECT random(), count(*) FROM sqlite_master").fetchall()
