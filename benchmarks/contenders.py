@@ -60,6 +60,19 @@ class Floor:
             (session_id, agent.agent_id, *_states(agent), agent.created_at, agent.updated_at),
         )
 
+    def read_agent(self, session_id: str, agent_id: str) -> SessionAgent | None:
+        row = self._connection.execute(
+            """
+            SELECT state, conversation_manager_state, internal_state, created_at, updated_at
+            FROM agents WHERE session_id = ? AND agent_id = ?
+            """,
+            (session_id, agent_id),
+        ).fetchone()
+        if row is None:
+            return None
+        *states, created_at, updated_at = row
+        return SessionAgent(agent_id, *map(_from_json, states), created_at, updated_at)
+
     def update_agent(self, session_id: str, agent: SessionAgent) -> None:
         self._connection.execute(
             """
@@ -165,13 +178,22 @@ class Nothing(SessionRepository):
 
 
 class BareRepository(Nothing):
-    """Stores what an agent needs in a turn as `Floor` does."""
+    """Stores what an agent needs in a turn, and restores it, as `Floor` does."""
 
     def __init__(self, directory: Path):
-        floor = Floor(directory / "floor.db")
+        self._floor = floor = Floor(directory / "floor.db")
         self.create_agent = floor.create_agent
         self.update_agent = floor.update_agent
         self.create_message = floor.create_message
+        self.read_agent = floor.read_agent
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session:
+        return Session(session_id, SessionType.AGENT)
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        return self._floor.list_messages(session_id, agent_id)
 
 
 FLOOR = "bare sqlite3"

@@ -52,17 +52,21 @@ def db_path(tmp_path: Path) -> Path:
     """A file with a session whose agent has 20 messages."""
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("s", path) as manager:
-        messages: Any = [
-            {
-                "role": "assistant" if number % 2 else "user",
-                "content": [{"text": f"{number} " + "A sentence of about forty characters. " * 25}],
-            }
-            for number in range(20)
-        ]
-        # Two of them by a turn, after which what is stored is what every turn stores.
-        agent = Agent(model=OneAnswer(), callback_handler=None, messages=messages[:18], session_manager=manager)
-        agent(messages[18]["content"])
+        store_20_messages(manager)
     return path
+
+
+def store_20_messages(manager: Any) -> None:
+    messages: Any = [
+        {
+            "role": "assistant" if number % 2 else "user",
+            "content": [{"text": f"{number} " + "A sentence of about forty characters. " * 25}],
+        }
+        for number in range(20)
+    ]
+    # Two of them by a turn, after which what is stored is what every turn stores.
+    agent = Agent(model=OneAnswer(), callback_handler=None, messages=messages[:18], session_manager=manager)
+    agent(messages[18]["content"])
 
 
 @pytest.mark.work("an agent with 20 messages restored", (NO_STORAGE, OURS))
@@ -77,17 +81,24 @@ def test_restore_an_agent(measure: Callable[..., Any], contender: str, db_path: 
     assert len(restored.messages) == 20
 
 
-@pytest.mark.work("the same, on a repository that the application holds", (NO_STORAGE, OURS))
+@pytest.mark.work("the same, on a repository that the application holds", (NO_STORAGE, FLOOR, OURS))
 @pytest.mark.goal(2, times=NO_STORAGE)
-def test_restore_an_agent_on_a_repository(measure: Callable[..., Any], contender: str, db_path: Path) -> None:
+def test_restore_an_agent_on_a_repository(
+    measure: Callable[..., Any], contender: str, db_path: Path, tmp_path: Path
+) -> None:
     options: dict[str, Any] = {"model": OneAnswer(), "callback_handler": None}
     if contender == NO_STORAGE:
         measure(lambda: Agent(**options), rounds=200)
         return
-    with SQLiteSessionRepository(db_path) as held:
-        restored = measure(
-            lambda: Agent(session_manager=SQLiteSessionManager("s", session_repository=held), **options), rounds=200
-        )
+    if contender == FLOOR:
+        bare = BareRepository(tmp_path)
+        store_20_messages(RepositorySessionManager("s", bare))
+        restored = measure(lambda: Agent(session_manager=RepositorySessionManager("s", bare), **options), rounds=200)
+    else:
+        with SQLiteSessionRepository(db_path) as held:
+            restored = measure(
+                lambda: Agent(session_manager=SQLiteSessionManager("s", session_repository=held), **options), rounds=200
+            )
     assert len(restored.messages) == 20
 
 

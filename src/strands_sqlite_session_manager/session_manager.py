@@ -12,7 +12,7 @@ from strands.hooks import HookRegistry
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
-from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+from strands.types.session import SessionAgent, SessionMessage
 
 from ._arguments import checked_id
 from ._codec import encode_content
@@ -75,11 +75,11 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         )
         repository = session_repository or SQLiteSessionRepository.on(self)
         self._agents: dict[str, Tracked] = {}
-        if repository.read_session(session_id) is None:
-            # The base class would create it too, but fails if another process does so at the same moment.
-            with contextlib.suppress(SessionConflictError):
-                repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
-        RepositorySessionManager.__init__(self, session_id, repository)
+        try:
+            RepositorySessionManager.__init__(self, session_id, repository)
+        except SessionConflictError:
+            # Another process created it at the same moment.
+            RepositorySessionManager.__init__(self, session_id, repository)
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
         """Register for the events of agents, graphs and swarms, as the SDK's `SessionManager` does, and for two more.

@@ -47,10 +47,10 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
     Raises:
         SessionException: If it is no file or cannot be reached, or the path is another user's symbolic link.
     """
-    _check_name(path)
+    # `Path.resolve` takes three times as long, and this runs for each manager.
+    file = os.path.realpath(path)
+    _check_name(path, file)
     try:
-        # `Path.resolve` takes three times as long, and this runs for each manager.
-        file = os.path.realpath(path)
         try:
             link = os.lstat(path)
             if stat.S_ISLNK(link.st_mode) and hasattr(os, "geteuid") and link.st_uid != os.geteuid():
@@ -74,15 +74,15 @@ def private_file(path: str, *, create: bool = True) -> tuple[str, tuple[int, int
     return file, (status.st_dev, status.st_ino)
 
 
-def _check_name(path: str) -> None:
-    """Make sure that a path can be that of a database, before anything is made."""
+def _check_name(path: str, file: str) -> None:
+    """Make sure that a path, and what it resolves to, can be that of a database, before anything is made."""
     name = os.path.basename(path)  # noqa: PTH119 (`Path` drops the slash at an end)
     if name in ("", ".", ".."):
         raise SessionException(f"{path}: names a directory; add the name of a file")
     # SQLite adds "-journal" to the name.
     if len(os.fsencode(name)) + 8 > LONGEST_NAME:
         raise SessionException(f"{path}: too long a name; it may have {LONGEST_NAME - 8} bytes at the most")
-    if os.name == "posix" and len(os.fsencode(os.path.realpath(path))) + 8 > LONGEST_PATH:
+    if os.name == "posix" and len(os.fsencode(file)) + 8 > LONGEST_PATH:
         raise SessionException(f"{path}: too long a path; SQLite takes {LONGEST_PATH - 8} bytes at the most")
 
 
