@@ -16,6 +16,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, cast
 
 from strands.types.content import Message
@@ -23,6 +24,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
 from ._arguments import checked_id, checked_number
+from ._engine.database import BrokenText
 
 MARK = "__encoded__"
 _MARK_IN_JSON = f'"{MARK}"'
@@ -41,13 +43,14 @@ _UNENCODABLE = (TypeError, ValueError, RuntimeError)
 _UNDECODABLE = (TypeError, ValueError, RuntimeError, LookupError)
 
 
-def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None = None) -> str:
+def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None = None, *, around: int = 0) -> str:
     """Return the JSON text of a value.
 
     Args:
         value: Value to store. It is not changed.
         name: What the value is, the start of the place that an error names.
         attachments: Where to put the bytes in it; they are written into the text if there is no such list.
+        around: Levels of the value around what is, or was, stored.
 
     Returns:
         JSON that UTF-8 can hold.
@@ -70,7 +73,7 @@ def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None 
             raise SessionException(f"{_place(path[:6])}…: nested too deeply, or holding itself") from None
         except _UNENCODABLE as error:
             raise SessionException(f"{_place(path)}: {error}") from error
-    check_depth(value, text, name)
+    check_depth(value, text, name, around)
     if not text.isascii():
         try:
             text.encode()
@@ -80,19 +83,19 @@ def encode(value: Mapping[str, Any], name: str, attachments: list[bytes] | None 
     return text
 
 
-def check_depth(value: Any, text: str, name: str) -> None:
+def check_depth(value: Any, text: str, name: str, around: int = 0) -> None:
     """Raise if a value is nested more deeply than can be read everywhere.
 
     Args:
         value: The value.
         text: Its JSON.
         name: What it is, for the error.
+        around: Levels that it may have in addition.
 
     Raises:
         SessionException: If it is.
     """
-    # Nearly all values have fewer levels than this many brackets.
-    level = [value] if text.count("{") + text.count("[") > MAX_DEPTH else []
+    level = [value] if _may_be_deep(text) else []
     for depth in range(len(text)):
         level = [
             item
@@ -102,8 +105,13 @@ def check_depth(value: Any, text: str, name: str) -> None:
         ]
         if not level:
             return
-        if depth + 2 > MAX_DEPTH:
+        if depth + 2 > MAX_DEPTH + around:
             raise SessionException(f"{name}: nested too deeply: more than {MAX_DEPTH} levels")
+
+
+def _may_be_deep(text: str) -> bool:
+    # Nearly all texts are shorter than so many levels need, or have fewer brackets.
+    return len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH
 
 
 def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> Any:
@@ -159,18 +167,40 @@ def decode(text: str, table: str, key: tuple[Any, ...], attachments: bytes | Non
     Raises:
         SessionException: If the text is damaged. It names the table and the key.
     """
-    decoder = _decoder
-    try:
-        if isinstance(text, bytes):
-            text.decode()  # raises: as bytes comes what is no UTF-8
-        if _MARK_IN_JSON in text:
-            decoder = json.JSONDecoder(object_hook=_Restorer(attachments or b"").restored)
-        value = decoder.decode(text)
-    except _UNDECODABLE as error:
-        raise SessionException(f"{table} {key}: damaged JSON in the database: {error}") from error
-    check_depth(value, text, f"{table} {key}: damaged JSON in the database")
+    value = decode_any(text, table, key, attachments)
     if not isinstance(value, dict):
         raise SessionException(f"{table} {key}: damaged JSON in the database: not an object")
+    return value
+
+
+def decode_any(
+    text: str, table: str, key: tuple[Any, ...], attachments: bytes | None = None, *, around: int = 0
+) -> Any:
+    """Return the value of a JSON text as `decode` does, also one that is no dictionary.
+
+    Args:
+        text: The text.
+        table: Table of the row it is from.
+        key: Primary key of that row.
+        attachments: The row's bytes.
+        around: Levels of it around what `encode` made.
+
+    Raises:
+        SessionException: If the text is damaged.
+    """
+    name = f"{table} {key}: damaged JSON in the database"
+    try:
+        if isinstance(text, BrokenText):
+            text.raw.decode()  # raises, and says where
+        if _MARK_IN_JSON in text:
+            restorer = _Restorer(attachments or b"")
+            value = json.JSONDecoder(object_hook=restorer.restored).decode(text)
+            restorer.check_overlaps()
+        else:
+            value = _decoder.decode(text)
+    except _UNDECODABLE as error:
+        raise SessionException(f"{name}: {error}") from error
+    check_depth(value, text, name, around)
     return value
 
 
@@ -185,6 +215,7 @@ class _Restorer:
         """
         self._attachments = attachments
         self._left = len(attachments)
+        self._spans: list[tuple[int, int]] = []
 
     def restored(self, item: dict[str, Any]) -> Any:
         """Return what an object stands for: mostly itself."""
@@ -200,7 +231,14 @@ class _Restorer:
         self._left -= length
         if self._left < 0:
             raise ValueError("more attachments than there are bytes")
+        self._spans.append((offset, offset + length))
         return self._attachments[offset : offset + length]
+
+    def check_overlaps(self) -> None:
+        """Raise if two attachments share bytes. They may be in another order, as in JSON with sorted keys."""
+        for (_, end), (start, _) in pairwise(sorted(self._spans)):
+            if start < end:
+                raise ValueError("attachments overlap")
 
 
 _FROM_MARK: dict[str, Callable[..., Any]] = {
@@ -328,6 +366,9 @@ def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str
                         if type(block) is not dict:
                             break
                     else:
+                        if _may_be_deep(text):
+                            key = (session_id, agent_id, message_id)
+                            check_depth(message, text, f"messages {key}: damaged JSON in the database")
                         messages.append(message)
                         continue
             except _UNDECODABLE:
@@ -346,6 +387,8 @@ def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | N
         try:
             message, end = _decoder.raw_decode(text)
             if end == len(text) and "role" in message and type(message["content"]) is list:
+                if _may_be_deep(text):
+                    check_depth(message, text, f"messages {key}: damaged JSON in the database")
                 return cast(Message, message)
         except _UNDECODABLE:
             pass  # What is wrong is told below.

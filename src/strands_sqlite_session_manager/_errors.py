@@ -13,7 +13,8 @@ The engines map what SQLite reports to these, so that no other room reads its te
 `StorageError` instead.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 from strands.types.exceptions import SessionException
 
@@ -71,6 +72,19 @@ def missing(table: str, *key: object, advice: str = "") -> SessionException:
         advice: What to do about it.
     """
     return SessionException(f"{record_name(table, *key)} does not exist{advice and f'; {advice}'}")
+
+
+@contextlib.contextmanager
+def naming_too_large(name: str) -> Iterator[None]:
+    """Name what is too large for SQLite, which does not.
+
+    Args:
+        name: What a person calls what is to be stored.
+    """
+    try:
+        yield
+    except TooLargeError as error:
+        raise TooLargeError(f"{name}: too large: {error}") from error
 
 
 def require_stored(counts: Iterable[int], name: str) -> None:

@@ -26,10 +26,10 @@ from ._catalog.records import (
     SessionSummary,
     Usage,
 )
-from ._codec import check_depth, decode_message, encode
+from ._codec import decode_message, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import SessionConflictError, missing, record_name
+from ._errors import SessionConflictError, missing, naming_too_large, record_name
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
 from ._search.sources import MESSAGES, STORAGE
@@ -179,10 +179,11 @@ class SessionCatalog(DatabaseHolder):
         Raises:
             SessionException: If the session does not exist, or something has no JSON form.
         """
-        changed = self._database.execute(
-            "UPDATE sessions SET metadata = ? WHERE session_id = ?",
-            (encode(checked_metadata("metadata", metadata), "metadata"), checked_id("session_id", session_id)),
-        )
+        text = encode(checked_metadata("metadata", metadata), "metadata")
+        with naming_too_large(f"Metadata of session {session_id}"):
+            changed = self._database.execute(
+                "UPDATE sessions SET metadata = ? WHERE session_id = ?", (text, checked_id("session_id", session_id))
+            )
         if not changed:
             raise missing("sessions", session_id)
 
@@ -206,10 +207,11 @@ class SessionCatalog(DatabaseHolder):
             metadata = {**decode_metadata(session_id, rows[0][0]), **changes}
             metadata = {name: value for name, value in metadata.items() if value is not None or name not in changes}
             # Tried again if another writer was in between, so that neither change is lost.
-            changed = self._database.execute(
-                "UPDATE sessions SET metadata = ? WHERE session_id = ? AND metadata = ?",
-                (encode(metadata, "metadata"), *key, *rows[0]),
-            )
+            with naming_too_large(f"Metadata of session {session_id}"):
+                changed = self._database.execute(
+                    "UPDATE sessions SET metadata = ? WHERE session_id = ? AND metadata = ?",
+                    (encode(metadata, "metadata"), *key, *rows[0]),
+                )
 
     def list_agents(self, session_id: str) -> list[AgentSummary]:
         """List the agents of a session, by their ids.
@@ -262,8 +264,7 @@ class SessionCatalog(DatabaseHolder):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
-            with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`. Text that is
-                not UTF-8 raises all the same.
+            with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
             The messages, the newest first.
@@ -568,10 +569,10 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
 
         Returns:
-            The graphs and swarms, with what their last stored state says.
+            The graphs and swarms, with what their last stored state says. One whose state is damaged says so.
 
         Raises:
-            SessionException: If the session does not exist, or a state is damaged.
+            SessionException: If the session does not exist.
         """
         rows = self._database.query(
             """
@@ -669,7 +670,6 @@ class SessionCatalog(DatabaseHolder):
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
     try:
         stored = decode_message(row, session_id, agent_id)
-        check_depth(stored.to_message(), row[1], f"messages {(session_id, agent_id, row[0])}")
     except SessionException as error:
         if not with_damaged:
             raise

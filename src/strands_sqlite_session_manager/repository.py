@@ -19,6 +19,7 @@ from ._errors import (
     SessionConflictError,
     TooLargeError,
     missing,
+    naming_too_large,
     record_name,
     require_stored,
 )
@@ -199,7 +200,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         )
         first_messages = [(_INSERT_MESSAGE, message_row(session_id, agent_id, m)) for m in messages]
         try:
-            counts = self._database.transaction([(insert_agent, agent_parameters), *first_messages])
+            with naming_too_large(f"{record_name('agents', session_id, agent_id)}, or one of its messages"):
+                counts = self._database.transaction([(insert_agent, agent_parameters), *first_messages])
         except MissingParentError as error:
             raise missing("sessions", session_id) from error
         except SessionConflictError as error:
@@ -256,14 +258,15 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         key = (checked_id("session_id", session_id), checked_id("agent_id", session_agent.agent_id))
         # A time that is stored already is not that of this update. The triggers that set it are for changes by hand: a
         # statement that asks the clock is not the same on each replica.
-        updated = self._database.execute(
-            """
-            UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?,
-                updated_at = coalesce(nullif(?, updated_at), ?)
-            WHERE session_id = ? AND agent_id = ?
-            """,
-            (*encode_agent(session_agent), session_agent.updated_at, now(), *key),
-        )
+        with naming_too_large(record_name("agents", *key)):
+            updated = self._database.execute(
+                """
+                UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?,
+                    updated_at = coalesce(nullif(?, updated_at), ?)
+                WHERE session_id = ? AND agent_id = ?
+                """,
+                (*encode_agent(session_agent), session_agent.updated_at, now(), *key),
+            )
         if not updated:
             raise missing("agents", *key, advice=_IF_DELETED)
 
@@ -348,7 +351,9 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         if redact_message is not None:
             # An agent may have a changed copy of it.
             statements.append((forget_copies(_IS_MESSAGE), parameters))
-        if not self._database.transaction(statements)[0]:
+        with naming_too_large(record_name("messages", session_id, agent_id, message_id)):
+            updated = self._database.transaction(statements)[0]
+        if not updated:
             raise missing("messages", session_id, agent_id, message_id)
         self._erase_former_content()
 
@@ -425,18 +430,19 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """
         multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
         try:
-            count = self._database.execute(
-                """
-                INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
-                VALUES (:session_id, :multi_agent_id, :state, :now, :now)
-                """,
-                {
-                    "session_id": checked_id("session_id", session_id),
-                    "multi_agent_id": multi_agent_id,
-                    "state": encode(multi_agent.serialize_state(), "state"),
-                    "now": now(),
-                },
-            )
+            with naming_too_large(record_name("multi_agents", session_id, multi_agent_id)):
+                count = self._database.execute(
+                    """
+                    INSERT INTO multi_agents (session_id, multi_agent_id, state, created_at, updated_at)
+                    VALUES (:session_id, :multi_agent_id, :state, :now, :now)
+                    """,
+                    {
+                        "session_id": checked_id("session_id", session_id),
+                        "multi_agent_id": multi_agent_id,
+                        "state": encode(multi_agent.serialize_state(), "state"),
+                        "now": now(),
+                    },
+                )
         except MissingParentError as error:
             raise missing("sessions", session_id) from error
         except SessionConflictError as error:
@@ -478,15 +484,16 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             SessionException: If it does not exist, or the state holds something that has no JSON form.
         """
         multi_agent_id = checked_id("multi_agent_id", multi_agent.id)
-        updated = self._database.execute(
-            "UPDATE multi_agents SET state = ?, updated_at = ? WHERE session_id = ? AND multi_agent_id = ?",
-            (
-                encode(multi_agent.serialize_state(), "state"),
-                now(),
-                checked_id("session_id", session_id),
-                multi_agent_id,
-            ),
-        )
+        with naming_too_large(record_name("multi_agents", session_id, multi_agent_id)):
+            updated = self._database.execute(
+                "UPDATE multi_agents SET state = ?, updated_at = ? WHERE session_id = ? AND multi_agent_id = ?",
+                (
+                    encode(multi_agent.serialize_state(), "state"),
+                    now(),
+                    checked_id("session_id", session_id),
+                    multi_agent_id,
+                ),
+            )
         if not updated:
             raise missing("multi_agents", session_id, multi_agent_id)
 

@@ -13,7 +13,7 @@ from ._arguments import BEGINS_WITH, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
-from ._errors import require_stored
+from ._errors import naming_too_large, require_stored
 from ._search import beside, index
 from ._search.erasing import erase_former_content
 from ._search.segments import Texts
@@ -123,13 +123,14 @@ class SQLiteStorage(DatabaseHolder):
         Raises:
             StorageError: If the data of a key is not bytes.
         """
-        copied = [(key, _bytes(key, data)) for key, data in items.items()]
-        await self._write(
-            f"write {len(copied)} keys",
-            lambda: require_stored(
-                self._database.transaction([self._write_statement(key, data) for key, data in copied]), "The data"
-            ),
-        )
+        copied = {key: _bytes(key, data) for key, data in items.items()}
+        await self._write(f"write {len(copied)} keys", lambda: self._write_many(copied))
+
+    def _write_many(self, items: dict[str, bytes]) -> None:
+        largest = max(items, key=lambda key: len(items[key]), default="")
+        with naming_too_large(f"'{largest}'"):
+            counts = self._database.transaction([self._write_statement(key, data) for key, data in items.items()])
+        require_stored(counts, "The data")
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.
@@ -286,13 +287,17 @@ class SQLiteStorage(DatabaseHolder):
                 found.append((key, score, data, name, START in content))
         return found
 
-    async def reindex(self) -> None:
+    async def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
         """Build the index again, where a search does not find what is there. Writers get their turn in between.
+
+        Args:
+            progress: Called now and then, in another thread, with how many keys were indexed, and about how many there
+                are.
 
         Raises:
             StorageError: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        await self._read("reindex", lambda: index.rebuild(self._database, STORAGE))
+        await self._read("reindex", lambda: index.rebuild(self._database, STORAGE, progress))
 
     def namespace(self, prefix: str) -> "Self":
         """Return a view of what is under a prefix, with keys that leave it out.

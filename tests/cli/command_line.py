@@ -13,6 +13,7 @@ COMMANDS = {command.name: command for command in app.registered_commands}
 def run(*arguments: object, code: int = 0, answer: str | None = None) -> Result:
     """Run a command, which must end with an exit code, and return what it printed."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=answer)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == code, result.output
     return result
 

@@ -172,11 +172,20 @@ class TestCheck:
             assert catalog.undo_turns("s", "a", 3) == 3
         assert found(db_path) == []
 
-    def test_goes_on_when_a_key_cannot_be_read(self, db_path: Path) -> None:
+    def test_goes_on_after_ids_that_cannot_be_ones(self, db_path: Path) -> None:
         make_orphans(db_path)
+        before = kinds(db_path)
         with by_hand(db_path) as connection:
-            connection.execute("INSERT INTO sessions (session_id) VALUES (CAST(X'ff' AS TEXT))")
-        assert set(kinds(db_path)) == {"orphan", "unreadable"}
+            for session_id in ("CAST(X'41ff' AS TEXT)", "''", "'a' || char(0)"):
+                connection.execute(f"INSERT INTO sessions (session_id) VALUES ({session_id})")
+            connection.execute("INSERT INTO agents (session_id, agent_id) VALUES ('gone too', CAST(X'ff' AS TEXT))")
+            connection.execute("UPDATE sessions SET metadata = '{' WHERE session_id = CAST(X'41ff' AS TEXT)")
+        names = {finding.key for finding in found(db_path) if finding.kind == "id"}
+        assert names == {("",), ("A\udcff",), ("a\0",), ("gone too", "\udcff")}
+        assert len(kinds(db_path)) == len(before) + 6
+        # What belongs to such an id is repaired too.
+        repair(db_path, dry_run=False)
+        assert set(kinds(db_path)) == {"id"}
 
     def test_finds_calls_without_results_and_gaps(self, db_path: Path) -> None:
         fill(db_path, 0)

@@ -114,8 +114,8 @@ def dying(table, row):
         os._exit(9)
     return line(table, row)
 
-line = json_lines._line
-json_lines._line = dying
+line = json_lines.line_of
+json_lines.line_of = dying
 export_jsonl(SQLiteSessionRepository(sys.argv[1]), sys.argv[2])
 """
         (tmp_path / "out").mkdir()
@@ -136,8 +136,8 @@ export_jsonl(SQLiteSessionRepository(sys.argv[1]), sys.argv[2])
             path.write_text("mine")
             return line(*args)
 
-        line = json_lines._line
-        monkeypatch.setattr(json_lines, "_line", writing)
+        line = json_lines.line_of
+        monkeypatch.setattr(json_lines, "line_of", writing)
         with pytest.raises(SessionException, match="exists already; choose another path"):
             export_jsonl(source, path)
         assert (names(tmp_path / "out"), path.read_text()) == (["a.jsonl"], "mine")

@@ -2,21 +2,22 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_number
+from .._arguments import checked_id, checked_number
 from .._codec import decode
-from .._engine.database import Database
+from .._engine.database import BrokenText, Database, text_marks
 from .records import MultiAgentSummary, SessionEntry, SessionPage, SessionSummary, Usage
 from .usage import OF_MESSAGE, TOTALS
 
 # By order: what a list is sorted by, and how what follows a cursor compares with it.
 _ORDERS = {
-    "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) < (?, ?)"),
-    "created": ("created_at DESC, session_id DESC", "(created_at, session_id) < (?, ?)"),
-    "session_id": ("session_id", "(session_id, session_id) > (?, ?)"),
+    "updated": ("updated_at DESC, session_id DESC", "(updated_at, session_id) <"),
+    "created": ("created_at DESC, session_id DESC", "(created_at, session_id) <"),
+    "session_id": ("session_id", "(session_id, session_id) >"),
 }
 
 
@@ -28,8 +29,9 @@ def list_sessions(
         raise ValueError(f"order={order!r}: must be one of {', '.join(_ORDERS)}")
     ordering, follows = _ORDERS[order]
     if after is not None:
-        conditions = [*conditions, follows]
-        parameters = [*parameters, *_from_cursor(after, order)]
+        values = _from_cursor(after, order)
+        conditions = [*conditions, f"{follows} ({text_marks(values)})"]
+        parameters = [*parameters, *values]
     rows = database.query(
         f"""
         SELECT session_id, session_type, created_at, updated_at, metadata
@@ -37,10 +39,7 @@ def list_sessions(
         """,  # noqa: S608 (constants only)
         (*parameters, min(checked_number("limit", limit), 2**62) + 1),
     )
-    sessions = [
-        SessionEntry(session_id, session_type, created_at, updated_at, **_shown_metadata(session_id, text))
-        for session_id, session_type, created_at, updated_at, text in rows[:limit]
-    ]
+    sessions = [SessionEntry(*row[:4], **_shown_metadata(row[0], row[4], row[:4])) for row in rows[:limit]]
     return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
 
 
@@ -69,7 +68,7 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
         session_type=session_type,
         created_at=created_at,
         updated_at=updated_at,
-        **_shown_metadata(session_id, metadata),
+        **_shown_metadata(session_id, metadata, rows[0][:3]),
         agents=sorted(json.loads(agents)),
         multi_agents=sorted(json.loads(multi_agents)),
         message_count=totals.message_count,
@@ -81,7 +80,10 @@ def multi_agent_summary(
     session_id: str, multi_agent_id: str, text: str, created_at: str, updated_at: str
 ) -> MultiAgentSummary:
     """Return what the state of a graph or swarm tells, by the names that `Graph` and `Swarm` give it in the SDK."""
-    state = decode(text, "multi_agents", (session_id, multi_agent_id))
+    try:
+        state, damage = decode(text, "multi_agents", (session_id, multi_agent_id)), None
+    except SessionException as error:
+        state, damage = {}, str(error)
     next_nodes = state.get("next_nodes_to_execute")
     return MultiAgentSummary(
         multi_agent_id,
@@ -91,6 +93,7 @@ def multi_agent_summary(
         [str(node) for node in next_nodes] if isinstance(next_nodes, list) else [],
         created_at,
         updated_at,
+        damage,
     )
 
 
@@ -99,12 +102,24 @@ def decode_metadata(session_id: str, text: str) -> dict[str, Any]:
     return decode(text, "sessions", (session_id,))
 
 
-def _shown_metadata(session_id: str, text: str) -> dict[str, Any]:
-    """Return the attributes `metadata` and `damage` of a session: one that is damaged takes no others with it."""
+def _shown_metadata(session_id: str, text: str, others: Iterable[str]) -> dict[str, Any]:
+    """Return the attributes `metadata` and `damage` of a session: one that is damaged takes no others with it.
+
+    Args:
+        session_id: Its id.
+        text: Its column `metadata`.
+        others: Its other columns.
+    """
+    metadata: dict[str, Any] = {}
+    damage = None
     try:
-        return {"metadata": decode_metadata(session_id, text), "damage": None}
-    except SessionException as error:
-        return {"metadata": {}, "damage": str(error)}
+        checked_id("session_id", session_id)
+        metadata = decode_metadata(session_id, text)
+        if any(isinstance(other, BrokenText) for other in others):
+            damage = f"sessions {(session_id,)}: a type or time that is no UTF-8"
+    except (SessionException, ValueError) as error:
+        damage = str(error)
+    return {"metadata": metadata, "damage": damage}
 
 
 def _to_cursor(order: str, last: SessionEntry) -> str:
@@ -117,8 +132,15 @@ def _from_cursor(cursor: str, order: str) -> list[str]:
         of_order, value, session_id = json.loads(base64.urlsafe_b64decode(cursor))
         if not all(isinstance(part, str) for part in (of_order, value, session_id)):
             raise ValueError("not three texts")
+        values = [_text(value), _text(session_id)]
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"after={cursor!r:.100}: not a cursor of list_sessions") from error
     if of_order != order:
         raise ValueError(f"after={cursor!r}: a cursor for order={of_order!r}, not for order={order!r}")
-    return [value, session_id]
+    return values
+
+
+def _text(text: str) -> str:
+    """Return a text of a cursor, in which broken ones have lone surrogates."""
+    raw = text.encode(errors="surrogateescape")
+    return text if raw.decode(errors="ignore") == text else BrokenText(raw)

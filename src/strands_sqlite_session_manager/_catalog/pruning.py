@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from .._arguments import checked_number, checked_time
-from .._engine.database import Database
+from .._engine.database import BrokenText, Database, text_marks
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
 # milliseconds. A session goes whole or not at all, so a larger one takes longer.
@@ -15,11 +15,11 @@ BATCH_SESSIONS, BATCH_MESSAGES, BATCH_BYTES = 100, 250, 2_000_000
 
 # A session that was imported may have messages or states that are newer than its own time of the last activity.
 _IS_EXPIRED = """
-    (updated_at, session_id) < (?, ?)
-    AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > ?)
+    (updated_at, session_id) < ({cut_off})
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > {time})
     AND NOT EXISTS (
         SELECT 1 FROM multi_agents
-        WHERE multi_agents.session_id = sessions.session_id AND multi_agents.updated_at > ?
+        WHERE multi_agents.session_id = sessions.session_id AND multi_agents.updated_at > {time}
     )
     """
 
@@ -71,7 +71,7 @@ def prune(
     Returns:
         Ids of the sessions, number of their messages, bytes of these.
     """
-    cut_off = ("", "") if older_than is None else (checked_time("older_than", older_than), "")
+    cut_off: tuple[str, str] = ("", "") if older_than is None else (checked_time("older_than", older_than), "")
     if keep_last is not None:
         rows = database.query(
             f"""
@@ -80,12 +80,17 @@ def prune(
             """,  # noqa: S608
             (*parameters, checked_number("keep_last", keep_last)),
         )
-        # The first that goes, and itself too, hence the NUL, which no id has.
-        cut_off = max([cut_off, *((updated_at, f"{session_id}\0") for updated_at, session_id in rows)])
-    expired = f"{_IS_EXPIRED} AND {among}"
+        for updated_at, session_id in rows:
+            # The first that goes, and itself too, hence the NUL, which no id has.
+            is_broken = isinstance(session_id, BrokenText)
+            last_id = BrokenText(session_id.raw + b"\0") if is_broken else f"{session_id}\0"
+            cut_off = max(cut_off, (updated_at, last_id))
+    expired = f"{_IS_EXPIRED.format(cut_off=text_marks(cut_off), time=text_marks(cut_off[:1]))} AND {among}"
     parameters = [*cut_off, cut_off[0], cut_off[0], *parameters]
     gone: list[_Row] = []
     for batch in _batches(database, expired, parameters):
+        # By an id that is no UTF-8, nothing is found in a JSON list.
+        batch = [row for row in batch if not isinstance(row[0], BrokenText)]
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if batch and not dry_run:
             started = time.monotonic()
@@ -125,7 +130,7 @@ def _batches(database: Database, expired: str, parameters: list[Any]) -> Iterabl
                 ), 0)
                 FROM messages WHERE messages.session_id = sessions.session_id
             )
-        FROM sessions WHERE (updated_at, session_id) > (?, ?) AND {expired}
+        FROM sessions WHERE (updated_at, session_id) > ({text_marks(after)}) AND {expired}
         ORDER BY updated_at, session_id LIMIT ?
         """,  # noqa: S608
         (*after, *parameters, BATCH_SESSIONS),

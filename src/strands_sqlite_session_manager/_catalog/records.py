@@ -16,7 +16,7 @@ class SessionEntry:
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When it was last active: a message, or the state of a graph or swarm.
         metadata: What `set_metadata` stored.
-        damage: What is wrong with the metadata in the database, of which nothing is shown then; None if it is sound.
+        damage: What is wrong with its row in the database; None if nothing is. Of damaged metadata, nothing is shown.
     """
 
     session_id: str
@@ -109,6 +109,7 @@ class MultiAgentSummary:
         next_nodes: Ids of the nodes that come next.
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When its state was last stored.
+        damage: What is wrong with the state in the database, of which nothing is shown then; None if it is sound.
     """
 
     multi_agent_id: str
@@ -118,6 +119,7 @@ class MultiAgentSummary:
     next_nodes: list[str]
     created_at: str
     updated_at: str
+    damage: str | None = None
 
 
 @dataclass(frozen=True)

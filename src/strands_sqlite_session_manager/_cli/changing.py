@@ -50,7 +50,8 @@ def remove(
             return
         count = sum(entry.message_count for session in sessions for entry in catalog.list_agents(session))
         if is_confirmed(f"Delete {plural(len(sessions), 'session')} with {plural(count, 'message')}", yes, dry_run):
-            deleted = catalog.delete_sessions(sessions)
+            with progress_bar("deleting"):
+                deleted = catalog.delete_sessions(sessions)
             print(f"Deleted {plural(deleted.sessions, 'session')} with {plural(deleted.messages, 'message')}.")
 
 
@@ -95,7 +96,8 @@ def prune(
         raise typer.BadParameter("give --older-than or --keep-last: nothing is deleted without a limit")
     options: Any = {"older_than": time_of(older_than), "keep_last": keep_last, "metadata": pairs_of(metadata)}
     with open_catalog(db, read_only=dry_run) as catalog:
-        plan = catalog.prune(**options, dry_run=True)
+        with progress_bar("looking") as progress:
+            plan = catalog.prune(**options, dry_run=True, progress=progress)
         if dry_run:
             for session_id in plan.session_ids:
                 console.print(display.plain(session_id), soft_wrap=True)
@@ -117,7 +119,7 @@ def fork(
 
     Example: strands-sqlite fork user-42 user-42-experiment --through 7
     """
-    with open_catalog(db) as catalog:
+    with open_catalog(db) as catalog, progress_bar("copying"):
         copied = catalog.fork_session(source, new, through=through)
     print(f"Copied {plural(copied.messages, 'message')}.")
 
@@ -130,7 +132,7 @@ def rename(
 
     Example: strands-sqlite rename user-42 user-43
     """
-    with open_catalog(db) as catalog:
+    with open_catalog(db) as catalog, progress_bar("renaming"):
         catalog.rename_session(old, new)
     print(display.one_line(f"Renamed {old} to {new}."))
 
@@ -181,6 +183,8 @@ def tag(
         summary = catalog.describe(session)
     if summary is None:
         raise missing("sessions", session)
+    if summary.damage:
+        raise SessionException(summary.damage)
     print_json(summary.metadata)
 
 
@@ -206,9 +210,12 @@ def repair(db: Database = None, yes: Yes = False, dry_run: DryRun = False) -> No
     planned = [finding for finding in findings if finding.repairable]
     left = [finding for finding in findings if not finding.repairable]
     if planned and is_confirmed(f"Repair {plural(len(planned), 'finding')}", yes, dry_run):
-        print(f"Repaired {plural(len(maintenance.repair(db, dry_run=False)), 'finding')}.")
-        # Checked again: rows can be, when the indexes are sound.
-        left = maintenance.check(db)
+        with progress_bar("repairing") as progress:
+            repaired = maintenance.repair(db, dry_run=False, progress=progress)
+        print(f"Repaired {plural(len(repaired), 'finding')}.")
+        with progress_bar("checking") as progress:
+            # Checked again: rows can be, when the indexes are sound.
+            left = maintenance.check(db, progress=progress)
     count = sum(finding.severity == "error" for finding in left)
     if count:
         raise SessionException(f"{plural(count, 'error')} left; `strands-sqlite check` says what to do")

@@ -113,6 +113,8 @@ def multi_agents(found: Iterable[MultiAgentSummary]) -> RenderableType:
         head = plain(f"{summary.kind or 'multi-agent'} {summary.multi_agent_id}", "bold underline")
         head.append_text(plain(f"  {summary.status or 'unknown'}  {summary.updated_at}", "not bold not underline dim"))
         lines += [Text(), head]
+        if summary.damage:
+            lines.append(plain(summary.damage, "red"))
         if summary.current_task is not None:
             lines.append(plain(f"task: {_folded(summary.current_task)}"))
         if summary.next_nodes:

@@ -1,8 +1,11 @@
 """Commands that move sessions and files in and out."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from strands.types.exceptions import SessionException
@@ -10,7 +13,7 @@ from strands.types.exceptions import SessionException
 from .. import maintenance, transfer
 from .._engine.path import chosen_path
 from ..repository import SQLiteSessionRepository
-from ..transfer.json_lines import check_file
+from ..transfer.json_lines import import_records, read_header
 from . import display
 from .display import plural
 from .program import (
@@ -72,18 +75,29 @@ def import_(
     # Before there is a new database.
     if source.is_dir() and not any(source.glob("session_*")):
         raise SessionException(f"{source}: a directory without sessions; name the storage_dir of a FileSessionManager")
-    if source.is_file():
-        check_file(source)
-    with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
-        if source.is_dir():
+    if source.is_dir():
+        with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
             report = transfer.import_file_sessions(source, target, progress=progress)
-        else:
-            if str(source) == "-":
-                if sys.stdin is None:
-                    raise OSError("the input is closed")
-                sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-            report = transfer.import_jsonl(sys.stdin if str(source) == "-" else source, target, progress=progress)
+    else:
+        with _lines(source) as lines:
+            read_header(lines)
+            size = 0 if lines is sys.stdin else os.fstat(lines.fileno()).st_size
+            with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
+                report = import_records(lines, target, size, progress)
     _print_report("Imported", report)
+
+
+@contextmanager
+def _lines(source: Path) -> Iterator[TextIO]:
+    # What is no UTF-8 is found when its line is parsed.
+    if str(source) != "-":
+        with source.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+            yield lines
+        return
+    if sys.stdin is None:
+        raise OSError("the input is closed")
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    yield sys.stdin
 
 
 @command("backup")
@@ -117,8 +131,8 @@ def restore(
         raise SessionException(f"{source}: no such file")
     if is_confirmed(f"{what} {source}", yes, dry_run):
         try:
-            with progress_bar("restoring"):
-                maintenance.restore_backup(source, db, overwrite=overwrite)
+            with progress_bar("restoring") as progress:
+                maintenance.restore_backup(source, db, overwrite=overwrite, progress=progress)
         except SessionException as error:
             raise SessionException(str(error).replace("overwrite=True", "--overwrite")) from error
         print(display.one_line(f"Restored {target} from {source}."))

@@ -5,9 +5,11 @@ from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 import typer
+from strands.types.exceptions import SessionException
 
 from .. import maintenance
 from .._codec import encode
+from ..catalog import AgentSummary, SessionCatalog
 from . import display
 from .program import (
     Age,
@@ -43,7 +45,7 @@ def list_sessions(
     """
     with open_catalog(db, read_only=True) as catalog:
         page = catalog.list_sessions(prefix=prefix, metadata=pairs_of(metadata), limit=limit, after=after)
-        agents = {entry.session_id: catalog.list_agents(entry.session_id) for entry in page.sessions}
+        agents = {entry.session_id: _agents(catalog, entry.session_id) for entry in page.sessions}
     if as_json:
         sessions = [{**fields_of(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
         print_json({"sessions": sessions, "next": page.next})
@@ -51,6 +53,13 @@ def list_sessions(
     console.print(display.sessions_table(page.sessions, agents, datetime.now(timezone.utc)))
     if page.next:
         errors.print("There are more: raise --limit, or go on with --after and the `next` of --json.", style="dim")
+
+
+def _agents(catalog: SessionCatalog, session_id: str) -> list[AgentSummary]:
+    try:
+        return catalog.list_agents(session_id)
+    except (SessionException, ValueError):
+        return []  # Deleted since; or its id cannot be one, which its `damage` says.
 
 
 @command("show")
@@ -63,23 +72,30 @@ def show(
 ) -> None:
     """Show the conversations of a session.
 
-    A message that is damaged is shown with what is wrong with it, and the exit code is 1 then.
+    What is damaged is shown with what is wrong with it, and the exit code is 1 then.
 
     Example: strands-sqlite show user-42 --limit 10
     """
     is_damaged = False
     with open_catalog(db, read_only=True) as catalog:
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
-            messages = catalog.history(session, agent_id, limit=limit, with_damaged=True)[::-1]
+            try:
+                messages = catalog.history(session, agent_id, limit=limit, with_damaged=True)[::-1]
+            except ValueError as error:
+                errors.print(display.plain(error))  # Somebody has put an id there that cannot be one.
+                is_damaged = True
+                continue
             is_damaged |= any(message.damage for message in messages)
             if raw:
                 for message in messages:
                     row = {"agent_id": agent_id, **fields_of(message)}
-                    print(display.json_text(encode(row, "message")))
+                    print(display.json_text(encode(row, "message", around=1)))
             else:
                 console.print(display.conversation(agent_id, messages))
         if agent is None and not raw:
-            console.print(display.multi_agents(catalog.list_multi_agents(session)))
+            multi_agents = catalog.list_multi_agents(session)
+            is_damaged |= any(summary.damage for summary in multi_agents)
+            console.print(display.multi_agents(multi_agents))
     if is_damaged:
         raise typer.Exit(1)
 
@@ -136,7 +152,7 @@ def usage(
 
     Example: strands-sqlite usage --by session --since 7d
     """
-    with open_catalog(db, read_only=True) as catalog:
+    with open_catalog(db, read_only=True) as catalog, progress_bar("adding up"):
         if session is not None:
             catalog.list_agents(session)  # which raises if it does not exist
         totals = catalog.usage(session, since=time_of(since), until=time_of(until), by=by)
@@ -152,7 +168,8 @@ def stats(db: Database = None, as_json: Json = False) -> None:
 
     Example: strands-sqlite stats --db sessions.db
     """
-    sizes = maintenance.stats(db)
+    with progress_bar("adding up"):
+        sizes = maintenance.stats(db)
     if as_json:
         print_json(sizes)
     else:

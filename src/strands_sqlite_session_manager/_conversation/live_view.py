@@ -18,7 +18,7 @@ from typing import Any
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from .._codec import decode, encode, encode_live
+from .._codec import decode_any, encode, encode_live
 
 # Not in older SDKs.
 _HAS_TRACKING_IDS = "tracking_id" in Message.__annotations__
@@ -243,7 +243,8 @@ def parse(text: str, key: tuple[str, str]) -> list[Any]:
     Raises:
         SessionException: If it is damaged.
     """
-    items = decode(f'{{"items":{text}}}', "agents", key)["items"]
+    # A message has a list and an object around it.
+    items = decode_any(text, "agents", key, around=2)
     if isinstance(items, list) and all(map(_is_item, items)) and items and len(items[-1]) == 1:
         return items
     raise SessionException(f"agents {key}: damaged live_view in the database; `repair` gives it up for the log")

@@ -11,7 +11,7 @@ from strands.types.session import SessionAgent
 from .._arguments import now
 from .._codec import decode, decode_shown, encode
 from .._engine.database import Database, Statement
-from .._errors import REBUILD, SessionConflictError, TooLargeError, missing, record_name
+from .._errors import REBUILD, SessionConflictError, TooLargeError, missing, naming_too_large, record_name
 from .live_view import LiveView, add_tracking_ids, parse
 
 # Whether log and agent are as the writer knows them. Nothing is stored otherwise. The number of the last message alone
@@ -224,26 +224,27 @@ def replace(database: Database, row: tuple[Any, ...], tracking_id: str) -> None:
         row: What it has become, with any number.
         tracking_id: Its tracking id.
     """
-    database.execute(
-        """
-        UPDATE messages
-        SET
-            message = :message,
-            redact_message = CASE WHEN redact_message IS NOT NULL THEN :message END,
-            attachments = :attachments,
-            updated_at = :now
-        WHERE session_id = :session_id AND agent_id = :agent_id AND message_id = (
-            SELECT message_id FROM messages
-            WHERE session_id = :session_id AND agent_id = :agent_id AND instr(message, :tracking_id)
-            ORDER BY message_id DESC LIMIT 1
+    with naming_too_large(f"Message with tracking id {tracking_id} of agent {row[1]} in session {row[0]}"):
+        database.execute(
+            """
+            UPDATE messages
+            SET
+                message = :message,
+                redact_message = CASE WHEN redact_message IS NOT NULL THEN :message END,
+                attachments = :attachments,
+                updated_at = :now
+            WHERE session_id = :session_id AND agent_id = :agent_id AND message_id = (
+                SELECT message_id FROM messages
+                WHERE session_id = :session_id AND agent_id = :agent_id AND instr(message, :tracking_id)
+                ORDER BY message_id DESC LIMIT 1
+            )
+            """,
+            {
+                **dict(zip(_MESSAGE_COLUMNS, row, strict=True)),
+                "tracking_id": _tracking_id_in_json(tracking_id),
+                "now": now(),
+            },
         )
-        """,
-        {
-            **dict(zip(_MESSAGE_COLUMNS, row, strict=True)),
-            "tracking_id": _tracking_id_in_json(tracking_id),
-            "now": now(),
-        },
-    )
 
 
 def _tracking_id_in_json(tracking_id: str) -> str:
@@ -287,24 +288,25 @@ def redact(
         "attachments": attachments,
         "now": updated_at,
     }
-    _, changed, redacted = database.transaction(
-        [
-            (forget_stash(_TO_REDACT), parameters),
-            (forget_copies(_TO_REDACT), parameters),
-            (
-                f"""
-                UPDATE messages
-                SET
-                    message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
-                    redact_message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
-                    attachments = :attachments,
-                    updated_at = :now
-                WHERE {_TO_REDACT}
-                """,  # noqa: S608
-                parameters,
-            ),
-        ]
-    )
+    with naming_too_large(f"Redaction of messages {message_ids} of agent {agent_id} in session {session_id}"):
+        _, changed, redacted = database.transaction(
+            [
+                (forget_stash(_TO_REDACT), parameters),
+                (forget_copies(_TO_REDACT), parameters),
+                (
+                    f"""
+                    UPDATE messages
+                    SET
+                        message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
+                        redact_message = json_set({_WITHOUT_BYTES}, '$.content', json(:content)),
+                        attachments = :attachments,
+                        updated_at = :now
+                    WHERE {_TO_REDACT}
+                    """,  # noqa: S608
+                    parameters,
+                ),
+            ]
+        )
     if not redacted:
         raise overtaken(session_id, agent_id)
     # Only here: most programs never redact.

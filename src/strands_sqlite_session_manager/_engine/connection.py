@@ -6,6 +6,7 @@ from pathlib import Path
 from strands.types.exceptions import SessionException
 
 from .._errors import DamagedDatabaseError, DatabaseLockedError, MissingParentError, SessionConflictError, TooLargeError
+from .database import BrokenText
 
 # What SQLite says (https://sqlite.org/rescode.html), matched by text because Python 3.10 has no error codes, and the
 # error that it becomes. The first that fits counts.
@@ -26,16 +27,13 @@ _KINDS: tuple[tuple[str, type[SessionException]], ...] = (
 )
 
 # https://sqlite.org/limits.html#max_length
-_LIMIT = "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit"
+_LIMIT = "a row may have 1,000,000,000 bytes, unless this SQLite was built with another limit"
 
 # What a person can do about it.
 _ADVICE = (
     ("locked", "another connection held the lock for longer than busy_timeout; try again, or raise busy_timeout"),
-    ("string or blob too big", "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit"),
-    (
-        "longer than INT_MAX bytes",
-        "a value may have 1,000,000,000 bytes, unless this SQLite was built with another limit",
-    ),
+    ("string or blob too big", _LIMIT),
+    ("longer than INT_MAX bytes", _LIMIT),
     ("disk is full", 'free some space and try again; what was stored is unharmed; ":memory:" holds up to 1 GiB'),
     (
         "readonly",
@@ -89,12 +87,12 @@ def is_undecodable(error: sqlite3.Error) -> bool:
     return "decode to UTF-8" in str(error)
 
 
-def text_or_bytes(text: bytes) -> str | bytes:
-    """Return a text, or as bytes what is none, for `Connection.text_factory`."""
+def text_or_broken(text: bytes) -> str:
+    """Return a text, also one that is no UTF-8, for `Connection.text_factory`."""
     try:
         return text.decode()
     except UnicodeDecodeError:
-        return text
+        return BrokenText(text)
 
 
 def is_read_only(error: sqlite3.Error) -> bool:

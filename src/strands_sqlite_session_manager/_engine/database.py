@@ -11,6 +11,36 @@ Statement = tuple[str, Parameters]
 Synchronous = Literal["NORMAL", "FULL"]
 
 
+class BrokenText(str):
+    """A text that is no UTF-8, which somebody has put into the database. Its odd bytes are lone surrogates.
+
+    So it can be compared, sorted and shown like any other, as Python does with the names of files. As a parameter it
+    is bytes: what looks for it, or stores it, says `CAST(? AS TEXT)`; see `text_marks`.
+    """
+
+    def __new__(cls, raw: bytes) -> "BrokenText":
+        """Make the text of bytes."""
+        return super().__new__(cls, raw.decode(errors="surrogateescape"))
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of it."""
+        return self.encode(errors="surrogateescape")
+
+    def __reduce__(self) -> tuple[type["BrokenText"], tuple[bytes]]:
+        """Return how it is copied."""
+        return type(self), (self.raw,)
+
+    def __conform__(self, protocol: object) -> bytes:
+        """Return what Python's `sqlite3` binds."""
+        return self.raw
+
+
+def text_marks(values: Iterable[object]) -> str:
+    """Return the question marks for a row of values, with a CAST for broken texts alone: it keeps indexes from rows."""
+    return ", ".join("CAST(? AS TEXT)" if isinstance(value, BrokenText) else "?" for value in values)
+
+
 class Database(ABC):
     """A database as its holders see it: a few calls, each atomic, from any thread and after any fork.
 
@@ -26,7 +56,7 @@ class Database(ABC):
 
     @abstractmethod
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a SELECT. A text that is no UTF-8, which somebody has put there, comes as bytes."""
+        """Return the rows of a SELECT. A text that is no UTF-8 comes as a `BrokenText`."""
 
     @abstractmethod
     def execute(self, sql: str, parameters: Parameters = ()) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from strands.types.exceptions import SessionException
 
 from . import schema
-from .connection import connect, file_uri, is_locked, is_undecodable, session_error, text_or_bytes
+from .connection import connect, file_uri, is_locked, is_undecodable, session_error, text_or_broken
 from .database import Database, Parameters, Statement, Synchronous
 from .path import chosen_path
 from .pool import Pool, is_held, keep_warm, let_cool, outside_forks, pool_for
@@ -111,9 +111,9 @@ class FileDatabase(Database):
         """Copy all of this moment into an empty file, while others write. A fork waits until it is done."""
         self._live_pool().run(_backup_to, path, progress)
 
-    def copy_into(self, other: "FileDatabase") -> None:
+    def copy_into(self, other: "FileDatabase", progress: Callable[[int, int], object] | None = None) -> None:
         """Put all of this database in the place of all of another, in one transaction that others see whole."""
-        self._live_pool().run(_copy_into, other._live_pool())
+        self._live_pool().run(_copy_into, other._live_pool(), progress)
 
     def close(self) -> None:
         """Let go of the connections; the last holder's closes them. Closing twice is fine."""
@@ -146,7 +146,7 @@ def query(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> l
         if not is_undecodable(error):
             raise
     # One damaged text takes no others with it.
-    connection.text_factory = text_or_bytes
+    connection.text_factory = text_or_broken
     try:
         return connection.execute(sql, parameters).fetchall()
     finally:
@@ -198,18 +198,22 @@ def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[in
     connection.execute("COMMIT")
 
 
-def _copy_into(source: sqlite3.Connection, pool: Pool) -> None:
-    pool.run_exclusively(_replace_with, source)
+def _copy_into(source: sqlite3.Connection, pool: Pool, progress: Callable[[int, int], object] | None) -> None:
+    pool.run_exclusively(_replace_with, source, progress)
     # Not in the same operation: if a lock made it be repeated, what others have stored since would be replaced too.
     pool.run_exclusively(schema.migrate, pool.path)
 
 
-def _replace_with(connection: sqlite3.Connection, source: sqlite3.Connection) -> None:
-    def fail_if_busy(status: int, remaining: int, total: int) -> None:
+def _replace_with(
+    connection: sqlite3.Connection, source: sqlite3.Connection, progress: Callable[[int, int], object] | None
+) -> None:
+    def tell(status: int, remaining: int, total: int) -> None:
         if status in (5, 6):  # SQLITE_BUSY and SQLITE_LOCKED, after the busy timeout. Python would try for ever.
             raise sqlite3.OperationalError("database is locked")
+        if progress is not None:
+            progress(total - remaining, total)
 
-    source.backup(connection, progress=fail_if_busy)
+    source.backup(connection, pages=1024, progress=tell)
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

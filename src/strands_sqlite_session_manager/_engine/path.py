@@ -1,6 +1,7 @@
 """Which file a database is in, that it is private to its owner, and how files are made beside it."""
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -97,15 +98,22 @@ def _make_private_file(path: Path) -> os.stat_result:
 
 
 def make_private_directory(path: Path) -> None:
-    """Make a directory, and those above it, for this user only, unless they exist."""
-    if not path.is_dir():
-        make_private_directory(path.parent)
-        try:
-            path.mkdir(mode=0o700)
-            path.chmod(0o700)  # The umask may have taken bits away.
-        except FileExistsError:
-            if not path.is_dir():
-                raise
+    """Make a directory, and those above it, for this user only, unless they exist; all of them or none."""
+    made: list[Path] = []
+    try:
+        for directory in (*reversed(path.parents), path):
+            if not directory.is_dir():
+                with contextlib.suppress(FileExistsError):  # Another process was first.
+                    directory.mkdir(mode=0o700)
+                    made.append(directory)
+                    directory.chmod(0o700)  # The umask may have taken bits away.
+        if not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "not a directory", str(path))
+    except OSError:
+        for directory in reversed(made):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
 
 
 @contextlib.contextmanager

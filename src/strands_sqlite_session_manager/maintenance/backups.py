@@ -64,7 +64,11 @@ def backup(
 
 
 def restore_backup(
-    source: str | os.PathLike[str], db_path: str | os.PathLike[str] | None = None, *, overwrite: bool = False
+    source: str | os.PathLike[str],
+    db_path: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Replace everything in a database by what a backup holds, or make the database from it if there is none.
 
@@ -77,6 +81,7 @@ def restore_backup(
         db_path: Path of the database.
         overwrite: Whether to replace a database that is in use, or that has something newer, or a session or
             key that the backup lacks.
+        progress: Called now and then with the number of pages copied and the number of all pages.
 
     Raises:
         SessionException: If the source is damaged, another program's or a newer version's; or the database is in use
@@ -93,7 +98,7 @@ def restore_backup(
                 f"{saved.path}: a damaged backup: {damage[0].message}; nothing was restored ({damage[0].advice})"
             )
         if not target.exists():
-            _make_file(target, saved.backup_to)
+            _make_file(target, lambda partial: saved.backup_to(partial, progress))
         else:
             if not overwrite and is_in_use(os.path.realpath(target)):
                 raise SessionException(f"{target}: in use; close what uses it, or restore with overwrite=True")
@@ -102,7 +107,7 @@ def restore_backup(
                     raise SessionException(
                         f"{target}: written to after the backup was made; to lose that, restore with overwrite=True"
                     )
-                saved.copy_into(database)
+                saved.copy_into(database, progress)
                 database.truncate_log()
         logger.debug("path=<%s>, source=<%s> | restored a backup", target, saved.path)
 

@@ -12,10 +12,10 @@ from typing import Any
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_time
-from .._codec import check_depth, decode, decode_message
+from .._arguments import checked_id, checked_time
+from .._codec import decode, decode_message
 from .._conversation import live_view
-from .._engine.database import Database
+from .._engine.database import Database, text_marks
 from .._engine.file import FileDatabase
 from .findings import RESTORE_OR_SALVAGE, Finding
 from .opening import existing, hard_links, opened, size_of
@@ -31,9 +31,9 @@ _NETWORK_FILE_SYSTEMS = (
     *("gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"),
 )
 
-# The times are the schema's defaults: only files are repaired.
+# The times are the schema's defaults: only files are repaired. The CAST, here and below, is for ids that are no UTF-8.
 _NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id)"
-_NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (?) ON CONFLICT DO NOTHING"
+_NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (CAST(? AS TEXT)) ON CONFLICT DO NOTHING"
 
 # Rows that have lost what they belong to: their table, the second column of its key, which they are, what is missing,
 # and the statement that creates it from the beginning of the key. An agent's conversation manager is the SDK's
@@ -50,11 +50,22 @@ _ORPHANS = (
         "their agent does not exist",
         """
         INSERT INTO agents (session_id, agent_id, conversation_manager_state)
-        VALUES (?, ?, '{"__name__":"SlidingWindowConversationManager","removed_message_count":0}')
+        VALUES (
+            CAST(? AS TEXT), CAST(? AS TEXT),
+            '{"__name__":"SlidingWindowConversationManager","removed_message_count":0}'
+        )
         """,
         2,
     ),
 )
+
+
+# Whose key ends with an id that is theirs. Those of messages are other rows', or orphans.
+_OWN_IDS = {
+    "sessions": ("session_id",),
+    "agents": ("session_id", "agent_id"),
+    "multi_agents": ("session_id", "multi_agent_id"),
+}
 
 
 def check(
@@ -120,6 +131,7 @@ def findings(database: FileDatabase, progress: Callable[[int, int], object] | No
     yield from damage
     if not damage:
         yield from schema_findings(database)
+        yield from _bad_ids(database)
         yield from _orphans(database)
         yield from _damaged_states(database)
         yield from _damaged_conversations(database, progress)
@@ -238,6 +250,22 @@ def _orphans(database: Database) -> Iterator[Finding]:
             )
 
 
+def _bad_ids(database: Database) -> Iterator[Finding]:
+    for table, key in _OWN_IDS.items():
+        for row in _rows(database, table, key, ()):
+            try:
+                checked_id(key[-1], row[-1])
+            except ValueError as error:
+                yield Finding(
+                    "error",
+                    "id",
+                    f"{table} {row}: {error}, so nothing finds it by its id",
+                    f"give it another {key[-1]} by hand, with an UPDATE",
+                    table,
+                    row,
+                )
+
+
 def _damaged_states(database: Database) -> Iterator[Finding]:
     for session_id, metadata in _rows(database, "sessions", ("session_id",), ("metadata",)):
         key: tuple[Any, ...] = (session_id,)
@@ -252,7 +280,8 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                 (
                     (
                         # Unless it was corrected in between.
-                        "UPDATE sessions SET metadata = '{}' WHERE session_id = ? AND CAST(metadata AS BLOB) = ?",
+                        "UPDATE sessions SET metadata = '{}' "
+                        "WHERE session_id = CAST(? AS TEXT) AND CAST(metadata AS BLOB) = ?",
                         (session_id, metadata),
                     ),
                 ),
@@ -279,7 +308,8 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                 (
                     (
                         "UPDATE agents SET live_view = NULL "
-                        "WHERE session_id = ? AND agent_id = ? AND CAST(live_view AS BLOB) = ?",
+                        "WHERE session_id = CAST(? AS TEXT) AND agent_id = CAST(? AS TEXT) "
+                        "AND CAST(live_view AS BLOB) = ?",
                         (session_id, agent_id, view),
                     ),
                 ),
@@ -385,9 +415,7 @@ def _decoded(
             "",
             "",
         )
-        message = decode_message(row, session_id, agent_id).to_message()
-        check_depth(message, row[1], f"messages {key}")
-        return message, ""
+        return decode_message(row, session_id, agent_id).to_message(), ""
     except SessionException as error:
         return None, str(error)
     except UnicodeDecodeError as error:
@@ -400,18 +428,16 @@ def _rows(
     """Go through a table in the order of its key, in batches, with texts as bytes: they may be no UTF-8."""
     names = ", ".join(key)
     last: tuple[Any, ...] = tuple(-1 if column == "message_id" else "" for column in key)
+    comparison = ">="  # Somebody may have put the empty id there.
     while True:
         rows = database.query(
             f"""
-            SELECT {names}, {", ".join(f"CAST({text} AS BLOB)" for text in texts)} {more} FROM {table}
-            WHERE ({names}) > ({", ".join("?" * len(key))}) ORDER BY {names} LIMIT {_BATCH}
+            SELECT {", ".join((names, *(f"CAST({text} AS BLOB)" for text in texts)))} {more} FROM {table}
+            WHERE ({names}) {comparison} ({text_marks(last)}) ORDER BY {names} LIMIT {_BATCH}
             """,  # noqa: S608 (constants only)
             last,
         )
-        for row in rows:
-            if any(isinstance(part, bytes) for part in row[: len(key)]):
-                raise SessionException(f"{table} {row[: len(key)]}: a key that is not UTF-8; correct it by hand")
-            yield row
+        yield from rows
         if len(rows) < _BATCH:
             return
-        last = rows[-1][: len(key)]
+        last, comparison = rows[-1][: len(key)], ">"

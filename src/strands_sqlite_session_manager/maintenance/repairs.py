@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 
 from .checks import check
 from .findings import Finding
@@ -10,7 +11,12 @@ from .opening import opened
 logger = logging.getLogger(__name__)
 
 
-def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = True) -> list[Finding]:
+def repair(
+    db_path: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: bool = True,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[Finding]:
     """Repair what can be repaired without losing anything that could be read, all in one transaction.
 
     * An index that disagrees with its table is built again. Do it first: the rows are checked, and can be repaired,
@@ -29,6 +35,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
     Args:
         db_path: Path of the database.
         dry_run: Whether to change nothing, and only return what would be done.
+        progress: As for `check`, which it begins with.
 
     Returns:
         The findings of `check` that were repaired, or would be, each with the SQL statement for it.
@@ -36,7 +43,7 @@ def repair(db_path: str | os.PathLike[str] | None = None, *, dry_run: bool = Tru
     Raises:
         SessionException: If there is no such file, or it cannot be written. Then nothing is changed.
     """
-    planned = [finding for finding in check(db_path) if finding.repairable]
+    planned = [finding for finding in check(db_path, progress=progress) if finding.repairable]
     if dry_run or not planned:
         return planned
     with opened(db_path) as database:

@@ -24,7 +24,7 @@ from .._conversation.live_view import nearest_offset
 from .._errors import missing
 from ..repository import SQLiteSessionRepository
 from . import rows
-from .reports import conflict, counts
+from .reports import Progress, conflict, counts
 from .rows import Record, Row, agent_row, multi_agent_row, named, session_row
 from .session_files import directory_ids, session_path
 from .writer import RowWriter
@@ -61,6 +61,7 @@ def copy_session(
     *,
     agent_ids: Iterable[str] | None = None,
     multi_agent_ids: Iterable[str] | None = None,
+    progress: Progress | None = None,
 ) -> CopyResult:
     """Copy a session, a batch at a time, so that any size fits into memory.
 
@@ -74,6 +75,8 @@ def copy_session(
         session_id: Id of the session.
         agent_ids: Agents to copy. Defaults to all, where the source can tell: ours and `FileSessionManager`.
         multi_agent_ids: Graphs and swarms whose state to copy. Defaults likewise.
+        progress: Called now and then with how many messages are done, and how many the source says that there are (0 if
+            it does not).
 
     Returns:
         Numbers of records that were copied and that were there already.
@@ -90,8 +93,9 @@ def copy_session(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
+    tell = _teller(source, session_id, progress)
     if not isinstance(target, SQLiteSessionRepository):
-        copier = _RecordCopier(source, target, session_id)
+        copier = _RecordCopier(source, target, session_id, tell)
         copier.copy(agents, multi_agents)
         copied, already_there, inexact = copier.copied, copier.already_there, copier.inexact
     else:
@@ -100,10 +104,27 @@ def copy_session(
         for table, row in _source_rows(source, session_id, agents, multi_agents):
             writer.add(table, row)
             writer.flush_if_full()
+            tell(table == "messages")
         writer.flush()
         copied, already_there = writer.copied, writer.already_there
     logger.debug("session_id=<%s> | copied session", session_id)
     return CopyResult(counts(copied), counts(already_there), inexact)
+
+
+def _teller(source: SessionRepository, session_id: str, progress: Progress | None) -> Callable[[int], object]:
+    """Return what is to be called with each number of messages that are done."""
+    if progress is None:
+        return lambda _: None
+    total = rows.message_count(source, session_id) if isinstance(source, SQLiteSessionRepository) else 0
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        before, done = done, done + count
+        if done // _BATCH > before // _BATCH or (done > before and done == total):
+            progress(done, total)
+
+    return tell
 
 
 def _repository(store: SessionRepository) -> SessionRepository:
@@ -195,7 +216,10 @@ class _MultiAgentState:
 class _RecordCopier:
     """Copies with nothing but the methods that all repositories have."""
 
-    def __init__(self, source: SessionRepository, target: SessionRepository, session_id: str):
+    def __init__(
+        self, source: SessionRepository, target: SessionRepository, session_id: str, tell: Callable[[int], object]
+    ):
+        self._tell = tell
         self._source = source
         self._target = target
         self._session_id = session_id
@@ -228,6 +252,7 @@ class _RecordCopier:
             for message, other in zip_longest(messages, stored):
                 self._copy_message(agent_id, message, other)
             offset += len(messages)
+            self._tell(len(messages))
 
     def _with_nearest_offset(self, agent: SessionAgent) -> SessionAgent:
         """Return an agent with what comes closest to its live view in the terms of other repositories."""

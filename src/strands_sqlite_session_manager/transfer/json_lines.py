@@ -22,31 +22,29 @@ numbers are for people; they need no correction when a line is removed.
 Times are UTC in ISO 8601, as Python's `datetime.now(timezone.utc).isoformat()` writes them. `attachments` are the bytes
 of images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py`
 lists the other such marks. A column whose text is not what Python's `json` makes of its value, when it was edited
-by hand say, is a string under another name: `message_text` in place of `message`. Bytes in it that are no UTF-8 are
-written as lone surrogates, as Python's `surrogateescape` does.
+by hand say, or is damaged, is a string under another name: `message_text` in place of `message`. Bytes in it that are
+no UTF-8 are written as lone surrogates, as Python's `surrogateescape` does.
 """
 
-import base64
 import contextlib
 import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_ids, checked_metadata, checked_number
+from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
-from .._codec import MARK, check_depth, decode
-from .._conversation import live_view
 from .._engine.holder import database_of
 from .._engine.path import new_file
 from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
+from .json_records import line_of, record_of, row_of
 from .reports import ImportReport, Progress, Skipped, counts, with_progress
-from .rows import COLUMNS, Row, agent_ids, checked_repository, checked_timestamp, multi_agent_ids, read_rows
+from .rows import COLUMNS, Row, agent_ids, checked_repository, multi_agent_ids, read_rows
 from .rows import session_ids as all_session_ids
 from .writer import RowWriter
 
@@ -54,15 +52,8 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = "strands-sqlite-session-manager"
 _VERSION = 1
-
-_TABLES = {"session": "sessions", "agent": "agents", "message": "messages", "multi_agent": "multi_agents"}
-_RECORDS = {table: record for record, table in _TABLES.items()}
-_JSON_COLUMNS = {
-    *("metadata", "state", "conversation_manager_state", "internal_state", "live_view"),
-    *("message", "redact_message"),
-}
-
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+# Characters that are looked through for a line break, at the start of a file that may be anything.
+_LONGEST_HEADER = 1000
 
 
 def export_jsonl(
@@ -125,38 +116,11 @@ def _write(source: SQLiteSessionRepository, lines: TextIO, session_ids: Iterable
     for session_id in session_ids:
         rows = read_rows(source, session_id, agent_ids(source, session_id), multi_agent_ids(source, session_id))
         for table, row in rows:
-            lines.write(_line(table, row))
+            lines.write(line_of(table, row))
             written[table] += 1
         logger.debug("session_id=<%s> | exported session", session_id)
-    lines.write(f"{_to_json({'record': 'end', **written})}\n")
+    lines.write(f"{json.dumps({'record': 'end', **written}, separators=(',', ':'))}\n")
     return RecordCounts(**written)
-
-
-def _line(table: str, row: Row) -> str:
-    fields = [f'"record":"{_RECORDS[table]}"']
-    for column, value in zip(COLUMNS[table], row, strict=True):
-        if column in _JSON_COLUMNS and isinstance(value, bytes):
-            # It is no UTF-8. Its odd bytes become escapes of lone surrogates, as in Python's file names.
-            fields.append(f'"{column}_text":{json.dumps(value.decode(errors="surrogateescape"))}')
-        elif column in _JSON_COLUMNS and value is not None:
-            fields.append(
-                f'"{column}":{value}' if _is_embeddable(column, value) else f'"{column}_text":{_to_json(value)}'
-            )
-        elif isinstance(value, bytes):
-            fields.append(f'"{column}":"{base64.b64encode(value).decode()}"')
-        else:
-            fields.append(f'"{column}":{_to_json(value)}')
-    return f"{{{','.join(fields)}}}\n"
-
-
-def _is_embeddable(column: str, text: str) -> bool:
-    """Tell whether a column's text comes back the same when it is part of a line."""
-    try:
-        value = json.loads(text)
-        check_depth(value, text, column)
-        return isinstance(value, list if column == "live_view" else dict) and _to_json(value) == text
-    except (ValueError, RecursionError, SessionException):
-        return False
 
 
 def import_jsonl(
@@ -188,7 +152,8 @@ def import_jsonl(
     checked_repository("target", target)
     if not isinstance(file, (str, os.PathLike)):
         try:
-            return _Import(target).run(file, 0, progress)
+            read_header(file)
+            return import_records(file, target, 0, progress)
         except UnicodeDecodeError as error:
             raise SessionException(f"the file is not UTF-8: {error}") from error
     # Opened and closed as a plain file, it would lose the locks that SQLite has on it.
@@ -197,9 +162,24 @@ def import_jsonl(
     try:
         # What is no UTF-8 is found when its line is parsed.
         with Path(file).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            return _Import(target).run(lines, os.fstat(lines.fileno()).st_size, progress)
+            read_header(lines)
+            return import_records(lines, target, os.fstat(lines.fileno()).st_size, progress)
     except OSError as error:
         raise SessionException(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def import_records(
+    lines: TextIO, target: SQLiteSessionRepository, size: int, progress: Progress | None
+) -> ImportReport:
+    """Store the sessions of a JSON Lines file of which the first line was read; see `import_jsonl`.
+
+    Args:
+        lines: The other lines.
+        target: Where to store.
+        size: Bytes that there are; 0 if that is not known.
+        progress: Called now and then with how many characters are read, and the size.
+    """
+    return _Import(target).run(lines, size, progress)
 
 
 class _Import:
@@ -215,7 +195,6 @@ class _Import:
         self._skipped: list[Skipped] = []
 
     def run(self, lines: TextIO, size: int, progress: Progress | None) -> ImportReport:
-        _check_header(lines.readline())
         number, is_whole, read = 1, False, 0
         for number, line in enumerate(lines, 2):
             read += len(line)
@@ -226,10 +205,10 @@ class _Import:
             with _bad_line(number):
                 if is_whole:
                     raise ValueError("below the line that ends the file")
-                record = _record(line)
+                record = record_of(line)
                 is_whole = record["record"] == "end"
                 if not is_whole:
-                    table, row = _row(record)
+                    table, row = row_of(record)
                     self._check_order(table, row)
             if is_whole:
                 self._finish_session()
@@ -296,21 +275,15 @@ def _bad_line(number: int) -> Iterator[None]:
         raise SessionException(f"line {number}: {error}; correct or remove it and import again") from error
 
 
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Make sure that a file is JSON Lines of this format, by its first line.
+def read_header(lines: TextIO) -> None:
+    """Read the first line of a JSON Lines file.
 
     Raises:
-        SessionException: If it is not, or cannot be read.
+        SessionException: If it is of another format, or of a newer version.
     """
-    try:
-        with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            _check_header(lines.readline())
-    except OSError as error:
-        raise SessionException(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _check_header(line: str) -> None:
-    line = line.removeprefix("\ufeff")  # Editors on Windows put a byte order mark at the start.
+    line = lines.readline(_LONGEST_HEADER).removeprefix(
+        "\ufeff"
+    )  # Editors on Windows put a byte order mark at the start.
     try:
         header = json.loads(line)
     except (ValueError, RecursionError):
@@ -322,77 +295,3 @@ def _check_header(line: str) -> None:
         raise SessionException(
             f"line 1: version {version!r} of the format, of which only {_VERSION} is known; upgrade the package"
         )
-
-
-def _record(line: str) -> dict[str, Any]:
-    """Return a line's record."""
-    _utf8(line)
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    return record
-
-
-def _row(record: dict[str, Any]) -> tuple[str, Row]:
-    """Return a record's table and row."""
-    name = record.pop("record")
-    if name not in _TABLES:
-        raise ValueError(f"no such record: {name!r}")
-    as_json = [column for column in ("message", "redact_message") if record.get(column) is not None]
-    row = tuple(_value(record, column) for column in COLUMNS[_TABLES[name]])
-    if record:
-        raise ValueError(f"unknown fields: {', '.join(record)}")
-    values = dict(zip(COLUMNS[_TABLES[name]], row, strict=True))
-    for column in as_json:
-        if MARK in values[column]:
-            # What refers to bytes that are not there, or to more than there are, would be damage.
-            decode(values[column], _TABLES[name], row[:3], values["attachments"])
-    return _TABLES[name], row
-
-
-def _value(record: dict[str, Any], column: str) -> Any:
-    """Take a column's value out of a record."""
-    if column in _JSON_COLUMNS and f"{column}_text" in record:
-        return _text(record.pop(f"{column}_text"))
-    value = record.pop(column)
-    if column == "message_id":
-        return checked_number(column, value)
-    if column.endswith("_id"):
-        return checked_id(column, value)
-    if column == "metadata":
-        checked_metadata(column, value)
-    if column == "live_view" and isinstance(value, list):
-        live_view.parse(_to_json(value), ("", ""))
-        return _utf8(_to_json(value))
-    if column in _JSON_COLUMNS and column != "live_view" and isinstance(value, dict):
-        text = _utf8(_to_json(value))
-        check_depth(value, text, column)
-        return text
-    if column in ("created_at", "updated_at"):
-        return checked_timestamp(column, value)
-    if column in ("redact_message", "attachments", "live_view") and value is None:
-        return None
-    if column in _JSON_COLUMNS:
-        raise ValueError(f"{column}: not an object")
-    return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
-
-
-def _text(text: Any) -> str | bytes:
-    """Return a text of the database, as bytes if it is no UTF-8."""
-    try:
-        return _utf8(text)
-    except ValueError:
-        if not isinstance(text, str):
-            raise
-        return text.encode(errors="surrogateescape")
-
-
-def _utf8(text: Any) -> str:
-    """Return a text if the database can hold it."""
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r}: not a text")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("not UTF-8, or a lone surrogate") from None
-    return text

@@ -31,11 +31,14 @@ TABLES = {
 }
 COLUMNS = {table: (*key, *content, "created_at", "updated_at") for table, (key, content) in TABLES.items()}
 
-# Constants only, hence the `noqa`.
+# Constants only, hence the `noqa`. The CAST, here and below, is for keys that are no UTF-8.
 _SELECT = {table: f"SELECT {', '.join(columns)} FROM {table}" for table, columns in COLUMNS.items()}  # noqa: S608
+_IS = {
+    "message_id": "message_id = ?",
+    **{column: f"{column} = CAST(? AS TEXT)" for column in ("session_id", "agent_id", "multi_agent_id")},
+}
 SELECT_ONE = {
-    table: f"{_SELECT[table]} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
-    for table, (key, _) in TABLES.items()
+    table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
 # A page is small, because a message may hold documents of some megabytes each.
 _PAGE = 20
@@ -87,18 +90,20 @@ def checked_timestamp(name: str, text: object) -> str:
 
 def session_ids(repository: SQLiteSessionRepository) -> Iterator[str]:
     """Yield the ids of all sessions in their order, page by page."""
-    last = ""
+    last, comparison = "", ">="  # Somebody may have put the empty id there.
     while rows := database_of(repository).query(
-        "SELECT session_id FROM sessions WHERE session_id > ? ORDER BY session_id LIMIT ?", (last, _PAGE)
+        f"SELECT session_id FROM sessions WHERE session_id {comparison} CAST(? AS TEXT) ORDER BY session_id LIMIT ?",  # noqa: S608
+        (last, _PAGE),
     ):
         yield from (session_id for (session_id,) in rows)
-        last = rows[-1][0]
+        last, comparison = rows[-1][0], ">"
 
 
 def agent_ids(repository: SQLiteSessionRepository, session_id: str) -> list[str]:
     """Return the ids of a session's agents in their order."""
     rows = database_of(repository).query(
-        "SELECT agent_id FROM agents WHERE session_id = ? ORDER BY agent_id", (session_id,)
+        f"SELECT agent_id FROM agents WHERE {_IS['session_id']} ORDER BY agent_id",  # noqa: S608
+        (session_id,),
     )
     return [agent_id for (agent_id,) in rows]
 
@@ -106,7 +111,8 @@ def agent_ids(repository: SQLiteSessionRepository, session_id: str) -> list[str]
 def multi_agent_ids(repository: SQLiteSessionRepository, session_id: str) -> list[str]:
     """Return the ids of a session's multi-agent states in their order."""
     rows = database_of(repository).query(
-        "SELECT multi_agent_id FROM multi_agents WHERE session_id = ? ORDER BY multi_agent_id", (session_id,)
+        f"SELECT multi_agent_id FROM multi_agents WHERE {_IS['session_id']} ORDER BY multi_agent_id",  # noqa: S608
+        (session_id,),
     )
     return [multi_agent_id for (multi_agent_id,) in rows]
 
@@ -133,6 +139,12 @@ def count_before(repository: SQLiteSessionRepository, session_id: str, agent_id:
         "SELECT count(*) FROM messages WHERE session_id = ? AND agent_id = ? AND message_id < ?",
         (session_id, agent_id, message_id),
     )
+    return int(count)
+
+
+def message_count(repository: SQLiteSessionRepository, session_id: str) -> int:
+    """Return how many messages a session has."""
+    ((count,),) = database_of(repository).query("SELECT count(*) FROM messages WHERE session_id = ?", (session_id,))
     return int(count)
 
 
@@ -163,7 +175,7 @@ def read_rows(
         last = -1
         while rows := query(
             f"""
-            {_SELECT["messages"]} WHERE session_id = ? AND agent_id = ? AND message_id > ?
+            {_SELECT["messages"]} WHERE {_IS["session_id"]} AND {_IS["agent_id"]} AND message_id > ?
             ORDER BY message_id LIMIT ?
             """,
             (session_id, agent_id, last, _PAGE),

@@ -2,35 +2,27 @@
 
 from collections import Counter
 
+from .._engine.database import text_marks
 from .._engine.holder import database_of
-from .._errors import MissingParentError, SessionConflictError, require_stored
+from .._errors import MissingParentError, SessionConflictError, naming_too_large, record_name, require_stored
 from ..repository import SQLiteSessionRepository
 from .reports import conflict
 from .rows import COLUMNS, SELECT_ONE, TABLES, Row
 
 _PARENTS = {"sessions": None, "agents": "sessions", "messages": "agents", "multi_agents": "sessions"}
 
-# Constants only, hence the `noqa`.
-_INSERT = {
-    table: f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-    for table, columns in COLUMNS.items()
-}
-
 
 def _insert(table: str, row: Row) -> str:
-    """Return the statement for a row. A text that is no UTF-8 comes as bytes."""
-    columns = COLUMNS[table]
-    if not any(
-        isinstance(value, bytes) and column != "attachments" for column, value in zip(columns, row, strict=True)
-    ):
-        return _INSERT[table]
-    marks = ("?" if column in ("attachments", "message_id") else "CAST(? AS TEXT)" for column in columns)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(marks)})"  # noqa: S608 (constants only)
+    return f"INSERT INTO {table} ({', '.join(COLUMNS[table])}) VALUES ({text_marks(row)})"  # noqa: S608 (constants only)
 
 
 # What is written at once. A session that is smaller is stored completely or not at all.
 _BATCH = 1000
 _BATCH_SIZE = 16 * 2**20
+
+
+def _size(row: Row) -> int:
+    return sum(len(value) for value in row if isinstance(value, (str, bytes)))
 
 
 class RowWriter:
@@ -67,7 +59,7 @@ class RowWriter:
         if stored is None:
             self._new.add(table)
             self._pending.append((table, row))
-            self._pending_size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+            self._pending_size += _size(row)
         elif stored[:-2] == row[:-2]:
             self._new.discard(table)
             self.already_there[table] += 1
@@ -98,8 +90,11 @@ class RowWriter:
             start = 1 if self._pending[0][0] == "sessions" else 0
             statements[start:start] = [(hold, (session_id,))]
             statements.append((release, (session_id,)))
+        # A batch is of 16 MiB at the most without its last row, so what is too large is the largest.
+        table, row = max(self._pending, key=lambda pending: _size(pending[1]))
         try:
-            counts = self._database.transaction(statements)
+            with naming_too_large(record_name(table, *row)):
+                counts = self._database.transaction(statements)
         except (SessionConflictError, MissingParentError) as error:
             raise type(error)(
                 f"Session {session_id}: a record of it came twice, or another writer stored one or deleted the session "
