@@ -248,6 +248,23 @@ def test_references_to_more_than_there_is_are_damage(size: int) -> None:
         decode(text, "messages", ("s", "a", 0), bytes(size))
 
 
+@pytest.mark.parametrize("spans", [[(0, 6), (4, 4)], [(4, 4), (0, 5)], [(2, 3), (2, 3)], [(0, 8), (3, 0)]])
+def test_references_that_overlap_are_damage(spans: list[tuple[int, int]]) -> None:
+    text = json.dumps({str(number): {"__encoded__": ["attachment", *span]} for number, span in enumerate(spans)})
+    with pytest.raises(SessionException, match=r"messages \('s', 'a', 0\): .*(overlap|more attachments)"):
+        decode(text, "messages", ("s", "a", 0), bytes(8))
+
+
+def test_references_may_come_in_any_order() -> None:
+    """Tools that sort keys, or a person, put them in another one."""
+    attachments: list[bytes] = []
+    value = {"z": b"", "y": b"first", "x": b"", "a": b"second"}
+    text = encode(value, "message", attachments)
+    sorted_text = json.dumps(json.loads(text), sort_keys=True)
+    assert list(decode(sorted_text, "messages", (), b"".join(attachments))) == ["a", "x", "y", "z"]
+    assert decode(sorted_text, "messages", (), b"".join(attachments)) == value
+
+
 def test_a_text_that_is_nested_too_deeply_is_damage_of_its_row(
     repository: SQLiteSessionRepository, raw: sqlite3.Connection
 ) -> None:

@@ -37,6 +37,26 @@ def wait_for_question(process: subprocess.Popen[str]) -> None:
 
 class TestProcess:
     @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
+    def test_junk_in_a_pipe_makes_no_database(self, tmp_path: Path) -> None:
+        os.mkfifo("pipe")
+        for source in ("-", "pipe"):
+            with command("import", source, "--db", "new.db", stdin=subprocess.PIPE) as process:
+                # A named pipe is opened when the other side is.
+                with process.stdin if source == "-" else Path("pipe").open("w") as junk:  # type: ignore[union-attr]
+                    junk.write("junk\n" * 10)
+                assert process.stderr is not None
+                assert "a file of another format" in process.stderr.read()
+            assert process.returncode == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+    @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
+    def test_sessions_come_through_a_pipe(self, filled: Path) -> None:
+        with command("export", "-") as source, command("import", "-", "--db", "new.db", stdin=source.stdout) as process:
+            assert process.stdout is not None
+            assert "Imported 2 sessions with 8 messages." in process.stdout.read()
+        assert left(filled.with_name("new.db")) == ["s", "t"]
+
+    @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
     def test_a_closed_pipe_is_quiet(self, filled: Path) -> None:
         with command("show", "s", "--raw") as process:
             assert process.stdout is not None

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from engine_helpers import needs_posix
 from strands.types.exceptions import SessionException
 
-from helpers import make_agent, text_message, texts
+from helpers import make_agent, texts
 from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
@@ -155,6 +154,15 @@ class TestAPathThatCannotBeOne:
         assert list(tmp_path.iterdir()) == []
 
     @needs_posix
+    def test_has_a_directory_with_too_long_a_name(self, tmp_path: Path, repository: SQLiteSessionRepository) -> None:
+        path = f"new/other/{'d' * 300}"
+        with pytest.raises(SessionException, match="name too long"):
+            SQLiteSessionRepository(f"{path}/x.db")
+        with pytest.raises(SessionException, match="name too long"):
+            transfer.export_file_sessions(repository, path)
+        assert not (tmp_path / "new").exists()
+
+    @needs_posix
     def test_is_one_that_sqlite_cannot_hold(self, tmp_path: Path) -> None:
         with pytest.raises(SessionException, match="too long a path"):
             SQLiteSessionRepository("/".join(["d" * 100] * 5) + "/x.db")
@@ -166,35 +174,21 @@ class TestAPathThatCannotBeOne:
 
 
 @needs_posix
-@pytest.mark.parametrize("umask", [0o000, 0o077, 0o277, 0o777])
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077, 0o277, 0o777])
 def test_files_and_directories_are_for_the_owner_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         with SQLiteSessionManager("s", "new/s.db") as manager:
             make_agent(manager, "hi")("hello")
             repository = manager.session_repository
-            transfer.export_file_sessions(repository, "files/deeper")
+            # The SDK writes these, which it cannot where the umask keeps their owner out of them, unless that is root.
+            if not umask & 0o700 or os.geteuid() == 0:
+                assert transfer.export_file_sessions(repository, "files/deeper").skipped == []
             transfer.export_jsonl(repository, "s.jsonl")
             maintenance.backup("backup.db", "new/s.db")
     finally:
         os.umask(before)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
-    assert len(modes) > 10
+    assert len(modes) > 4
     assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python cannot lower the limit")
-def test_what_is_too_large_is_named_with_the_limit(repository: SQLiteSessionRepository) -> None:
-    manager = SQLiteSessionManager("m", session_repository=repository)
-    agent = make_agent(manager, "hi")
-
-    def limit(connection: Any) -> None:
-        connection.setlimit(0, 100_000)  # SQLITE_LIMIT_LENGTH
-
-    database_of(repository)._pool.run(limit)
-    with pytest.raises(SessionException, match=r"Message 0 of agent a in session s: too large: .*1,000,000,000 bytes"):
-        repository.create_message("s", "a", text_message(0, "x" * 200_000))
-    database_of(repository)._pool.run(limit)
-    with pytest.raises(SessionException, match=r"Agent default in session m: message 0: too large: .*1,000,000,000"):
-        agent("x" * 200_000)

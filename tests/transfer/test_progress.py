@@ -2,14 +2,17 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from strands.session.file_session_manager import FileSessionManager
 from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import text_message
 from strands_sqlite_session_manager import SQLiteSessionRepository, maintenance
 from strands_sqlite_session_manager.catalog import SessionCatalog
 from strands_sqlite_session_manager.transfer import (
+    copy_session,
     export_file_sessions,
     export_jsonl,
     import_file_sessions,
@@ -61,6 +64,45 @@ def test_of_messages(source: SQLiteSessionRepository, db_path: Path) -> None:
     catalog.reindex(progress=indexed_again)
     assert indexed == indexed_again
     assert indexed[-1] == (300, 300)
+
+
+def test_of_copies(source: SQLiteSessionRepository, tmp_path: Path) -> None:
+    calls = [Calls() for _ in range(3)]
+    source.create_agent("a", SessionAgent("b", {}, {}), messages=[text_message(n) for n in range(950)])
+    with SQLiteSessionRepository(tmp_path / "other.db") as other:
+        copy_session(source, other, "a", progress=calls[0])
+    files = FileSessionManager("f", storage_dir=str(tmp_path / "files"))
+    copy_session(source, files, "a", progress=calls[1])
+    with SQLiteSessionRepository(tmp_path / "back.db") as back:
+        copy_session(files, back, "a", progress=calls[2])
+    assert calls[0] == [(500, 1050), (1000, 1050), (1050, 1050)]
+    assert calls[1] == [(600, 1050), (1050, 1050)]
+    assert calls[2] == [(500, 0), (1000, 0)]
+
+
+def test_of_backups(source: SQLiteSessionRepository, db_path: Path, tmp_path: Path) -> None:
+    with SQLiteSessionRepository(tmp_path / "present.db"):
+        pass
+    calls = [Calls() for _ in range(3)]
+    maintenance.backup(tmp_path / "backup.db", db_path, progress=calls[0])
+    maintenance.restore_backup(tmp_path / "backup.db", tmp_path / "new.db", progress=calls[1])
+    maintenance.restore_backup(tmp_path / "backup.db", tmp_path / "present.db", overwrite=True, progress=calls[2])
+    ((pages, total),) = calls[0]
+    assert pages == total > 10
+    assert calls[1] == calls[2] == calls[0]
+
+
+def test_of_a_repair(source: SQLiteSessionRepository, db_path: Path) -> None:
+    calls = Calls()
+    maintenance.repair(db_path, progress=calls)
+    assert calls[-1] == (300, 300)
+
+
+async def test_of_indexing_a_storage(storage: Any) -> None:
+    calls = Calls()
+    await storage.write("key", b"data")
+    await storage.reindex(progress=calls)
+    assert calls[-1] == (1, 1)
 
 
 def test_of_pruning(source: SQLiteSessionRepository) -> None:

@@ -190,12 +190,15 @@ def _backup_to(connection: sqlite3.Connection, path: str, progress: Callable[[in
         # The caller throws a half-made file away, and makes a whole one durable.
         copy.execute("PRAGMA journal_mode = OFF")
         copy.execute("PRAGMA synchronous = OFF")
-        connection.backup(
-            copy, pages=1024, progress=progress and (lambda _, remaining, total: progress(total - remaining, total))
-        )
+        connection.backup(copy, pages=1024, progress=_step_of(progress))
         # The first page, copied too, asks for a write-ahead log.
         copy.execute("PRAGMA journal_mode = DELETE")
     connection.execute("COMMIT")
+
+
+def _step_of(progress: Callable[[int, int], object] | None) -> Callable[[int, int, int], object] | None:
+    """Return what SQLite calls after each step of a backup."""
+    return None if progress is None else lambda _, remaining, total: progress(total - remaining, total)
 
 
 def _copy_into(source: sqlite3.Connection, pool: Pool, progress: Callable[[int, int], object] | None) -> None:
