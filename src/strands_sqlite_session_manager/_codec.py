@@ -95,7 +95,9 @@ def check_depth(value: Any, text: str, name: str, around: int = 0) -> None:
     Raises:
         SessionException: If it is.
     """
-    level = [value] if _may_be_deep(text) else []
+    # Nearly all texts are shorter than so many levels need, or have fewer brackets.
+    may_be_deep = len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH
+    level = [value] if may_be_deep else []
     for depth in range(len(text)):
         level = [
             item
@@ -107,11 +109,6 @@ def check_depth(value: Any, text: str, name: str, around: int = 0) -> None:
             return
         if depth + 2 > MAX_DEPTH + around:
             raise SessionException(f"{name}: nested too deeply: more than {MAX_DEPTH} levels")
-
-
-def _may_be_deep(text: str) -> bool:
-    # Nearly all texts are shorter than so many levels need, or have fewer brackets.
-    return len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH
 
 
 def _encodable(value: Any, path: list[Any], attachments: list[bytes] | None) -> Any:
@@ -178,15 +175,7 @@ def decode_any(
 ) -> Any:
     """Return the value of a JSON text as `decode` does, also one that is no dictionary.
 
-    Args:
-        text: The text.
-        table: Table of the row it is from.
-        key: Primary key of that row.
-        attachments: The row's bytes.
-        around: Levels of it around what `encode` made.
-
-    Raises:
-        SessionException: If the text is damaged.
+    Args are those of `decode`, and `around`: levels around what `encode` made.
     """
     name = f"{table} {key}: damaged JSON in the database"
     try:
@@ -343,6 +332,21 @@ def decode_message(row: tuple[Any, ...], session_id: str, agent_id: str) -> Sess
     return SessionMessage(message, message_id, redact_message, created_at, updated_at)
 
 
+def decode_checked(row: tuple[Any, ...], session_id: str, agent_id: str) -> SessionMessage:
+    """Return the message of a row, as `decode_message` does, unless it is nested too deeply to be shown everywhere.
+
+    The restore of an agent does not look for that, which would take half as long again.
+
+    Raises:
+        SessionException: If the row is damaged, or is nested so deeply.
+    """
+    stored = decode_message(row, session_id, agent_id)
+    for value, text in ((stored.message, row[1]), (stored.redact_message, row[2])):
+        if value is not None:
+            check_depth(value, text, f"messages {(session_id, agent_id, row[0])}: damaged JSON in the database")
+    return stored
+
+
 def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str) -> list[Message]:
     """Return what is shown of the messages of rows: the redaction, where there is one.
 
@@ -366,9 +370,6 @@ def decode_shown(rows: Iterable[tuple[Any, ...]], session_id: str, agent_id: str
                         if type(block) is not dict:
                             break
                     else:
-                        if _may_be_deep(text):
-                            key = (session_id, agent_id, message_id)
-                            check_depth(message, text, f"messages {key}: damaged JSON in the database")
                         messages.append(message)
                         continue
             except _UNDECODABLE:
@@ -387,8 +388,6 @@ def _decode_content(text: str, key: tuple[str, str, int], attachments: bytes | N
         try:
             message, end = _decoder.raw_decode(text)
             if end == len(text) and "role" in message and type(message["content"]) is list:
-                if _may_be_deep(text):
-                    check_depth(message, text, f"messages {key}: damaged JSON in the database")
                 return cast(Message, message)
         except _UNDECODABLE:
             pass  # What is wrong is told below.

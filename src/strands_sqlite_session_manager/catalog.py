@@ -26,7 +26,7 @@ from ._catalog.records import (
     SessionSummary,
     Usage,
 )
-from ._codec import decode_message, encode
+from ._codec import decode_checked, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
@@ -669,7 +669,7 @@ class SessionCatalog(DatabaseHolder):
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:
     try:
-        stored = decode_message(row, session_id, agent_id)
+        stored = decode_checked(row, session_id, agent_id)
     except SessionException as error:
         if not with_damaged:
             raise

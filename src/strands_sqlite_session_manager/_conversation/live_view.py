@@ -41,9 +41,15 @@ class LiveView:
             messages: The messages.
             ids: The number of each in the log; None if it is not there.
             texts: The JSON of each in the view; None if it is as it is in the log.
+
+        Raises:
+            SessionException: If somebody has put a message into the database that is nested too deeply.
         """
         self._messages: list[Any] = list(messages)
-        self._copies: list[Any] = [_copy_message(message) for message in self._messages]
+        try:
+            self._copies: list[Any] = [_copy_message(message) for message in self._messages]
+        except RecursionError as error:
+            raise SessionException("a message is nested too deeply; `strands-sqlite check` names it") from error
         self._ids: list[int | None] = list(ids)
         self._texts: list[str | None] = list(texts)
 

@@ -13,7 +13,7 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_time
-from .._codec import decode, decode_message
+from .._codec import decode, decode_checked
 from .._conversation import live_view
 from .._engine.database import Database, text_marks
 from .._engine.file import FileDatabase
@@ -415,7 +415,7 @@ def _decoded(
             "",
             "",
         )
-        return decode_message(row, session_id, agent_id).to_message(), ""
+        return decode_checked(row, session_id, agent_id).to_message(), ""
     except SessionException as error:
         return None, str(error)
     except UnicodeDecodeError as error:

@@ -15,13 +15,14 @@ from strands.session.file_session_manager import (
 )
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
+from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_ids
 from .._catalog.records import RecordCounts
 from .._codec import encode, message_row
 from .._conversation.live_view import nearest_offset
-from .._errors import missing
+from .._errors import missing, record_name
 from ..repository import SQLiteSessionRepository
 from . import rows
 from .reports import Progress, conflict, counts
@@ -304,7 +305,10 @@ class _RecordCopier:
     def _store(self, table: str, key: Row, is_same: bool | None, create: Callable[[], object]) -> None:
         """Create a record, unless the target holds it."""
         if is_same is None:
-            create()
+            try:
+                create()
+            except RecursionError as error:
+                raise SessionException(f"{record_name(table, *key)}: nested too deeply for the target") from error
             self.copied[table] += 1
         elif is_same:
             self.already_there[table] += 1
