@@ -120,16 +120,20 @@ def test_of_an_edited_message_is_that_of_the_message_alone(manager: SQLiteSessio
     assert make_agent(reopen(manager)).messages[0]["content"] == message(LEVELS)["content"]
 
 
-@pytest.mark.parametrize("levels", [980, 100_000])
-def test_that_no_copy_can_be_made_of_is_told(levels: int, manager: SQLiteSessionManager, db_path: Path) -> None:
+@pytest.mark.parametrize("levels", [500, 980, 100_000])
+def test_that_somebody_has_put_there_is_told_of(levels: int, manager: SQLiteSessionManager, db_path: Path) -> None:
+    """How much of it Python can copy depends on its version; beyond that, the error is one of ours."""
     make_agent(manager, "hi")("hello")
     text = '{"role":"user","content":[{"json":' + "[" * (levels - 3) + "]" * (levels - 3) + "}]}"
     with contextlib.closing(sqlite3.connect(db_path, isolation_level=None)) as raw:
         raw.execute("UPDATE messages SET message = ? WHERE message_id = 0", (text,))
-    with pytest.raises(SessionException, match=r"nested too deeply|messages \('s', 'default', 0\): damaged JSON"):
-        make_agent(reopen(manager))
-    repository = manager.session_repository
-    report = transfer.export_file_sessions(repository, "files")  # type: ignore[arg-type]
-    assert "essage" in report.skipped[0].reason
+    restored = None
+    try:
+        restored = make_agent(reopen(manager))
+    except SessionException as error:
+        assert "nested too deeply" in str(error) or "messages ('s', 'default', 0): damaged JSON" in str(error)  # noqa: PT017
+    assert levels < 980 or restored is None
+    report = transfer.export_file_sessions(SQLiteSessionRepository(db_path), "files")
+    assert report.session_ids or "essage" in report.skipped[0].reason
     (found,) = [finding for finding in maintenance.check(db_path) if finding.severity == "error"]
     assert found.key == ("s", "default", 0)
