@@ -5,6 +5,7 @@ SessionException            the SDK's own: the database cannot be used, a value 
 ├─ SessionConflictError     another writer was first
 ├─ MissingParentError       the session or agent that a record belongs to does not exist
 ├─ TooLargeError            a value is larger than SQLite takes
+├─ UnknownOutcomeError      a cluster has not answered, and may have stored something
 ├─ DatabaseLockedError      another connection held the lock for longer than the busy timeout
 └─ DamagedDatabaseError     SQLite finds a page, a table or an index other than it should be
 ```
@@ -35,6 +36,10 @@ class MissingParentError(SessionException):
 
 class TooLargeError(SessionException):
     """A value is larger than SQLite takes. Nothing was stored."""
+
+
+class UnknownOutcomeError(SessionException):
+    """No node of a cluster has answered in time. Whether the write was stored is not known."""
 
 
 class DatabaseLockedError(SessionException):

@@ -72,7 +72,7 @@ class SessionCatalog(DatabaseHolder):
         *,
         session_repository: SQLiteSessionRepository | None = None,
         synchronous: Synchronous = "NORMAL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | None = None,
         read_only: bool = False,
     ):
         """Open the database, creating it if it does not exist.
@@ -83,7 +83,8 @@ class SessionCatalog(DatabaseHolder):
             session_repository: Repository to use instead of opening one with the other options; it stays open when
                 this is closed.
             synchronous: "NORMAL" or "FULL", see `SQLiteSessionRepository`.
-            busy_timeout: Seconds to wait for a lock before raising.
+            busy_timeout: Seconds to wait for a lock, or for a cluster's leader, before raising. Defaults to 5 for a
+                file, and to 30 for a cluster.
             read_only: Whether to leave the file exactly as it is, its schema version too. It must exist then, and what
                 would write raises.
 

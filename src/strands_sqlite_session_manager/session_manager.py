@@ -51,7 +51,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         *,
         session_repository: SQLiteSessionRepository | None = None,
         synchronous: Synchronous = "NORMAL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | None = None,
     ):
         """Open a session, creating it if it does not exist.
 
@@ -64,7 +64,8 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 this is closed.
             synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
                 fails; "FULL" survives that too, and waits for the disk at every write.
-            busy_timeout: Seconds to wait for a lock before raising.
+            busy_timeout: Seconds to wait for a lock, or for a cluster's leader, before raising. Defaults to 5 for a
+                file, and to 30 for a cluster.
 
         Raises:
             SessionException: If the database cannot be opened, or belongs to another program or a newer version.

@@ -75,7 +75,7 @@ class SQLiteStorage(DatabaseHolder):
         db_path: str | os.PathLike[str] | None = None,
         *,
         synchronous: Synchronous = "NORMAL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | None = None,
     ):
         """Open the database, creating file, directories and tables if they do not exist.
 
@@ -85,8 +85,9 @@ class SQLiteStorage(DatabaseHolder):
                 object and its views.
             synchronous: "NORMAL" survives the death of the process, and may lose the newest writes when the power
                 fails; "FULL" survives that too, and waits for the disk at every write
-                (https://sqlite.org/pragma.html#pragma_synchronous).
-            busy_timeout: Seconds to wait for a lock before raising.
+                (https://sqlite.org/pragma.html#pragma_synchronous). A cluster's nodes always wait.
+            busy_timeout: Seconds to wait for a lock, or for a cluster's leader, before raising. Defaults to 5 for a
+                file, and to 30 for a cluster.
 
         Raises:
             StorageError: If the database cannot be opened, or belongs to another program or a newer version.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .._engine.database import Database
+from .._engine.database import Database, valid_text
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MESSAGES, message_text
@@ -16,10 +16,9 @@ _ROLE = """
         THEN json_extract(coalesce(redact_message, message), '$.role')
     END
     """
-# In the order of `SearchResult`. The role as bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
+# In the order of `SearchResult`.
 _FOUND = f"""
-    messages.session_id, messages.agent_id, messages.message_id,
-    CAST(coalesce({_ROLE}, '') AS BLOB), messages.created_at
+    messages.session_id, messages.agent_id, messages.message_id, coalesce({_ROLE}, ''), messages.created_at
     """
 
 # A condition on `messages`.
@@ -54,8 +53,7 @@ def search(
     # What was indexed meanwhile was found twice.
     best = {row[:3]: row for row in rows}
     return [
-        SearchResult(*(*key, role.decode(errors="replace"), created_at, score, snippet(text)))
-        for *key, role, created_at, score, text in sorted(best.values(), key=lambda row: -row[-2])[:limit]
+        SearchResult(*found, snippet(text)) for *found, text in sorted(best.values(), key=lambda row: -row[-2])[:limit]
     ]
 
 

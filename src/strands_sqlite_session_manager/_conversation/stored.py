@@ -41,15 +41,17 @@ _UPDATE_AGENT = f"""
     WHERE session_id = :session_id AND agent_id = :agent_id AND {_IS_KNOWN}
     """  # noqa: S608
 
-# One statement, so that state and messages are of one moment. The first row is the agent's.
+# One statement, so that state and messages are of one moment. The first row is the agent's. A column of the whole has
+# the type of its first SELECT, hence the empty attachments there.
 _READ = """
     WITH agent AS (SELECT * FROM agents WHERE session_id = :session_id AND agent_id = :agent_id)
     SELECT
-        state, conversation_manager_state, internal_state, live_view, created_at, updated_at,
+        state, conversation_manager_state, internal_state, live_view,
+        (SELECT attachments FROM messages LIMIT 0), created_at, updated_at,
         (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id)
     FROM agent
     UNION ALL
-    SELECT item.key, message_id, message, redact_message, attachments, NULL, NULL
+    SELECT item.key, message_id, message, redact_message, attachments, NULL, NULL, NULL
     FROM agent
     CROSS JOIN json_each(CASE WHEN json_valid(live_view) THEN live_view END) AS item
     CROSS JOIN messages ON messages.session_id = :session_id AND messages.agent_id = :agent_id
@@ -114,7 +116,7 @@ def read(database: Database, session_id: str, agent_id: str) -> StoredConversati
     rows = database.query(_READ, {"session_id": session_id, "agent_id": agent_id})
     if not rows:
         return None
-    state, conversation_manager_state, internal_state, live_view, created_at, updated_at, last_id = rows[0]
+    state, conversation_manager_state, internal_state, live_view, _, created_at, updated_at, last_id = rows[0]
     agent = SessionAgent(
         agent_id=agent_id,
         state=decode(state, "agents", key),

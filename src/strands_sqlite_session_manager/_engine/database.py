@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from .path import chosen_path, is_cluster
+
 # In the order of the question marks, or by the names after the colons.
 Parameters = Sequence[Any] | Mapping[str, Any]
 Statement = tuple[str, Parameters]
@@ -36,6 +38,11 @@ class BrokenText(str):
         return self.raw
 
 
+def valid_text(text: str) -> str:
+    """Return a text, with U+FFFD in the place of what is no UTF-8."""
+    return text.raw.decode(errors="replace") if isinstance(text, BrokenText) else text
+
+
 def text_marks(values: Iterable[object]) -> str:
     """Return the question marks for a row of values, with a CAST for broken texts alone: it keeps indexes from rows."""
     return ", ".join("CAST(? AS TEXT)" if isinstance(value, BrokenText) else "?" for value in values)
@@ -48,10 +55,12 @@ class Database(ABC):
 
     Attributes:
         path: Where it is, for errors and logs.
+        location: What opens it again, elsewhere too. It may hold a password.
         read_only: Whether it was opened so.
     """
 
     path: str
+    location: str
     read_only: bool = False
 
     @abstractmethod
@@ -94,7 +103,7 @@ def open_database(
     db_path: str | os.PathLike[str] | None = None,
     *,
     synchronous: Synchronous = "NORMAL",
-    busy_timeout: float = 5.0,
+    busy_timeout: float | None = None,
     read_only: bool = False,
 ) -> Database:
     """Open a database with the engine that its path means.
@@ -102,17 +111,41 @@ def open_database(
     Args:
         db_path: Path of the file; None means the environment variable `STRANDS_SQLITE_DB_PATH`, else `sessions.db`
             in the working directory; ":memory:" is a private database that lives as long as its holder.
-        synchronous: "NORMAL" or "FULL" (https://sqlite.org/pragma.html#pragma_synchronous).
-        busy_timeout: Seconds to wait for another connection's lock.
+            `rqlite://user:password@host:port,host:port` is a cluster.
+        synchronous: "NORMAL" or "FULL" (https://sqlite.org/pragma.html#pragma_synchronous). A cluster's nodes always
+            write to their disks first.
+        busy_timeout: Seconds to wait for another connection's lock, or for a cluster to have a leader. Defaults to 5
+            for a file and to 30 for a cluster.
         read_only: Whether to leave what is stored as it is, the schema version and the journal mode too.
 
     Raises:
         SessionException: If the database cannot be opened or is not ours to use.
         ValueError: If an argument is out of its range.
     """
-    from .file import FileDatabase  # An engine imports this module.
+    # Engines import this module.
+    path = chosen_path(db_path)
+    if is_cluster(path):
+        from .rqlite import ClusterDatabase
 
-    return FileDatabase(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+        return ClusterDatabase(path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+    from .file import FileDatabase
+
+    return FileDatabase(path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+
+
+def checked_options(synchronous: Synchronous, busy_timeout: float | None, default_timeout: float) -> float:
+    """Return the timeout if it can be one, else the default.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+    if synchronous not in ("NORMAL", "FULL"):
+        raise ValueError(f"synchronous={synchronous!r}: must be 'NORMAL' or 'FULL'")
+    timeout = default_timeout if busy_timeout is None else busy_timeout
+    # SQLite counts milliseconds in a C int.
+    if not isinstance(timeout, (int, float)) or not 0 <= timeout < 2**31 / 1000:
+        raise ValueError(f"busy_timeout={timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
+    return timeout
 
 
 def open_scratch() -> Database:

@@ -14,9 +14,12 @@ from strands.types.exceptions import SessionException
 
 from . import schema
 from .connection import connect, file_uri, is_locked, is_undecodable, session_error, text_or_broken
-from .database import Database, Parameters, Statement, Synchronous
+from .database import Database, Parameters, Statement, Synchronous, checked_options
 from .path import chosen_path
 from .pool import Pool, is_held, keep_warm, let_cool, outside_forks, pool_for
+
+# Seconds to wait for a lock.
+DEFAULT_TIMEOUT = 5.0
 
 # Seconds that a deletion waits for readers of the log, perhaps in an event loop's thread.
 LOG_WAIT = 0.15
@@ -36,22 +39,18 @@ class FileDatabase(Database):
         db_path: str | os.PathLike[str] | None,
         *,
         synchronous: Synchronous = "NORMAL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | None = None,
         read_only: bool = False,
     ):
         """Open the file, creating it if it does not exist. See `open_database`."""
         path = chosen_path(db_path)
-        if synchronous not in ("NORMAL", "FULL"):
-            raise ValueError(f"synchronous={synchronous!r}: must be 'NORMAL' or 'FULL'")
-        # SQLite counts milliseconds in a C int.
-        if not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout < 2**31 / 1000:
-            raise ValueError(f"busy_timeout={busy_timeout!r}: must be seconds, from 0 to {2**31 // 1000}")
-        self._pool: Pool | None = pool_for(path, synchronous, busy_timeout, read_only)
+        timeout = checked_options(synchronous, busy_timeout, DEFAULT_TIMEOUT)
+        self._pool: Pool | None = pool_for(path, synchronous, timeout, read_only)
         self._pool.holders.add(id(self))
         # Not `__del__`: it comes after the pool itself was finalized where both are in a cycle of garbage.
         self._left = weakref.finalize(self, _leave_warm, self._pool, id(self))
         self._left.atexit = False
-        self.path = self._pool.path
+        self.path = self.location = self._pool.path
         self.read_only = read_only
         try:
             self._pool.run(_nothing)  # Opens a connection if there is none, so that trouble shows here.

@@ -24,7 +24,7 @@ class DatabaseHolder:
         *,
         shared: "DatabaseHolder | None" = None,
         synchronous: Synchronous = "NORMAL",
-        busy_timeout: float = 5.0,
+        busy_timeout: float | None = None,
         read_only: bool = False,
     ):
         """Open a database, or share one.
@@ -50,7 +50,7 @@ class DatabaseHolder:
             self._database = open_database(
                 db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only
             )
-        elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", 5.0, False):
+        elif (db_path, synchronous, busy_timeout, read_only) == (None, "NORMAL", None, False):
             self._database, self._options = shared._database, shared._options
         else:
             raise ValueError("session_repository was opened with its own options: give none beside it")
@@ -65,7 +65,7 @@ class DatabaseHolder:
         return holder
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs to open the same database: its path and options.
+        """Return what another process needs to open the same database: its path or URL, with the password, and options.
 
         Raises:
             TypeError: If the database is in memory.
@@ -75,7 +75,7 @@ class DatabaseHolder:
                 f"a {type(self).__name__} on {IN_MEMORY!r} cannot be pickled or copied: its database belongs to this "
                 "object alone; use a file"
             )
-        return {**self._options, "db_path": self._database.path}
+        return {**self._options, "db_path": self._database.location}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the database again."""

@@ -19,8 +19,15 @@ IN_MEMORY = ":memory:"
 LONGEST_NAME, LONGEST_PATH = 255, 512
 
 
+def is_cluster(path: str) -> bool:
+    """Tell whether a path is the URL of an rqlite cluster."""
+    return path.startswith(("rqlite://", "rqlites://"))
+
+
 def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
     """Return the path to use: the one given, else that of the environment, else the default. "~" is the user's home.
+
+    The URL of a cluster stays as it is.
 
     Raises:
         ValueError: If it cannot be a path.
@@ -30,6 +37,14 @@ def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
         path = os.fspath(path)
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
+    if is_cluster(path):
+        return path
+    scheme, _, rest = path.partition(":")
+    if scheme in ("rqlite", "rqlites"):
+        # `Path` makes one slash of two. What may be a password is left out.
+        raise ValueError(f"db_path: the URL of a cluster is a string that begins with {scheme}://, not a Path")
+    if scheme in ("http", "https") and rest.startswith("/"):
+        raise ValueError(f"db_path: the URL of a cluster begins with rqlite{scheme[4:]}://, not with {scheme}://")
     if path.startswith(("file:", "sqlite:")):
         raise ValueError(f"db_path={path!r}: must be a path, not a URL")
     return os.path.expanduser(path)  # noqa: PTH111 (`Path.expanduser` raises for an unknown user)

@@ -1,6 +1,8 @@
 """The tables, triggers and views of a session database, and the migrations that lead to them."""
 
 import sqlite3
+from collections.abc import Iterable
+from typing import Any
 
 from strands.types.exceptions import SessionException
 
@@ -272,12 +274,26 @@ _VERSION_1 = (
 MIGRATIONS = (_VERSION_1,)
 
 
-def check(connection: sqlite3.Connection, path: str) -> int:
+# What tells whose database this is. One statement sees one state of it, even while another process is creating the
+# tables. Litestream makes tables of its own in a file that it finds empty.
+IDENTITY = """
+    SELECT
+        application_id, user_version,
+        EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#'),
+        (
+            SELECT count(*) FROM sqlite_master
+            WHERE type = 'table' AND name IN ('sessions', 'agents', 'messages', 'multi_agents', 'storage')
+        )
+    FROM pragma_application_id, pragma_user_version
+    """
+
+
+def checked_version(identity: tuple[Any, ...], path: str) -> int:
     """Make sure that a database is ours to use, without changing it.
 
     Args:
-        connection: Connection to the database.
-        path: Path of the file, for the error.
+        identity: What `IDENTITY` returns.
+        path: Path of the database, for the error.
 
     Returns:
         Its schema version; 0 is an empty database.
@@ -285,20 +301,7 @@ def check(connection: sqlite3.Connection, path: str) -> int:
     Raises:
         SessionException: If the database belongs to another program or to a newer version of this library.
     """
-    # One statement sees one state of the file, even while another process is creating the tables. Litestream makes
-    # tables of its own in a file that it finds empty.
-    application_id, version, has_tables, tables = connection.execute(
-        """
-        SELECT
-            application_id, user_version,
-            EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#'),
-            (
-                SELECT count(*) FROM sqlite_master
-                WHERE type = 'table' AND name IN ('sessions', 'agents', 'messages', 'multi_agents', 'storage')
-            )
-        FROM pragma_application_id, pragma_user_version
-        """
-    ).fetchone()
+    application_id, version, has_tables, tables = identity
     if application_id != APPLICATION_ID and (application_id or version or has_tables):
         raise SessionException(f"{path}: a database of another program; choose a different path for the sessions")
     if version > len(MIGRATIONS):
@@ -312,6 +315,11 @@ def check(connection: sqlite3.Connection, path: str) -> int:
             f"{path}: tables of sessions are missing, or are none; move the file away, and restore a backup"
         )
     return int(version)
+
+
+def check(connection: sqlite3.Connection, path: str) -> int:
+    """Make sure that a file is ours to use, as `checked_version` does, and return its schema version."""
+    return checked_version(connection.execute(IDENTITY).fetchone(), path)
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
@@ -331,8 +339,21 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         version = check(connection, path)
         if version < len(MIGRATIONS):
             # One by one, because `executescript` commits before it starts.
-            for statement in MIGRATIONS[version]:
+            for statement in (*MIGRATIONS[version], *marks(version + 1)):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {version + 1}")
         connection.execute("COMMIT")
+
+
+def marks(version: int) -> tuple[str, str]:
+    """Return the statements that mark a database as ours, of a version."""
+    return f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {version}"
+
+
+def without_clock(statements: Iterable[str]) -> list[str]:
+    """Return the statements of a migration for a database that has replicas, whose clocks differ.
+
+    Rows written by hand must name their times there.
+    """
+    timeless = (statement.replace(f" DEFAULT {_NOW}", "") for statement in statements)
+    # What is left of the clock is triggers for changes by hand.
+    return [statement for statement in timeless if _NOW not in statement]

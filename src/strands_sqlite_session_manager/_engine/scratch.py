@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 class ScratchDatabase(Database):
     """A private, empty database on one connection, for one thread. Nothing is rolled back when a call fails."""
 
-    path = "a scratch database in memory"
+    path = location = "a scratch database in memory"
 
     def __init__(self) -> None:
         """Open it."""

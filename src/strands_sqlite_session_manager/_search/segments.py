@@ -183,11 +183,12 @@ def _copies(database: Database, source: Source, segments: Sequence[Segment]) -> 
             (segment.ids[0], *segment.ids),
         ):
             yield "INSERT INTO made_data VALUES (?, ?)", (copies[-1].ids[0] + row_id, page)
-        for term in database.query(
-            f"SELECT term, pgno FROM {source.fts_table}_idx WHERE segid = ?",  # noqa: S608
+        for term, page_number in database.query(
+            # The column has no type, and an engine may return its bytes as text.
+            f"SELECT hex(term), pgno FROM {source.fts_table}_idx WHERE segid = ?",  # noqa: S608
             (segment.number,),
         ):
-            yield "INSERT INTO made_idx VALUES (?, ?, ?)", (number, *term)
+            yield "INSERT INTO made_idx VALUES (?, ?, ?)", (number, bytes.fromhex(term), page_number)
     yield "REPLACE INTO made_data VALUES (?, ?)", (_STRUCTURE, _structure(copies))
     yield "REPLACE INTO made_data VALUES (?, ?)", (_AVERAGES, _averages(copies))
 

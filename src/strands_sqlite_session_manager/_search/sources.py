@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from .._engine.database import valid_text
 from .text import LONGEST_TEXT
 
 # Bytes of data that are looked at.
@@ -54,10 +55,10 @@ class Source(NamedTuple):
         return _NOT_STALE.format(self.table)
 
 
-def message_text(message: bytes) -> str:
+def message_text(message: str) -> str:
     """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
     try:
-        content = _decode(message.decode(errors="replace").lstrip())[0]["content"]
+        content = _decode(valid_text(message).lstrip())[0]["content"]
         return "\n".join(_block_texts(content))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""  # A damaged message is not found, instead of failing every search.
@@ -85,17 +86,16 @@ def storage_texts(key: str, data: bytes) -> tuple[str, str]:
 
 MESSAGES = Source(
     "messages",
-    # As bytes: of text that is not UTF-8, Python's sqlite3 makes an error.
-    "CAST(coalesce(redact_message, message) AS BLOB)",
+    "coalesce(redact_message, message)",
     ("text",),
     lambda text: (message_text(text),),
     "message_id || created_at",
 )
 STORAGE = Source(
     "storage",
-    # In SQLite 3.40 and others, a part of an empty BLOB is NULL.
-    f"key, coalesce(substr(data, 1, {LONGEST_DATA}), x'')",
+    # In hexadecimal digits, which every engine returns as they are.
+    f"key, hex(substr(data, 1, {LONGEST_DATA}))",
     ("name", "content"),
-    storage_texts,
+    lambda key, digits: storage_texts(key, bytes.fromhex(digits)),
     "key",
 )

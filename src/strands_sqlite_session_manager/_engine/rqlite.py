@@ -1,0 +1,432 @@
+"""The engine for an rqlite cluster: the statements of a file's database over HTTP.
+
+rqlite replicates statements by Raft (https://rqlite.io/docs/api/), so they give the same on every node: the tables are
+made without the clock, and times come as parameters. What JSON has no place for goes as hexadecimal digits.
+
+An answer that was lost does not tell whether the write was stored. So each is one transaction that first inserts a
+token of its own into the table `cluster_writes`, and then notes how many rows each statement changed. Sent again, to
+any node, it fails where the token is there already, and the numbers are read from there. Tokens are kept for the next
+50,000 writes.
+"""
+
+import base64
+import http.client
+import json
+import math
+import os
+import re
+import secrets
+import ssl
+import time
+import urllib.parse
+import weakref
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from strands.types.exceptions import SessionException
+
+from .._errors import UnknownOutcomeError
+from . import schema
+from .connection import session_error
+from .database import BrokenText, Database, Parameters, Statement, Synchronous, checked_options
+
+DEFAULT_PORT = 4001
+# Seconds for which a call is tried again: a new leader is elected within 2 to 6.
+DEFAULT_TIMEOUT = 30.0
+# Seconds until a node that does not answer is taken to hang, twice as long at each further attempt, and bytes for which
+# it has another one.
+PATIENCE, BYTES_PER_SECOND = 4.0, 1_000_000
+# Seconds between attempts.
+PAUSE = 0.05
+MAX_IDLE = 16
+_KEPT_TOKENS = 50_000
+
+_LEVELS = ("weak", "strong", "linearizable")
+# Before 8.32, a server takes this level for a weak one without a word.
+_FIRST_LINEARIZABLE = (8, 32)
+
+_TOKENS = """
+    CREATE TABLE cluster_writes (
+        number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, changes TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """
+_TOKEN_TAKEN = "UNIQUE constraint failed: cluster_writes.token"  # noqa: S105 (no password)
+# What a node says when it did not even begin.
+_NOT_BEGUN = ("not leader", "leader not found", "connection refused", "no such host")
+# Newer servers take such a text for bytes.
+_LIKE_BYTES = re.compile(r"[xX]'[0-9a-fA-F]*'", re.ASCII)
+
+Node = tuple[str, int]
+
+
+class Address(NamedTuple):
+    """What a URL says.
+
+    Attributes:
+        nodes: Host and port of each node.
+        credentials: Value of the header that names user and password, if any.
+        ca: File of the certificates to trust, in the place of the system's; None for those.
+        level: Consistency of reads (https://rqlite.io/docs/api/read-consistency/); None for the best there is.
+        is_encrypted: Whether to use TLS.
+    """
+
+    nodes: tuple[Node, ...]
+    credentials: str | None
+    ca: str | None
+    level: str | None
+    is_encrypted: bool
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and options."""
+        nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
+        return f"rqlite{'s' * self.is_encrypted}://{nodes}"
+
+
+def parse_url(url: str) -> Address:
+    """Return what a URL says: `rqlite[s]://[user:password@]host[:port][,host[:port]…][?level=…&ca=…]`.
+
+    Raises:
+        ValueError: If it is no such URL. The text of the error leaves out what may be a password.
+    """
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("?")
+    credentials, at, hosts = rest.rpartition("@")
+    name = f"{scheme}://{hosts}"
+    try:
+        nodes = tuple(map(_node, hosts.rstrip("/").split(",")))
+        options = dict(urllib.parse.parse_qsl(query, strict_parsing=True) if query else ())
+    except ValueError as error:
+        raise ValueError(f"db_path={name!r}: {error}; it is {scheme}://user:password@host:port,host:port") from None
+    level, ca = options.pop("level", None), options.pop("ca", None)
+    if options:
+        raise ValueError(f"db_path={name!r}: unknown option {min(options)!r}; there are level and ca")
+    if level not in (None, *_LEVELS):
+        raise ValueError(f"db_path={name!r}: level={level!r}; it is weak, strong or linearizable")
+    if ca is not None and scheme == "rqlite":
+        raise ValueError(f"db_path={name!r}: ca is for rqlites://")
+    user, _, password = (urllib.parse.unquote(part) for part in credentials.partition(":"))
+    header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if at else None
+    return Address(nodes, header, ca, level, scheme == "rqlites")
+
+
+def _node(text: str) -> Node:
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+))(?::(\d{1,5}))?", text)
+    if not match or not 0 < int(match[3] or DEFAULT_PORT) < 2**16:
+        raise ValueError(f"{text!r} is no host and port")
+    return match[1] or match[2], int(match[3] or DEFAULT_PORT)
+
+
+class _Nodes:
+    """The nodes of a cluster, and the connections to them that are kept for the next call."""
+
+    def __init__(self, address: Address):
+        self.address = address
+        self.path = address.name
+        self.first = 0  # Where calls begin: at the node that answered last.
+        self.version = (0, 0)
+        self._tls = None
+        if address.is_encrypted:
+            try:
+                self._tls = ssl.create_default_context(cafile=address.ca)
+            except OSError as error:
+                raise SessionException(f"{self.path}: the certificates {address.ca} cannot be read: {error}") from error
+        # Of the process that made them: a forked child makes its own. `append` and `pop` are atomic.
+        self._idle: dict[Node, deque[tuple[int, http.client.HTTPConnection]]] = {n: deque() for n in address.nodes}
+        self._known: set[Node] = set()
+        weakref.finalize(self, _close_all, self._idle)
+
+    def post(self, node: Node, target: str, body: bytes, seconds: float) -> tuple[int, bytes]:
+        """Send a request to a node, and return status and body of its answer.
+
+        Raises:
+            OSError: If there is no answer.
+            http.client.HTTPException: If it is none.
+            SessionException: If the node cannot be used.
+        """
+        connection = self._connection(node, seconds)
+        try:
+            if node not in self._known:
+                self._look_at(connection)
+                self._known.add(node)
+            answer = self._answer(connection, target, body)
+        except BaseException:
+            connection.close()
+            raise
+        if len(self._idle[node]) < MAX_IDLE:
+            self._idle[node].append((os.getpid(), connection))
+        else:
+            connection.close()
+        return answer
+
+    def _connection(self, node: Node, seconds: float) -> http.client.HTTPConnection:
+        while self._idle[node]:
+            try:
+                process_id, connection = self._idle[node].pop()
+            except IndexError:  # Another thread was first.
+                break
+            if process_id == os.getpid() and connection.sock is not None:
+                connection.sock.settimeout(seconds)
+                return connection
+            connection.close()
+        if self._tls is not None:
+            return http.client.HTTPSConnection(*node, timeout=seconds, context=self._tls)
+        return http.client.HTTPConnection(*node, timeout=seconds)
+
+    def _answer(self, connection: http.client.HTTPConnection, target: str, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        if self.address.credentials is not None:
+            headers["Authorization"] = self.address.credentials
+        connection.request("POST", target, body, headers)
+        response = connection.getresponse()
+        self.version = _version(response.headers.get("X-Rqlite-Version"))
+        return response.status, response.read()
+
+    def _look_at(self, connection: http.client.HTTPConnection) -> None:
+        """Make sure, before a node is used, that it is one, and does what a file would do."""
+        status, body = self._answer(connection, "/db/query?level=none", b'["PRAGMA foreign_keys"]')
+        require_permission(status, self.path)
+        name = f"{self.path}: the node {connection.host}:{connection.port}"
+        try:
+            enabled = json.loads(body)["results"][0]["values"][0][0]
+        except (ValueError, LookupError, TypeError) as error:
+            raise SessionException(f"{name} is no rqlite server: it answers {body[:100]!r}") from error
+        if not enabled:
+            raise SessionException(f"{name} was started without -fk, so it would keep what belongs to deleted sessions")
+        if (0, 0) < self.version < (8, 0):
+            raise SessionException(f"{name} is older than rqlite 8; upgrade it")
+
+
+def _close_all(idle: dict[Node, "deque[tuple[int, http.client.HTTPConnection]]"]) -> None:
+    for connections in idle.values():
+        while connections:
+            connections.pop()[1].close()
+
+
+def _version(text: str | None) -> tuple[int, int]:
+    """Return the first two numbers of a version; zeros where there are none, as in a server that was built by hand."""
+    match = re.match(r"v?(\d+)(?:\.(\d+))?", text or "")
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+
+
+def require_permission(status: int, path: str) -> None:
+    """Make sure that a cluster has not refused the user.
+
+    Raises:
+        SessionException: If it has.
+    """
+    if status in (401, 403):
+        what = "user and password" if status == 401 else "user, who lacks a permission (execute and query are needed)"
+        raise SessionException(f"{path}: the cluster refuses the {what}; see the URL, and the cluster's -auth file")
+
+
+# So that all holders of one address share their connections.
+_shared: "weakref.WeakValueDictionary[Address, _Nodes]" = weakref.WeakValueDictionary()
+
+
+class ClusterDatabase(Database):
+    """An rqlite cluster. See `Database` for what its calls do."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: Synchronous = "NORMAL",
+        busy_timeout: float | None = None,
+        read_only: bool = False,
+    ):
+        """Connect, and create the tables if they do not exist. See `open_database`."""
+        self._timeout = checked_options(synchronous, busy_timeout, DEFAULT_TIMEOUT)
+        address = parse_url(url)
+        self.location = url
+        self.path = address.name
+        self.read_only = read_only
+        nodes = _shared.get(address)
+        if nodes is None:
+            nodes = _shared[address] = _Nodes(address)
+        self._nodes: _Nodes | None = nodes
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """See `Database.query`."""
+        (result,), _ = self._ask("query", [self._json_statement((sql, parameters))])
+        self._raise_for(result)
+        return _rows(result)
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """See `Database.execute`."""
+        return self.transaction([(sql, parameters)])[0]
+
+    def transaction(self, statements: Iterable[Statement]) -> list[int]:
+        """See `Database.transaction`."""
+        if self.read_only:
+            raise SessionException(f"{self.path}: opened with read_only=True")
+        token = secrets.token_hex(16)
+        note = ["UPDATE cluster_writes SET changes = changes || changes() || ' ' WHERE token = ?", token]
+        request: list[list[Any]] = [["INSERT INTO cluster_writes (token) VALUES (?)", token]]
+        for statement in statements:
+            request += [self._json_statement(statement), note]
+        request.append(
+            ["DELETE FROM cluster_writes WHERE number <= (SELECT max(number) FROM cluster_writes) - ?", _KEPT_TOKENS]
+        )
+        results, is_repeated = self._ask("execute", request)
+        if is_repeated and results[0].get("error") == _TOKEN_TAKEN:
+            ((changes,),) = self.query("SELECT changes FROM cluster_writes WHERE token = ?", (token,))
+            return [int(count) for count in changes.split()]
+        for result in results:
+            self._raise_for(result)
+        return [result.get("rows_affected", 0) for result in results[1:-1:2]]
+
+    def write_aside(self, statements: Iterable[Statement]) -> None:
+        """See `Database.write_aside`. A node's connections that read are others than the one that writes."""
+        self.transaction(statements)
+
+    def truncate_log(self, *, wait: bool = True) -> bool:
+        """Leave it to rqlite, which keeps former statements in its Raft log until it makes a snapshot."""
+        return True
+
+    def close(self) -> None:
+        """Let go of the connections; the last holder's closes them. Closing twice is fine."""
+        self._nodes = None
+
+    def _migrate(self) -> None:
+        while (version := schema.checked_version(self.query(schema.IDENTITY)[0], self.path)) < len(schema.MIGRATIONS):
+            if self.read_only:
+                if version:
+                    return
+                raise SessionException(f"{self.path}: an empty database, without the tables of sessions")
+            step = [*schema.without_clock(schema.MIGRATIONS[version]), *schema.marks(version + 1)]
+            request = [[statement] for statement in ([_TOKENS, *step] if version == 0 else step)]
+            error = next((result["error"] for result in self._ask("execute", request)[0] if "error" in result), "")
+            # Another process was first, or this one's answer was lost.
+            if error and "already exists" not in error:
+                raise session_error(Exception(error), self.path)
+
+    def _json_statement(self, statement: Statement) -> list[Any]:
+        try:
+            return _json_statement(statement)
+        except (OverflowError, ValueError) as error:
+            raise session_error(error, self.path) from error
+
+    def _raise_for(self, result: dict[str, Any]) -> None:
+        if "error" in result:
+            raise session_error(Exception(result["error"]), self.path)
+
+    def _ask(self, what: str, statements: list[list[Any]]) -> tuple[list[dict[str, Any]], bool]:
+        """Have a node run statements; others too, until one answers.
+
+        Args:
+            what: "query", or "execute" for a transaction.
+            statements: The statements, as JSON has them.
+
+        Returns:
+            The result of each, up to one that failed; and whether an earlier attempt may have been done too.
+
+        Raises:
+            SessionException: If none answers in time.
+        """
+        nodes = self._nodes
+        if nodes is None:
+            raise SessionException(f"{self.path}: used after it was closed")
+        body = json.dumps(statements, ensure_ascii=False, separators=(",", ":")).encode()
+        deadline = time.monotonic() + self._timeout
+        patience, may_be_stored = PATIENCE, False
+        while True:
+            node = nodes.address.nodes[nodes.first % len(nodes.address.nodes)]
+            seconds = patience + len(body) / BYTES_PER_SECOND
+            try:
+                status, text = nodes.post(node, self._target(what, nodes, seconds), body, seconds)
+            except ssl.SSLCertVerificationError as error:
+                raise SessionException(
+                    f"{self.path}: {node[0]}: {error.verify_message}; see ?ca= in the URL"
+                ) from error
+            except (ConnectionRefusedError, ssl.SSLError, OSError, http.client.HTTPException) as error:
+                failure = f"{node[0]}:{node[1]}: {error or type(error).__name__}"
+                cause: Exception | None = error
+                may_be_stored |= not isinstance(error, ConnectionRefusedError)
+                patience *= 1 + isinstance(error, TimeoutError)
+            else:
+                require_permission(status, self.path)
+                answer = _answer(status, text)
+                if "error" not in answer:
+                    return answer["results"], may_be_stored
+                failure, cause = f"{node[0]}:{node[1]}: {answer['error']}", None
+                may_be_stored |= not any(known in failure for known in _NOT_BEGUN)
+            nodes.first += 1
+            if time.monotonic() >= deadline:
+                raise self._no_answer(failure, what == "execute" and may_be_stored) from cause
+            time.sleep(PAUSE)
+
+    def _target(self, what: str, nodes: _Nodes, seconds: float) -> str:
+        wait = f"timeout={math.ceil(seconds)}s"
+        if what == "execute":
+            return f"/db/execute?transaction&{wait}"
+        best = "linearizable" if nodes.version >= _FIRST_LINEARIZABLE else "strong"
+        return f"/db/query?level={nodes.address.level or best}&{wait}"
+
+    def _no_answer(self, failure: str, may_be_stored: bool) -> SessionException:
+        kind = UnknownOutcomeError if may_be_stored else SessionException
+        stored = "whether it was stored is not known" if may_be_stored else "nothing was stored"
+        return kind(
+            f"{self.path}: no node answered within busy_timeout ({self._timeout:g} s), so {stored}; the last one said: "
+            f"{failure}. Check that more than half of the nodes run and reach each other"
+        )
+
+
+def _answer(status: int, text: bytes) -> dict[str, Any]:
+    """Return what a node has answered."""
+    if status == 200:
+        answer = json.loads(text)
+        if isinstance(answer, dict) and ("error" in answer or isinstance(answer.get("results"), list)):
+            return answer
+    return {"error": text[:200].decode(errors="replace").strip() or f"HTTP status {status}"}
+
+
+def _json_statement(statement: Statement) -> list[Any]:
+    """Return a statement as JSON has it."""
+    sql, parameters = statement
+    if isinstance(parameters, Mapping):
+        values: dict[str, Any] = {}
+        for name, value in parameters.items():
+            mark, values[name] = _json_value(value)
+            if mark != "?":
+                sql = re.sub(rf":{name}\b", mark.replace("?", f":{name}"), sql)
+        return [sql, values] if values else [sql]
+    marked = [_json_value(value) for value in parameters]
+    if any(mark != "?" for mark, _ in marked):
+        first, *rest = sql.split("?")
+        sql = first + "".join(mark + part for (mark, _), part in zip(marked, rest, strict=True))
+    return [sql, *(value for _, value in marked)]
+
+
+def _json_value(value: Any) -> tuple[str, Any]:
+    """Return what stands for a parameter in the SQL, and the value that JSON has for it.
+
+    Raises:
+        OverflowError: If SQLite has no such number.
+        ValueError: If a text is no UTF-8, which the nodes cannot tell each other.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "unhex(?)", bytes(value).hex()
+    if isinstance(value, BrokenText):
+        raise ValueError(f"{value.raw[:50]!r}: no UTF-8, which a cluster cannot hold")
+    if isinstance(value, str) and _LIKE_BYTES.fullmatch(value):
+        return "CAST(unhex(?) AS TEXT)", value.encode().hex()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OverflowError("Python int too large to convert to SQLite INTEGER")
+    return "?", value
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[Any, ...]]:
+    rows = result.get("values", [])
+    binary = [index for index, kind in enumerate(result.get("types", [])) if kind == "blob"]
+    for row in rows if binary else ():
+        for index in binary:
+            if row[index] is not None:
+                row[index] = base64.b64decode(row[index])
+    return list(map(tuple, rows))
