@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import settings
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from nodes import Cluster, raw_connection, running
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
@@ -25,9 +25,42 @@ def _private_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("STRANDS_SQLITE_DB_PATH", raising=False)
 
 
+# Folders whose tests are all about files.
+FILE_ONLY = ("cli", "engine", "maintenance", "stress")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about files where the database is a cluster."""
+    left_out = [
+        item
+        for item in items
+        if "db_path" in getattr(item, "fixturenames", ())
+        and item.get_closest_marker("cluster")
+        and (item.get_closest_marker("file_only") or item.path.parent.name in FILE_ONLY)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes."""
+    with running(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def db_path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
+def cluster(nodes: Cluster) -> Iterator[Cluster]:
+    """Three nodes without anything in them, which must have the same rows in the end."""
+    nodes.empty()
+    yield nodes
+    nodes.require_equal_nodes()
+
+
+@pytest.fixture(params=["file", pytest.param("rqlite", marks=pytest.mark.cluster)])
+def db_path(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Where a database is to be: a path, or the URL of a cluster."""
+    return tmp_path / "sessions.db" if request.param == "file" else request.getfixturevalue("cluster").url
 
 
 @pytest.fixture
@@ -86,9 +119,9 @@ def filled(db_path: Path) -> Path:
 
 
 @pytest.fixture
-def raw(db_path: Path) -> Iterator[sqlite3.Connection]:
+def raw(db_path: Any) -> Iterator[Any]:
     """A plain connection to the database, in autocommit mode."""
-    with closing(sqlite3.connect(db_path, isolation_level=None)) as connection:
+    with raw_connection(db_path) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         yield connection
 

@@ -24,6 +24,10 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(k
 objects = st.dictionaries(keys, values)
 
 
+# Rows that are damaged by hand.
+pytestmark = pytest.mark.file_only
+
+
 def identical(one: Any, other: Any) -> bool:
     """Whether two values are equal in type too, and NaN where the other is NaN."""
     if type(one) is not type(other):

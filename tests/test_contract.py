@@ -5,6 +5,7 @@ Where ours differs on purpose, a test named `test_ours_â€¦` or `test_stricter_â€
 
 import copy
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,29 @@ from strands.types.session import Session, SessionAgent, SessionType
 from helpers import FakeMultiAgent, text_message, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
 
+ON_A_CLUSTER = [pytest.param(name, marks=pytest.mark.cluster) for name in ("rqlite-repository", "rqlite-manager")]
 
-@pytest.fixture(params=["file", "sqlite-repository", "sqlite-manager"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+
+@pytest.fixture(params=["file", "sqlite-repository", "sqlite-manager", *ON_A_CLUSTER])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A repository with the session `s` and its agent `a`."""
+    db_path = request.getfixturevalue("cluster").url if "rqlite" in request.param else tmp_path / "sessions.db"
     if request.param == "file":
         store: Any = FileSessionManager("other", storage_dir=str(tmp_path / "files"))
-    elif request.param == "sqlite-repository":
-        store = SQLiteSessionRepository(tmp_path / "sessions.db")
+    elif "repository" in request.param:
+        store = SQLiteSessionRepository(db_path)
     else:
-        store = SQLiteSessionManager("other", tmp_path / "sessions.db")
+        store = SQLiteSessionManager("other", db_path)
     store.create_session(Session("s", SessionType.AGENT))
     store.create_agent("s", SessionAgent("a", {"color": "red"}, {"removed_message_count": 0}))
-    return store
+    yield store
+    if request.param != "file":
+        store.close()
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> SQLiteSessionRepository:
-    store = SQLiteSessionRepository(tmp_path / "sessions.db")
-    store.create_session(Session("s", SessionType.AGENT))
-    store.create_agent("s", SessionAgent("a", {}, {}))
-    return store
+def ours(repository: SQLiteSessionRepository) -> SQLiteSessionRepository:
+    return repository
 
 
 def test_is_a_session_repository(store: Any) -> None:

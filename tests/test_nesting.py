@@ -17,6 +17,9 @@ from helpers import FakeMultiAgent, make_agent, reopen
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, maintenance, transfer
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
+# Rows that are damaged by hand.
+pytestmark = pytest.mark.file_only
+
 LEVELS = 200
 
 

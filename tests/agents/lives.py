@@ -2,14 +2,13 @@
 
 import copy
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from strands import Agent
 
 from helpers import make_agent
+from nodes import raw_connection
 from strands_sqlite_session_manager import SQLiteSessionManager
 
 
@@ -57,13 +56,13 @@ class Life:
         self.agent = self.compare()
 
     def stored_log(self) -> list[str]:
-        with closing(sqlite3.connect(self.db_path)) as connection:
+        with raw_connection(self.db_path) as connection:
             rows = connection.execute("SELECT message_id, message FROM messages ORDER BY message_id").fetchall()
         assert [message_id for message_id, _ in rows] == list(range(len(rows)))
         return [summary(json.loads(message)) for _, message in rows]
 
     def live_view(self) -> Any:
-        with closing(sqlite3.connect(self.db_path)) as connection:
+        with raw_connection(self.db_path) as connection:
             ((text,),) = connection.execute("SELECT live_view FROM agents").fetchall()
         return json.loads(text)
 

@@ -1,8 +1,6 @@
 """Graphs and swarms that were interrupted, and answers that come twice."""
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from strands.hooks import HookProvider
 from strands.multiagent import GraphBuilder, Swarm
 
 from helpers import ScriptedModel
+from nodes import raw_connection
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionManager
 
 pytestmark = [
@@ -54,7 +53,7 @@ def swarm(db_path: Path) -> Any:
 
 
 def stored(db_path: Path) -> Any:
-    with closing(sqlite3.connect(db_path)) as connection:
+    with raw_connection(db_path) as connection:
         ((text,),) = connection.execute("SELECT state FROM multi_agents").fetchall()
     return json.loads(text)
 
@@ -84,7 +83,7 @@ def test_a_graph_that_was_stored_so_by_something_else_begins_again(db_path: Path
         "next_nodes_to_execute": ["a"],
         "current_task": [{"interruptResponse": {"interruptId": "1", "response": "yes"}}],
     }
-    with closing(sqlite3.connect(db_path)) as connection, connection:
+    with raw_connection(db_path) as connection:
         connection.execute("UPDATE multi_agents SET state = ?", (json.dumps(poisoned),))
     assert graph(db_path)("a task").status.value == "interrupted"
 

@@ -39,6 +39,7 @@ def test_work_in_a_spawned_process(db_path: Path, said: list[str]) -> None:
         assert list(executor.map(messages_of, stores)) == [said] * len(stores)
 
 
+@pytest.mark.file_only
 def test_keep_their_options(db_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     manager = SQLiteSessionManager("s", db_path.name, synchronous="FULL", busy_timeout=2)
     monkeypatch.chdir(db_path.parent.parent)  # A relative path means the same file wherever it is unpickled.

@@ -55,6 +55,7 @@ class OvertakenRepository(SQLiteSessionRepository):
 
 class TestRaces:
     @pytest.mark.slow
+    @pytest.mark.file_only
     def test_processes_open_one_new_session_and_agent_at_once(self, db_path: Path) -> None:
         """No constructor fails, and of those that append the same message exactly one succeeds."""
         processes, rounds = 4, 6

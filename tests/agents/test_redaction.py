@@ -26,6 +26,7 @@ class TestRedaction:
         done = subprocess.run([sys.executable, "-c", code, self.SECRET, *files], capture_output=True, check=True)
         return done.stdout.strip() == b"True"
 
+    @pytest.mark.file_only
     def test_of_a_guardrail_is_stored_and_leaves_nothing_behind(
         self, manager: SQLiteSessionManager, db_path: Path
     ) -> None:
@@ -47,6 +48,7 @@ class TestRedaction:
         assert texts(make_agent(reopen(manager)).messages)[-2:] == ["[user input redacted]", "[blocked]"]
         assert texts(manager.list_messages("s", "default"))[-2:] == ["[user input redacted]", "[blocked]"]
 
+    @pytest.mark.file_only
     def test_by_hand_leaves_nothing_behind(self, manager: SQLiteSessionManager, db_path: Path) -> None:
         agent = make_agent(manager, "thanks")
         agent(f"My card is {self.SECRET}.")
@@ -64,6 +66,7 @@ class TestRedaction:
         "_held_records" not in inspect.getsource(RepositorySessionManager),
         reason="SDKs before 1.58 redact the latest record alone",
     )
+    @pytest.mark.file_only
     def test_reaches_earlier_records_of_the_same_message(self, manager: SQLiteSessionManager, db_path: Path) -> None:
         """A prompt that failed and is sent again is stored twice."""
         agent = make_agent(manager, RuntimeError("model is down"), Redaction())
@@ -74,6 +77,7 @@ class TestRedaction:
         assert not self._on_disk(db_path)
         assert texts(manager.list_messages("s", "default"))[:2] == ["[user input redacted]"] * 2
 
+    @pytest.mark.file_only
     def test_while_another_connection_reads_is_done_and_what_it_leaves_is_logged(
         self, db_path: Path, raw: sqlite3.Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -87,6 +91,7 @@ class TestRedaction:
             raw.execute("COMMIT")
             assert texts(manager.list_messages("s", "default")) == [self.SECRET, "[r]"]
 
+    @pytest.mark.file_only
     def test_of_a_session_that_is_deleted_leaves_nothing_behind_either(
         self, manager: SQLiteSessionManager, db_path: Path
     ) -> None:
@@ -95,6 +100,7 @@ class TestRedaction:
         manager.delete_session("s")
         assert not self._on_disk(db_path)
 
+    @pytest.mark.file_only
     def test_that_waits_for_a_reader_keeps_nobody_else_waiting(
         self, manager: SQLiteSessionManager, db_path: Path, raw: sqlite3.Connection
     ) -> None:

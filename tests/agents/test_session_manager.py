@@ -273,6 +273,7 @@ else:
 
 
 class TestFailedAppends:
+    @pytest.mark.file_only
     def test_are_made_up_for_by_the_next_one(self, db_path: Path, raw: sqlite3.Connection) -> None:
         """Nothing is stored behind a gap, and the question that failed is where the agent has it."""
         with SQLiteSessionManager("s", db_path, busy_timeout=0.05) as manager:

@@ -11,6 +11,7 @@ from strands_sqlite_session_manager.catalog import SessionCatalog
 
 
 class TestConstructor:
+    @pytest.mark.file_only
     def test_without_a_path_the_environment_names_it(self, monkeypatch: pytest.MonkeyPatch, db_path: Path) -> None:
         monkeypatch.setenv("STRANDS_SQLITE_DB_PATH", str(db_path))
         with SessionCatalog() as catalog:

@@ -102,6 +102,7 @@ class TestUndo:
         SessionCatalog(db_path).undo_turns("s", "default")
         assert texts(build(db_path, manager=window).messages) == ["0", "1", "2", "3"]
 
+    @pytest.mark.file_only
     def test_leaves_damage_as_it_is(self, db_path: Path) -> None:
         turns(build(db_path), 2)
         with sqlite3.connect(db_path) as connection:

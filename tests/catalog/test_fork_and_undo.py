@@ -152,6 +152,7 @@ class TestUndo:
         with pytest.raises(SessionException, match="Agent b in session s does not exist"):
             catalog.undo_turns("s", "b")
 
+    @pytest.mark.file_only
     def test_what_is_undone_is_erased(
         self, catalog: SessionCatalog, db_path: Path, empty: SQLiteSessionRepository
     ) -> None:

@@ -108,6 +108,7 @@ class TestListSessions:
         assert sorted(listed) == sorted({name for name in names if name.startswith(prefix)})
 
 
+@pytest.mark.file_only
 def test_walks_an_index_sorts_nothing_and_reads_no_message(
     catalog: SessionCatalog, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ class TestPrune:
         assert catalog.prune(keep_last=0, metadata={"draft": True}).session_ids == ["s2"]
         assert catalog.describe("s1") is not None
 
+    @pytest.mark.file_only
     def test_a_session_with_a_newer_message_or_state_stays(
         self, catalog: SessionCatalog, raw: sqlite3.Connection
     ) -> None:

@@ -55,6 +55,7 @@ class TestDelete:
         with pytest.raises(SessionException, match="Agent a in session s does not exist"):
             catalog.delete_agent("s", "a")
 
+    @pytest.mark.file_only
     def test_messages_that_lost_their_agent_go_too(
         self, catalog: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:

@@ -16,6 +16,9 @@ from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager._search import erasing, sources, tables
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
+# Rows that are damaged by hand.
+pytestmark = pytest.mark.file_only
+
 FTS_PARTS = ("data", "idx", "text", "docsize", "config")
 
 

@@ -123,6 +123,7 @@ def test_a_row_that_is_indexed_between_the_two_searches_is_found_once(
     assert ids(reader.search("blue")) == [0, 1]
 
 
+@pytest.mark.file_only
 def test_storage_too_while_somebody_holds_the_lock(db_path: Path) -> None:
     pytest.importorskip("strands.storage.search")
     from strands_sqlite_session_manager.storage import SQLiteStorage

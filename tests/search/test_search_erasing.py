@@ -30,6 +30,7 @@ class TestWhatIsNeverFoundAgain:
         assert self.found(catalog) == [("other", 0), ("s", 0)]
         assert ids(catalog.search("blank")) == [2]
 
+    @pytest.mark.file_only
     def test_on_disk_when_a_search_took_it_out_of_the_index(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
     ) -> None:
@@ -43,6 +44,7 @@ class TestWhatIsNeverFoundAgain:
         repository.update_message("s", "a", redacted(5))
         assert b"xylophon" not in bytes_on_disk(db_path)
 
+    @pytest.mark.file_only
     def test_even_by_one_who_cannot_bring_the_index_up_to_date(self, raw: sqlite3.Connection, db_path: Path) -> None:
         raw.execute("""UPDATE messages SET message = '{"role":"user","content":[]}' WHERE message_id = 2""")
         raw.execute("BEGIN IMMEDIATE")
@@ -123,6 +125,7 @@ class TestWhatIsNeverFoundAgain:
         assert ids(catalog.search("newest")) == [0]
         assert self.found(catalog) == []
 
+    @pytest.mark.file_only
     def test_on_disk_once_it_is_erased(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, db_path: Path
     ) -> None:
@@ -135,6 +138,7 @@ class TestWhatIsNeverFoundAgain:
         assert b"xylophon" not in bytes_on_disk(db_path)
         assert self.found(catalog) == [("other", 0), ("s", 0), ("s", 2)]
 
+    @pytest.mark.file_only
     def test_on_disk_if_it_was_written_under_a_rowid_that_an_erasure_was_about_to_take_out(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
     ) -> None:
@@ -169,6 +173,7 @@ class TestWhatIsNeverFoundAgain:
         assert len(catalog.search("later", limit=500)) == 299
         assert self.found(catalog) == [("s", 2)]
 
+    @pytest.mark.file_only
     def test_after_the_file_was_vacuumed(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:

@@ -80,6 +80,7 @@ class Life:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.file_only
 def test_index_agrees_with_the_rows(
     db_path: Path,
     raw: sqlite3.Connection,

@@ -46,6 +46,7 @@ class TestTheIndex:
         assert raw.execute("SELECT total(length(block)) FROM search_messages_data").fetchone() == before
         assert raw.execute("SELECT count(*) FROM search_stale").fetchone() == (0,)
 
+    @pytest.mark.file_only
     def test_is_not_written_to_when_there_is_nothing_new(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -54,6 +55,7 @@ class TestTheIndex:
         raw.execute("BEGIN IMMEDIATE")  # so that a write would have to wait
         assert ids(catalog.search("blue")) == [0]
 
+    @pytest.mark.file_only
     def test_is_searched_beside_what_is_new_while_somebody_holds_the_lock(
         self,
         catalog: SessionCatalog,
@@ -72,6 +74,7 @@ class TestTheIndex:
         assert "searching what is new without the index" in caplog.text
         assert "broken" not in caplog.text
 
+    @pytest.mark.file_only
     def test_catches_up_in_batches(self, catalog: SessionCatalog, raw: sqlite3.Connection) -> None:
         message = json.dumps({"role": "user", "content": [{"text": "blue " * 20}]})
         rows = _search.FULL_ROWS * 2 + 1
@@ -107,6 +110,7 @@ class TestTheIndex:
         assert ids(catalog.search("blue")) == [1, 2]
         assert len(indexed) < 10
 
+    @pytest.mark.file_only
     def test_makes_only_the_segment_again_that_a_text_is_erased_from(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -138,6 +142,7 @@ class TestTheIndex:
             assert len(catalog.search("blue", limit=200)) == number + 1
         assert raw.execute("SELECT count(*) FROM search_segments").fetchone()[0] < 10
 
+    @pytest.mark.file_only
     def test_has_no_more_segments_than_fts5_allows(
         self,
         catalog: SessionCatalog,
@@ -164,6 +169,7 @@ class TestTheIndex:
         assert ids(catalog.search("東京")) == [2]
 
     @pytest.mark.slow
+    @pytest.mark.file_only
     def test_two_processes_that_search_at_once_index_each_message_once(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, db_path: Path
     ) -> None:
@@ -225,6 +231,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
 
     @pytest.mark.slow
+    @pytest.mark.file_only
     def test_keeps_no_writer_waiting_while_it_is_built(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -250,6 +257,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
 
     @pytest.mark.parametrize(("messages", "words"), [(2000, 40), (200, 2000)], ids=["many texts", "long texts"])
     @pytest.mark.slow
+    @pytest.mark.file_only
     def test_holds_the_write_lock_for_moments_only(
         self,
         catalog: SessionCatalog,

@@ -158,6 +158,7 @@ class TestWhatIsFound:
             raw.execute("UPDATE messages SET message = ? WHERE message_id = ?", (text, number))
         assert ids(catalog.search("blue")) == [3]
 
+    @pytest.mark.file_only
     def test_bytes_that_are_no_text_hide_nothing_around_them(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:
@@ -171,6 +172,7 @@ class TestWhatIsFound:
         assert ids(catalog.search("sky")) == [1]
         assert epoch(raw) == before
 
+    @pytest.mark.file_only
     def test_a_role_that_is_no_text_is_shown_as_far_as_it_is(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:

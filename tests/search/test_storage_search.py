@@ -94,6 +94,7 @@ class TestStorage:
         asyncio.run(storage.write("end", hay + b"needle"))
         assert self.run(storage, "needle") == ["start"]
 
+    @pytest.mark.file_only
     def test_what_was_deleted_or_changed_is_not_left_in_the_index(
         self, storage: Any, db_path: Path, raw: sqlite3.Connection
     ) -> None:
@@ -108,6 +109,7 @@ class TestStorage:
         assert not [word for word in (b"xylophon", b"zanzibar", b"quokka") if word in data]
         assert self.run(storage, "stays harmless") == ["b", "d"]
 
+    @pytest.mark.file_only
     def test_can_be_built_anew(self, storage: Any, db_path: Path) -> None:
         asyncio.run(storage.write("k", b"words"))
         assert self.run(storage, "word") == ["k"]

@@ -60,6 +60,7 @@ async def test_is_deleted_with_its_session_alone(db_path: Path, stash: Any, sess
     assert await stash.read("memory/s/scopes/agent/a/t_0") == b"kept"
 
 
+@pytest.mark.file_only
 async def test_is_deleted_by_whatever_deletes_the_session(db_path: Path, stash: Any) -> None:
     with SQLiteSessionManager("s", db_path) as manager:
         manager.delete_session("s")
@@ -91,6 +92,7 @@ async def test_follows_its_session_when_it_is_renamed_or_forked(db_path: Path, s
     assert len(await owners(stash)) == 2 * len(IDS) + 2
 
 
+@pytest.mark.file_only
 async def test_of_messages_that_are_undone_or_redacted_goes_with_them(db_path: Path) -> None:
     with SQLiteSessionManager("s", db_path) as manager, SQLiteStorage(db_path) as storage:
         agent = make_agent(manager, agent_id="a")

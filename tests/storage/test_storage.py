@@ -51,6 +51,7 @@ class TestOurs:
                 await work
         assert await storage.read("k") == b"1"
 
+    @pytest.mark.file_only
     async def test_several_keys_of_which_one_fails_change_nothing(
         self, storage: SQLiteStorage, raw: sqlite3.Connection
     ) -> None:
@@ -88,6 +89,7 @@ class TestOurs:
         assert created_at == "2020"
         assert updated_at > "2025"
 
+    @pytest.mark.file_only
     async def test_shares_connections_with_the_sessions(self, db_path: Path, opened: list[sqlite3.Connection]) -> None:
         with SQLiteSessionRepository(db_path), SQLiteStorage(db_path) as storage:
             for _ in range(5):
@@ -141,6 +143,7 @@ class TestListingAndDeleting:
             assert await view.delete_prefix(prefix) == len(expected)
             assert await view.list() == sorted(keys.difference(expected))
 
+    @pytest.mark.file_only
     async def test_what_is_deleted_is_erased(self, storage: SQLiteStorage, db_path: Path) -> None:
         pytest.importorskip("strands.storage.search")
         deletions = [
@@ -155,6 +158,7 @@ class TestListingAndDeleting:
             files = [db_path, db_path.with_name(f"{db_path.name}-wal")]
             assert not any(b"zanzibarsecret" in file.read_bytes() for file in files)
 
+    @pytest.mark.file_only
     async def test_one_deletion_takes_one_text_out_of_the_index(
         self, storage: SQLiteStorage, raw: sqlite3.Connection, db_path: Path
     ) -> None:
@@ -180,6 +184,7 @@ class TestListingAndDeleting:
         assert await storage.delete_prefix("") == 2
 
     @pytest.mark.parametrize("prefix", ["session/", "", "\U0010ffff"])
+    @pytest.mark.file_only
     async def test_lists_and_deletions_of_a_prefix_walk_the_index_of_the_keys_alone(
         self, storage: SQLiteStorage, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, prefix: str
     ) -> None:

@@ -21,6 +21,7 @@ from strands_sqlite_session_manager.storage import SQLiteStorage
 
 
 class TestConcurrency:
+    @pytest.mark.file_only
     async def test_the_event_loop_goes_on_while_another_connection_holds_the_write_lock(
         self, storage: SQLiteStorage, raw: sqlite3.Connection
     ) -> None:
@@ -37,6 +38,7 @@ class TestConcurrency:
         await asyncio.gather(*writes)
         assert await storage.read("k") == b"new"
 
+    @pytest.mark.file_only
     async def test_a_lock_held_too_long_is_an_error(self, db_path: Path, raw: sqlite3.Connection) -> None:
         with SQLiteStorage(db_path, busy_timeout=0.05) as storage:
             raw.execute("BEGIN IMMEDIATE")
@@ -45,6 +47,7 @@ class TestConcurrency:
             raw.execute("ROLLBACK")
             await storage.write("k", b"x")
 
+    @pytest.mark.file_only
     async def test_a_write_that_is_cancelled_twice_does_not_land_after_the_next_one_either(
         self, storage: SQLiteStorage, raw: sqlite3.Connection
     ) -> None:
@@ -59,6 +62,7 @@ class TestConcurrency:
         await storage.write("k", b"new")
         assert await storage.read("k") == b"new"
 
+    @pytest.mark.file_only
     async def test_a_cancelled_write_lands_before_the_next(
         self, storage: SQLiteStorage, raw: sqlite3.Connection
     ) -> None:

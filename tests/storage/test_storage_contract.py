@@ -18,14 +18,17 @@ from strands_sqlite_session_manager.storage import SQLiteStorage
 class TestContract:
     """Ours beside the SDK's."""
 
-    @pytest.fixture(params=["InMemoryStorage", "LocalFileStorage", "SQLiteStorage", "in memory"])
+    STORES = ("InMemoryStorage", "LocalFileStorage", "SQLiteStorage", "in memory")
+
+    @pytest.fixture(params=[*STORES, pytest.param("rqlite", marks=pytest.mark.cluster)])
     def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         if request.param == "InMemoryStorage":
             yield InMemoryStorage()
         elif request.param == "LocalFileStorage":
             yield LocalFileStorage(str(tmp_path / "files"))
         else:
-            with SQLiteStorage(tmp_path / "s.db" if request.param == "SQLiteStorage" else ":memory:") as storage:
+            paths: dict[str, Any] = {"SQLiteStorage": tmp_path / "s.db", "in memory": ":memory:"}
+            with SQLiteStorage(paths.get(request.param) or request.getfixturevalue("cluster").url) as storage:
                 yield storage
 
     def test_is_a_storage(self, storage: Any) -> None:

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from strands.session.file_session_manager import FileSessionManager
 from strands.types.exceptions import ContextWindowOverflowException, SessionException
 
 from helpers import make_agent
+from nodes import raw_connection
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.maintenance import check, repair
 from strands_sqlite_session_manager.transfer import (
@@ -40,7 +39,7 @@ def edited(db_path: Path) -> Any:
 
 
 def views(db_path: Path) -> list[Any]:
-    with closing(sqlite3.connect(db_path)) as connection:
+    with raw_connection(db_path) as connection:
         return connection.execute("SELECT live_view FROM agents").fetchall()
 
 
@@ -123,9 +122,10 @@ class TestOtherRepositories:
 
 
 class TestADamagedView:
+    @pytest.mark.file_only
     def test_is_found_and_given_up_by_a_repair(self, db_path: Path) -> None:
         edited(db_path)
-        with closing(sqlite3.connect(db_path)) as connection, connection:
+        with raw_connection(db_path) as connection:
             connection.execute("UPDATE agents SET live_view = '[[1,2]]'")
         (finding,) = [finding for finding in check(db_path) if finding.kind == "live_view"]
         assert (finding.severity, finding.key, finding.repairable) == ("error", ("s", "default"), True)

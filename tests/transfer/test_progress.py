@@ -55,6 +55,7 @@ def test_of_sessions(source: SQLiteSessionRepository, tmp_path: Path) -> None:
     assert 0 < calls[4][0][0] < calls[4][1][0] < calls[4][2][0] <= size
 
 
+@pytest.mark.file_only
 def test_of_messages(source: SQLiteSessionRepository, db_path: Path) -> None:
     checked, indexed, indexed_again = Calls(), Calls(), Calls()
     maintenance.check(db_path, progress=checked)
@@ -80,6 +81,7 @@ def test_of_copies(source: SQLiteSessionRepository, tmp_path: Path) -> None:
     assert calls[2] == [(500, 0), (1000, 0)]
 
 
+@pytest.mark.file_only
 def test_of_backups(source: SQLiteSessionRepository, db_path: Path, tmp_path: Path) -> None:
     with SQLiteSessionRepository(tmp_path / "present.db"):
         pass
@@ -92,6 +94,7 @@ def test_of_backups(source: SQLiteSessionRepository, db_path: Path, tmp_path: Pa
     assert calls[1] == calls[2] == calls[0]
 
 
+@pytest.mark.file_only
 def test_of_a_repair(source: SQLiteSessionRepository, db_path: Path) -> None:
     calls = Calls()
     maintenance.repair(db_path, progress=calls)
