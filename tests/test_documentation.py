@@ -171,6 +171,7 @@ class TestPages:
             with SQLiteSessionRepository(db_path) as repository:
                 assert texts(repository.list_messages("user-7", "default"))[0] == "My name is Grace."
 
+    @pytest.mark.file_only
     def test_tables_are_those_of_the_schema(self, repository: SQLiteSessionRepository, raw: sqlite3.Connection) -> None:
         documented = {
             quoted(name)[0]: {*quoted(key), *quoted(columns), "created_at", "updated_at"}
@@ -181,6 +182,7 @@ class TestPages:
         stored = {name: {row[1] for row in raw.execute(f"PRAGMA table_info({name})")} for name in names}
         assert documented == stored
 
+    @pytest.mark.file_only
     def test_views_are_those_of_the_schema(self, repository: SQLiteSessionRepository, raw: sqlite3.Connection) -> None:
         documented = {
             quoted(name)[0]: quoted(columns) for name, columns in tables(section(ROOT / "docs" / "storage.md", "Views"))

@@ -169,6 +169,7 @@ class TestState:
         life.agent._session_manager.sync_agent(life.agent)
         life.restart()
 
+    @pytest.mark.file_only
     def test_that_could_not_be_stored_is_stored_later(self, db_path: Path) -> None:
         with SQLiteSessionManager("s", db_path, busy_timeout=0.01) as manager:
             agent = make_agent(manager, "one")

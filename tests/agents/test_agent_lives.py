@@ -217,6 +217,7 @@ class TestTools:
             life.ask(f"question {number}")
             life.restart()
 
+    @pytest.mark.file_only
     def test_a_result_that_could_not_be_stored_is_stored_before_what_follows(self, db_path: Path) -> None:
         """A restored agent would believe that the tool was interrupted, and charge the card again."""
         blocker = sqlite3.connect(db_path.with_name("sessions.db"), isolation_level=None, check_same_thread=False)
@@ -302,6 +303,7 @@ class TestView:
         again = life.build()
         assert again.messages == life.agent.messages
 
+    @pytest.mark.file_only
     def test_does_not_change_with_an_append(self, life: Life, db_path: Path) -> None:
         life.ask("one")
         with sqlite3.connect(db_path) as connection:
@@ -311,6 +313,7 @@ class TestView:
         connection.close()
         assert life.live_view() == [[0]]
 
+    @pytest.mark.file_only
     def test_of_a_long_log_reads_what_it_needs(self, db_path: Path) -> None:
         life = Life(db_path, conversation_manager=window(4))
         for number in range(4):
@@ -320,6 +323,7 @@ class TestView:
         connection.close()
         assert everything(life.build()) == everything(life.agent)
 
+    @pytest.mark.file_only
     def test_that_is_damaged_is_named(self, life: Life, db_path: Path) -> None:
         life.ask("one")
         for damage in (
@@ -340,6 +344,7 @@ class TestView:
 
 
 class TestRedaction:
+    @pytest.mark.file_only
     def test_of_a_question_behind_which_a_hook_has_put_an_answer(self, life: Life, db_path: Path) -> None:
         """The SDK redacts the last message that it has. Stored is the question."""
         life.ask("one")
@@ -358,6 +363,7 @@ class TestRedaction:
         life.restart()
         assert b"my secret" not in db_path.read_bytes()
 
+    @pytest.mark.file_only
     def test_reaches_changed_copies_and_earlier_rows(self, life: Life, db_path: Path) -> None:
         agent, manager = life.agent, life.agent._session_manager
         question = {"role": "user", "content": [{"text": "my secret"}], "tracking_id": "t-1"}
@@ -376,6 +382,7 @@ class TestRedaction:
         life.restart()
         assert life.agent.messages[0]["metadata"] == {"custom": {"pinned": True}}
 
+    @pytest.mark.file_only
     def test_of_a_message_with_bytes_beside_its_content(self, life: Life, db_path: Path) -> None:
         agent, manager = life.agent, life.agent._session_manager
         message = {
@@ -394,6 +401,7 @@ class TestRedaction:
         assert b"my secret" not in on_disk
         assert b"its bytes" not in on_disk
 
+    @pytest.mark.file_only
     def test_that_meets_a_lock_is_made_up_for(self, db_path: Path) -> None:
         with SQLiteSessionManager("s", db_path, busy_timeout=0.01) as manager:
             agent = make_agent(manager, "an answer")
@@ -421,6 +429,7 @@ class TestRedaction:
             life.agent._session_manager.redact_latest_message(redacted, life.agent)
         assert everything(life.build()) == everything(other)
 
+    @pytest.mark.file_only
     def test_through_the_repository_reaches_copies_too(self, life: Life, db_path: Path) -> None:
         life.ask("my secret")
         life.agent.messages[0]["metadata"] = {"custom": {"pinned": True}}

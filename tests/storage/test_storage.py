@@ -101,7 +101,7 @@ class TestOurs:
             view = storage.namespace("a")
         storage.close()
         for closed in (storage, view):
-            with pytest.raises(StorageError, match=r"read 'k': .*sessions\.db: used after it was closed"):
+            with pytest.raises(StorageError, match=r"read 'k': .*: used after it was closed"):
                 await closed.read("k")
 
     def test_only_memory_says_that_it_is_gone_with_the_process(self, db_path: Path) -> None:

@@ -112,6 +112,7 @@ class TestConcurrency:
     @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    @pytest.mark.file_only
     def test_a_killed_process_leaves_the_old_bytes_or_the_new(self, storage: SQLiteStorage, db_path: Path) -> None:
         async def write_until_killed(going: int) -> None:
             for number in itertools.count():

@@ -211,7 +211,10 @@ def stats_tables(stats: DatabaseStats) -> RenderableType:
         tables.add_row(plain(entry.name), f"{entry.rows:,}", size(entry.size))
     for session in stats.largest_sessions:
         sessions.add_row(plain(session.session_id), f"{session.messages:,}", size(session.size))
-    summary = f"file {size(stats.file_size)}, of it free {size(stats.free_size)}; log {size(stats.log_size)}"
+    if stats.file_size is None or stats.free_size is None or stats.log_size is None:
+        summary = "a cluster; how large its files are, each node tells at GET /status"
+    else:
+        summary = f"file {size(stats.file_size)}, of it free {size(stats.free_size)}; log {size(stats.log_size)}"
     return Group(plain(stats.path, style="bold"), Text(summary), Text(), tables, Text(), sessions)
 
 

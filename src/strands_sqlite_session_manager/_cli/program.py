@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from strands.types.exceptions import SessionException
 
-from .._engine.path import DB_PATH_VARIABLE, chosen_path
+from .._engine.path import DB_PATH_VARIABLE, chosen_path, is_cluster
 from ..catalog import SessionCatalog
 from . import display
 
@@ -36,7 +36,9 @@ UNLIMITED = 1_000_000
 Database = Annotated[
     str | None,
     typer.Option(
-        "--db", help=f"The database file. Defaults to {DB_PATH_VARIABLE}, else ./sessions.db.", metavar="FILE"
+        "--db",
+        help=f"The database: a file, or rqlite://host:port. Defaults to {DB_PATH_VARIABLE}, else ./sessions.db.",
+        metavar="FILE",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -96,10 +98,10 @@ def main(
     """Look after the sessions of Strands agents in a SQLite file."""
 
 
-def path_of_existing(db: str | None) -> Path:
-    """Return the path of a database that exists: only `import` and `restore` make one."""
-    path = Path(chosen_path(db))
-    if not path.exists():
+def path_of_existing(db: str | None) -> str:
+    """Return the path of a database that exists: only `import`, `copy` and `restore` make one."""
+    path = chosen_path(db)
+    if not is_cluster(path) and not Path(path).exists():
         raise SessionException(f"{path}: no such file; name the database with --db, or set {DB_PATH_VARIABLE}")
     return path
 

@@ -9,6 +9,7 @@ from strands.types.exceptions import SessionException
 
 from .. import maintenance
 from .._codec import encode
+from .._engine.path import is_cluster
 from ..catalog import AgentSummary, SessionCatalog
 from . import display
 from .program import (
@@ -120,7 +121,8 @@ def search(
     Example: strands-sqlite search lost parcel --role user --since 30d
     """
     # Where the file cannot be written, what is not in the index is searched beside it.
-    read_only = not os.access(path_of_existing(db), os.W_OK)
+    path = path_of_existing(db)
+    read_only = not is_cluster(path) and not os.access(path, os.W_OK)
     with open_catalog(db, read_only=read_only) as catalog, progress_bar("indexing") as progress:
         found = catalog.search(
             " ".join(words),

@@ -51,6 +51,8 @@ _TOKENS = """
         number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, changes TEXT NOT NULL DEFAULT ''
     ) STRICT
     """
+# The file of a single machine, which somebody has loaded into the cluster, lacks it.
+_HAS_TOKENS = "SELECT 1 FROM sqlite_master WHERE name = 'cluster_writes'"
 _TOKEN_TAKEN = "UNIQUE constraint failed: cluster_writes.token"  # noqa: S105 (no password)
 # What a node says when it did not even begin.
 _NOT_BEGUN = ("not leader", "leader not found", "connection refused", "no such host")
@@ -295,17 +297,23 @@ class ClusterDatabase(Database):
         self._nodes = None
 
     def _migrate(self) -> None:
-        while (version := schema.checked_version(self.query(schema.IDENTITY)[0], self.path)) < len(schema.MIGRATIONS):
-            if self.read_only:
-                if version:
-                    return
+        """Bring the tables to the newest schema, each version in a transaction of its own."""
+        while True:
+            (identity, tokens), _ = self._ask("query", [[schema.IDENTITY], [_HAS_TOKENS]])
+            self._raise_for(identity)
+            version = schema.checked_version(_rows(identity)[0], self.path)
+            if self.read_only and version == 0:
                 raise SessionException(f"{self.path}: an empty database, without the tables of sessions")
-            step = [*schema.without_clock(schema.MIGRATIONS[version]), *schema.marks(version + 1)]
-            request = [[statement] for statement in ([_TOKENS, *step] if version == 0 else step)]
-            error = next((result["error"] for result in self._ask("execute", request)[0] if "error" in result), "")
-            # Another process was first, or this one's answer was lost.
-            if error and "already exists" not in error:
-                raise session_error(Exception(error), self.path)
+            step = [] if _rows(tokens) else [_TOKENS]
+            if version < len(schema.MIGRATIONS):
+                step += [*schema.without_clock(schema.MIGRATIONS[version]), *schema.marks(version + 1)]
+            if self.read_only or not step:
+                return
+            results, _ = self._ask("execute", [[statement] for statement in step])
+            # Another process was first, or an answer was lost.
+            for result in results:
+                if "already exists" not in result.get("error", ""):
+                    self._raise_for(result)
 
     def _json_statement(self, statement: Statement) -> list[Any]:
         try:

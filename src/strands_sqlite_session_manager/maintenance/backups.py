@@ -12,10 +12,14 @@ from .._engine.database import Database
 from .._engine.file import is_in_use
 from .._engine.path import chosen_path, new_file
 from .checks import structure_findings
-from .opening import column_names, opened, quoted, table_names
+from .opening import column_names, opened_file, quoted, require_file, table_names
 from .structure import schema_findings
 
 logger = logging.getLogger(__name__)
+
+# What does the same for a cluster.
+_BACKUP = "`.backup FILE` in its shell, or GET /db/backup, makes a file that `strands-sqlite` reads"
+_RESTORE = "`.restore FILE` in its shell, or POST /db/load; or copy the sessions, `strands-sqlite copy --all --to URL`"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def backup(
     """
     path = Path(os.path.abspath(chosen_path(os.fspath(destination))))  # noqa: PTH100 (a link is not to be followed)
     # To back up is not to migrate.
-    with opened(db_path, read_only=True) as database:
+    with opened_file(db_path, _BACKUP, read_only=True) as database:
         _make_file(path, lambda partial: database.backup_to(partial, progress))
         logger.debug("path=<%s>, destination=<%s> | made a backup", database.path, path)
     return BackupResult(str(path), path.stat().st_size)
@@ -88,8 +92,9 @@ def restore_backup(
             or newer and `overwrite` is False; or one of them cannot be read or written.
         ValueError: If both are the same file.
     """
+    require_file(db_path, _RESTORE)
     target = Path(os.path.abspath(chosen_path(db_path)))  # noqa: PTH100 (a link to nowhere is not to be followed)
-    with opened(os.fspath(source), read_only=True) as saved:
+    with opened_file(os.fspath(source), _RESTORE, read_only=True) as saved:
         if target.exists() and target.samefile(saved.path):
             raise ValueError(f"{target}: a backup cannot be restored to itself")
         damage = [*structure_findings(saved), *schema_findings(saved)]
@@ -102,7 +107,7 @@ def restore_backup(
         else:
             if not overwrite and is_in_use(os.path.realpath(target)):
                 raise SessionException(f"{target}: in use; close what uses it, or restore with overwrite=True")
-            with opened(db_path) as database:
+            with opened_file(db_path, _RESTORE) as database:
                 if not overwrite and _is_ahead(database, saved):
                     raise SessionException(
                         f"{target}: written to after the backup was made; to lose that, restore with overwrite=True"

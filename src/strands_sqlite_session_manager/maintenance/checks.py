@@ -12,11 +12,12 @@ from typing import Any
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_time
+from .._arguments import checked_id, checked_time, now
 from .._codec import decode, decode_checked
 from .._conversation import live_view
 from .._engine.database import Database, text_marks
 from .._engine.file import FileDatabase
+from .._engine.path import chosen_path, is_cluster
 from .findings import RESTORE_OR_SALVAGE, Finding
 from .opening import existing, hard_links, opened, size_of
 from .structure import schema_findings
@@ -31,13 +32,15 @@ _NETWORK_FILE_SYSTEMS = (
     *("gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "vboxsf", "virtiofs"),
 )
 
-# The times are the schema's defaults: only files are repaired. The CAST, here and below, is for ids that are no UTF-8.
+# The CAST, here and below, is for ids that are no UTF-8.
 _NO_SESSION = "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id)"
-_NEW_SESSION = "INSERT INTO sessions (session_id) VALUES (CAST(? AS TEXT)) ON CONFLICT DO NOTHING"
+_NEW_SESSION = """
+    INSERT INTO sessions (session_id, created_at, updated_at) VALUES (CAST(? AS TEXT), ?, ?) ON CONFLICT DO NOTHING
+    """
 
 # Rows that have lost what they belong to: their table, the second column of its key, which they are, what is missing,
-# and the statement that creates it from the beginning of the key. An agent's conversation manager is the SDK's
-# default one, which restores it.
+# and the statement that creates it from the beginning of the key and its times. An agent's conversation manager is the
+# SDK's default one, which restores it.
 _ORPHANS = (
     ("agents", "agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
     ("multi_agents", "multi_agent_id", _NO_SESSION, "its session does not exist", _NEW_SESSION, 1),
@@ -49,9 +52,9 @@ _ORPHANS = (
         "(messages.session_id, messages.agent_id))",
         "their agent does not exist",
         """
-        INSERT INTO agents (session_id, agent_id, conversation_manager_state)
+        INSERT INTO agents (session_id, agent_id, created_at, updated_at, conversation_manager_state)
         VALUES (
-            CAST(? AS TEXT), CAST(? AS TEXT),
+            CAST(? AS TEXT), CAST(? AS TEXT), ?, ?,
             '{"__name__":"SlidingWindowConversationManager","removed_message_count":0}'
         )
         """,
@@ -73,7 +76,8 @@ def check(
 ) -> list[Finding]:
     """Look for everything that is wrong with a database or may become so, without changing it.
 
-    Rows are looked at when the structure of the file is sound: what a damaged index leads to proves nothing.
+    Rows are looked at when the structure of the file is sound: what a damaged index leads to proves nothing. Of a
+    cluster, they are all that is looked at.
 
     Args:
         db_path: Path of the database.
@@ -85,6 +89,9 @@ def check(
     Raises:
         SessionException: If there is no such file. A file that is too damaged to be read is a finding.
     """
+    if is_cluster(chosen_path(db_path)):
+        with opened(db_path, read_only=True) as database:
+            return list(findings(database, progress))
     found = list(file_findings(existing(db_path)))
     try:
         with opened(db_path, read_only=True) as database:
@@ -116,7 +123,7 @@ def file_findings(path: str) -> Iterator[Finding]:
         )
 
 
-def findings(database: FileDatabase, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
+def findings(database: Database, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
     """Look at a database, and at its rows if its structure is sound: what a damaged index leads to proves nothing.
 
     Args:
@@ -126,11 +133,12 @@ def findings(database: FileDatabase, progress: Callable[[int, int], object] | No
     Yields:
         What is found.
     """
-    yield from _version_findings(database)
-    damage = list(structure_findings(database))
-    yield from damage
+    damage: list[Finding] = []
+    if isinstance(database, FileDatabase):
+        yield from _version_findings(database)
+        damage = list(structure_findings(database))
+        yield from damage or schema_findings(database)
     if not damage:
-        yield from schema_findings(database)
         yield from _bad_ids(database)
         yield from _orphans(database)
         yield from _damaged_states(database)
@@ -229,6 +237,7 @@ def structure_findings(database: FileDatabase) -> Iterator[Finding]:
 
 
 def _orphans(database: Database) -> Iterator[Finding]:
+    time = now()
     for table, column, condition, complaint, remedy, parameters in _ORPHANS:
         found = database.query(
             f"""
@@ -246,7 +255,7 @@ def _orphans(database: Database) -> Iterator[Finding]:
                 "repair, which creates it; then delete the session or agent if it was to be gone",
                 table,
                 key,
-                ((remedy, key[:parameters]),),
+                ((remedy, (*key[:parameters], time, time)),),
             )
 
 
@@ -281,7 +290,7 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                     (
                         # Unless it was corrected in between.
                         "UPDATE sessions SET metadata = '{}' "
-                        "WHERE session_id = CAST(? AS TEXT) AND CAST(metadata AS BLOB) = ?",
+                        "WHERE session_id = CAST(? AS TEXT) AND metadata = CAST(? AS TEXT)",
                         (session_id, metadata),
                     ),
                 ),
@@ -309,29 +318,27 @@ def _damaged_states(database: Database) -> Iterator[Finding]:
                     (
                         "UPDATE agents SET live_view = NULL "
                         "WHERE session_id = CAST(? AS TEXT) AND agent_id = CAST(? AS TEXT) "
-                        "AND CAST(live_view AS BLOB) = ?",
+                        "AND live_view = CAST(? AS TEXT)",
                         (session_id, agent_id, view),
                     ),
                 ),
             )
 
 
-def _is_live_view(text: bytes) -> bool:
+def _is_live_view(text: str) -> bool:
     try:
-        live_view.parse(text.decode(), ("", ""))
-    except (SessionException, UnicodeDecodeError):
+        live_view.parse(text, ("", ""))
+    except SessionException:
         return False
     return True
 
 
-def _complaints(texts: Iterable[bytes], table: str, key: tuple[Any, ...]) -> Iterator[str]:
+def _complaints(texts: Iterable[str], table: str, key: tuple[Any, ...]) -> Iterator[str]:
     for text in texts:
         try:
-            decode(text.decode(), table, key)
+            decode(text, table, key)
         except SessionException as error:
             yield str(error)
-        except UnicodeDecodeError as error:
-            yield f"{table} {key}: damaged text in the database: {error}"
 
 
 def _damaged_conversations(database: Database, progress: Callable[[int, int], object] | None) -> Iterator[Finding]:
@@ -401,38 +408,29 @@ def _tool_use_ids(message: Message | None, kind: str) -> set[str]:
 
 
 def _decoded(
-    key: tuple[Any, ...], text: bytes, redact_text: bytes | None, attachments_size: int | None
+    key: tuple[Any, ...], text: str, redact_text: str | None, attachments_size: int | None
 ) -> tuple[Message | None, str]:
     """Return what is shown of a message, or what is wrong with it."""
     session_id, agent_id, message_id = key
     try:
-        row = (
-            message_id,
-            text.decode(),
-            None if redact_text is None else redact_text.decode(),
-            # What the bytes are cannot be wrong; only how many.
-            bytes(attachments_size or 0),
-            "",
-            "",
-        )
+        # What the bytes are cannot be wrong; only how many.
+        row = (message_id, text, redact_text, bytes(attachments_size or 0), "", "")
         return decode_checked(row, session_id, agent_id).to_message(), ""
     except SessionException as error:
         return None, str(error)
-    except UnicodeDecodeError as error:
-        return None, f"messages {key}: damaged text in the database: {error}"
 
 
 def _rows(
     database: Database, table: str, key: tuple[str, ...], texts: tuple[str, ...], more: str = ""
 ) -> Iterator[tuple[Any, ...]]:
-    """Go through a table in the order of its key, in batches, with texts as bytes: they may be no UTF-8."""
+    """Go through a table in the order of its key, in batches."""
     names = ", ".join(key)
     last: tuple[Any, ...] = tuple(-1 if column == "message_id" else "" for column in key)
     comparison = ">="  # Somebody may have put the empty id there.
     while True:
         rows = database.query(
             f"""
-            SELECT {", ".join((names, *(f"CAST({text} AS BLOB)" for text in texts)))} {more} FROM {table}
+            SELECT {", ".join((names, *texts))} {more} FROM {table}
             WHERE ({names}) {comparison} ({text_marks(last)}) ORDER BY {names} LIMIT {_BATCH}
             """,  # noqa: S608 (constants only)
             last,

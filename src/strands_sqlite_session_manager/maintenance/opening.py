@@ -7,13 +7,27 @@ from pathlib import Path
 
 from strands.types.exceptions import SessionException
 
-from .._engine.database import Database
+from .._engine.database import Database, open_database
 from .._engine.file import FileDatabase
-from .._engine.path import chosen_path
+from .._engine.path import chosen_path, is_cluster
+
+
+def require_file(db_path: str | os.PathLike[str] | None, instead: str) -> None:
+    """Make sure that a database is a file.
+
+    Args:
+        db_path: Path of the database.
+        instead: What does for a cluster what is to be done.
+
+    Raises:
+        SessionException: If it is a cluster.
+    """
+    if is_cluster(chosen_path(db_path)):
+        raise SessionException(f"the database is a cluster, which is looked after with rqlite's own tools: {instead}")
 
 
 def existing(db_path: str | os.PathLike[str] | None) -> str:
-    """Return the path of a database with symbolic links resolved, if there is something."""
+    """Return the path of a file with symbolic links resolved, if there is something."""
     path = os.path.realpath(chosen_path(db_path))
     try:
         os.stat(path)  # noqa: PTH116 (as in `private_file`)
@@ -23,8 +37,20 @@ def existing(db_path: str | os.PathLike[str] | None) -> str:
 
 
 @contextlib.contextmanager
-def opened(db_path: str | os.PathLike[str] | None, *, read_only: bool = False) -> Iterator[FileDatabase]:
-    """Open a file that exists, for a `with` block."""
+def opened(db_path: str | os.PathLike[str] | None, *, read_only: bool = False) -> Iterator[Database]:
+    """Open a database that exists, for a `with` block."""
+    if not is_cluster(chosen_path(db_path)):
+        existing(db_path)
+    with contextlib.closing(open_database(db_path, read_only=read_only)) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def opened_file(
+    db_path: str | os.PathLike[str] | None, instead: str, *, read_only: bool = False
+) -> Iterator[FileDatabase]:
+    """Open a file that exists, for a `with` block. See `require_file`."""
+    require_file(db_path, instead)
     existing(db_path)
     with contextlib.closing(FileDatabase(db_path, read_only=read_only)) as database:
         yield database

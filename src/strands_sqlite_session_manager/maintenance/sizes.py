@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 
 from .._engine.database import Database
-from .opening import column_names, opened, quoted, size_of, table_names
+from .._engine.file import FileDatabase
+from .opening import column_names, opened, opened_file, quoted, size_of, table_names
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class DatabaseStats:
     """Sizes in bytes.
 
     Attributes:
-        path: Path of the file, with symbolic links resolved.
-        file_size: The file.
+        path: Path of the file, with symbolic links resolved; or the URL of the cluster, without the password.
+        file_size: The file. None of a cluster, as the next two: each node has a file of its own.
         log_size: The write-ahead log beside it.
         free_size: The part of the file that is free for new rows; `vacuum` gives it back to the file system.
         tables: Each table, the largest first.
@@ -51,9 +52,9 @@ class DatabaseStats:
     """
 
     path: str
-    file_size: int
-    log_size: int
-    free_size: int
+    file_size: int | None
+    log_size: int | None
+    free_size: int | None
     tables: tuple[TableStats, ...]
     largest_sessions: tuple[SessionStats, ...]
 
@@ -108,14 +109,19 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
             GROUP BY session_id ORDER BY sum(size) DESC, session_id LIMIT 10
             """
         )
+        is_file = isinstance(database, FileDatabase)
         return DatabaseStats(
             path=database.path,
-            file_size=size_of(database.path),
-            log_size=size_of(f"{database.path}-wal"),
-            free_size=database.free_size(),
+            file_size=size_of(database.path) if is_file else None,
+            log_size=size_of(f"{database.path}-wal") if is_file else None,
+            free_size=database.free_size() if isinstance(database, FileDatabase) else None,
             tables=_table_stats(database),
             largest_sessions=tuple(SessionStats(*row) for row in sessions),
         )
+
+
+# What does the same for a cluster.
+_VACUUM = "VACUUM as a statement, to POST /db/execute, or the option -auto-vacuum-int of its nodes"
 
 
 def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
@@ -133,7 +139,7 @@ def vacuum(db_path: str | os.PathLike[str] | None = None) -> VacuumResult:
         SessionException: If there is no such file, or it cannot be written. The database is then as it was.
     """
     # Opened for reading first, which an empty file cannot be; for writing, it would become a database.
-    with opened(db_path, read_only=True), opened(db_path) as database:
+    with opened_file(db_path, _VACUUM, read_only=True), opened_file(db_path, _VACUUM) as database:
         size_before = size_of(database.path) + size_of(f"{database.path}-wal")
         database.vacuum()
         database.truncate_log()
