@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from .. import maintenance, transfer
 from .._engine.path import chosen_path
 from ..repository import SQLiteSessionRepository
 from ..transfer.json_lines import import_records, read_header
+from ..transfer.rows import message_count, session_ids
 from . import display
 from .display import plural
 from .program import (
@@ -98,6 +100,40 @@ def _lines(source: Path) -> Iterator[TextIO]:
         raise OSError("the input is closed")
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     yield sys.stdin
+
+
+@command("copy")
+def copy(
+    to: Annotated[str, typer.Option(help="The other database: a file, or rqlite://host:port.", metavar="FILE")],
+    sessions: Annotated[list[str] | None, typer.Argument(help="Ids of sessions.")] = None,
+    all_sessions: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+    db: Database = None,
+) -> None:
+    """Copy sessions to another database, from a file to a cluster, say, or back.
+
+    What is there already stays as it is, so it can be run again.
+
+    Example: strands-sqlite copy --all --to rqlite://app:secret@db1:4001,db2:4001,db3:4001
+    """
+    if bool(sessions) == all_sessions:
+        raise typer.BadParameter("name sessions, or pass --all")
+    copied: Counter[str] = Counter()
+    with (
+        SQLiteSessionRepository(path_of_existing(db), read_only=True) as source,
+        SQLiteSessionRepository(to) as target,
+        progress_bar("copying") as progress,
+    ):
+        names = list(session_ids(source)) if all_sessions else list(dict.fromkeys(sessions or ()))
+        total, done = sum(message_count(source, name) for name in names), 0
+        for name in names:
+            result = transfer.copy_session(source, target, name, progress=lambda n, _: progress(done + n, total))  # noqa: B023
+            done += message_count(source, name)
+            copied.update(sessions=result.copied.sessions, messages=result.copied.messages)
+            copied.update(old_sessions=result.already_there.sessions, old_messages=result.already_there.messages)
+    print(f"Copied {plural(copied['sessions'], 'session')} with {plural(copied['messages'], 'message')}.")
+    if copied["old_sessions"]:
+        there = f"{plural(copied['old_sessions'], 'session')} with {plural(copied['old_messages'], 'message')}"
+        print(f"There already: {there}.")
 
 
 @command("backup")

@@ -158,6 +158,7 @@ def store(
     agent_id: str,
     last_id: int | None,
     known: str,
+    time: str,
     messages: Sequence[tuple[Any, ...]] = (),
     agent: dict[str, str] | None = None,
 ) -> str:
@@ -169,6 +170,7 @@ def store(
         agent_id: Id of the agent.
         last_id: Number of the last message that the writer knows of; None if there is none.
         known: When the agent was updated last, as far as the writer knows.
+        time: When it is, if it is.
         messages: Rows of `messages`, numbered on from there.
         agent: Columns of `agents` that `_UPDATE_AGENT` sets.
 
@@ -181,7 +183,7 @@ def store(
         SessionException: If the database cannot be used.
     """
     key = {"session_id": session_id, "agent_id": agent_id}
-    updated_at = known if agent is None else now(other_than=known)
+    updated_at = known if agent is None else time
     statements: list[Statement] = []
     for row in messages:
         message = dict(zip(_MESSAGE_COLUMNS, row, strict=True))
@@ -202,6 +204,38 @@ def store(
     if not database.query("SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key):
         raise missing("agents", session_id, agent_id, advice=f"if it was deleted or renamed, {REBUILD}")
     raise overtaken(session_id, agent_id)
+
+
+def outcome(
+    database: Database, session_id: str, agent_id: str, messages: Sequence[tuple[Any, ...]]
+) -> tuple[str | None, int]:
+    """Tell what is stored of an agent after writes that were not answered.
+
+    Args:
+        database: Where to look.
+        session_id: Id of the session.
+        agent_id: Id of the agent.
+        messages: Rows that were to be stored, in their order.
+
+    Returns:
+        When the agent was updated last, and how many of the messages are there, the first ones, as they were to be.
+    """
+    key = {"session_id": session_id, "agent_id": agent_id}
+    agent = database.query("SELECT updated_at FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key)
+    count = 0
+    for row in messages:
+        # Of the microsecond and text that another writer's would hardly have.
+        if not database.query(
+            """
+            SELECT 1 FROM messages
+            WHERE session_id = :session_id AND agent_id = :agent_id AND message_id = :message_id
+                AND message = :message AND created_at = :created_at
+            """,
+            dict(zip(_MESSAGE_COLUMNS, row, strict=True)),
+        ):
+            break
+        count += 1
+    return agent[0][0] if agent else None, count
 
 
 def overtaken(session_id: str, agent_id: str) -> SessionConflictError:
@@ -262,6 +296,7 @@ def redact(
     content: str,
     attachments: bytes | None,
     known: str,
+    time: str,
 ) -> str:
     """Replace the content of messages wherever it is stored: log, live view, stash, search index and free pages.
 
@@ -276,11 +311,11 @@ def redact(
         content: JSON of the new content.
         attachments: Bytes in it.
         known: When the agent was updated last, as far as the writer knows.
+        time: When it is, if it is.
 
     Returns:
         When the agent was updated last, if that was not by another writer.
     """
-    updated_at = now(other_than=known)
     parameters = {
         "session_id": session_id,
         "agent_id": agent_id,
@@ -288,7 +323,7 @@ def redact(
         "tracking_id": None if tracking_id is None else _tracking_id_in_json(tracking_id),
         "content": content,
         "attachments": attachments,
-        "now": updated_at,
+        "now": time,
     }
     with naming_too_large(f"Redaction of messages {message_ids} of agent {agent_id} in session {session_id}"):
         _, changed, redacted = database.transaction(
@@ -316,7 +351,7 @@ def redact(
     from .._search.sources import MESSAGES, STORAGE
 
     erase_former_content(database, MESSAGES, STORAGE)
-    return updated_at if changed else known
+    return time if changed else known
 
 
 def forget_copies(condition: str) -> str:

@@ -7,9 +7,10 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
+from .._arguments import now
 from .._codec import encode, encode_agent, message_row
 from .._engine.database import Database
-from .._errors import REBUILD, SessionConflictError, record_name
+from .._errors import REBUILD, SessionConflictError, UnknownOutcomeError, record_name
 from . import stored
 from .live_view import LiveView
 
@@ -44,6 +45,8 @@ class Tracked:
         self._pending: list[tuple[Any, ...]] = []
         # Redactions that are to be stored: of which messages, their tracking id, content and bytes.
         self._redactions: list[tuple[list[int], str | None, str, bytes | None]] = []
+        # Times of updates of the agent of which a cluster did not tell whether they were done.
+        self._attempts: set[str] = set()
         # Why nothing of this agent is stored any more.
         self._refusal: SessionException | None = None
 
@@ -129,24 +132,42 @@ class Tracked:
 
     def _store(self, database: Database, columns: dict[str, str] | None) -> None:
         """Store the pending messages and columns of the agent, all or nothing, after pending redactions."""
+        time = ""
         try:
+            if self._attempts:
+                self._settle(database)
             while self._redactions:
+                time = now(other_than=self._updated_at)
                 message_ids, tracking_id, content, attachments = self._redactions[0]
                 self._updated_at = stored.redact(
-                    database, *self._key, message_ids, tracking_id, content, attachments, self._updated_at
+                    database, *self._key, message_ids, tracking_id, content, attachments, self._updated_at, time
                 )
                 del self._redactions[0]
             if not self._pending and columns is None:
                 return
+            time = now(other_than=self._updated_at)
             self._updated_at = stored.store(
-                database, *self._key, self._last_id, self._updated_at, self._pending, columns
+                database, *self._key, self._last_id, self._updated_at, time, self._pending, columns
             )
         except SessionConflictError as error:
             self._refusal = error
             raise
+        except UnknownOutcomeError:
+            self._attempts.add(time)
+            raise
         if self._pending:
             self._last_id = self._pending[-1][2]
             self._pending = []
+
+    def _settle(self, database: Database) -> None:
+        """Find out which writes were done of those that a cluster did not answer."""
+        updated_at, count = stored.outcome(database, *self._key, self._pending)
+        if updated_at in self._attempts:
+            self._updated_at = updated_at
+        if count:
+            self._last_id = self._pending[count - 1][2]
+            del self._pending[:count]
+        self._attempts.clear()
 
     def _columns_of(self, agent: "LocalAgent", state: State) -> dict[str, str]:
         """Return the columns for what an agent is now, but for its messages."""
