@@ -1,5 +1,6 @@
 """Real rqlite nodes on loopback, and plain requests to them."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -95,7 +96,11 @@ class Cluster:
         """
         directory.mkdir(parents=True, exist_ok=True)
         ports = free_ports(2 * size)
-        together = ["-bootstrap-expect", str(size), "-join", ",".join(f"127.0.0.1:{port}" for port in ports[size:])]
+        together = (
+            []
+            if size == 1
+            else ["-bootstrap-expect", str(size), "-join", ",".join(f"127.0.0.1:{port}" for port in ports[size:])]
+        )
         self.nodes = [
             Node(directory, number, pair, [*options, *together])
             for number, pair in enumerate(zip(ports[:size], ports[size:], strict=True), 1)
@@ -150,8 +155,6 @@ class Cluster:
         options = {"context": self._context} if self._context else {}
         headers = {"Content-Type": "application/json"}
         if self._user:
-            import base64
-
             headers["Authorization"] = "Basic " + base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
         with contextlib.closing(kind("127.0.0.1", node.port, timeout=seconds, **options)) as connection:
             connection.request(method, target, None if body is None else json.dumps(body), headers)
@@ -172,6 +175,14 @@ class Cluster:
     ) -> list[tuple[Any, ...]]:
         (result,) = self.run([[sql, *parameters]], node, f"query?level={level}")
         return [tuple(row) for row in result.get("values", [])]
+
+    def load(self, file: bytes) -> None:
+        """Put a SQLite file in the place of the database."""
+        leader = self.leader()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", leader.port)) as connection:
+            connection.request("POST", "/db/load", file, {"Content-Type": "application/octet-stream"})
+            response = connection.getresponse()
+            assert (response.status, b"error" in response.read()) == (200, False)
 
     def empty(self) -> None:
         """Make it a new database."""

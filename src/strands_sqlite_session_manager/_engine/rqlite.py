@@ -10,6 +10,7 @@ any node, it fails where the token is there already, and the numbers are read fr
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import math
@@ -18,20 +19,19 @@ import re
 import secrets
 import ssl
 import time
-import urllib.parse
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from strands.types.exceptions import SessionException
 
 from .._errors import UnknownOutcomeError
 from . import schema
+from .address import Address, Node, parse_url
 from .connection import session_error
 from .database import BrokenText, Database, Parameters, Statement, Synchronous, checked_options
 
-DEFAULT_PORT = 4001
 # Seconds for which a call is tried again: a new leader is elected within 2 to 6.
 DEFAULT_TIMEOUT = 30.0
 # Seconds until a node that does not answer is taken to hang, twice as long at each further attempt, and bytes for which
@@ -42,7 +42,6 @@ PAUSE = 0.05
 MAX_IDLE = 16
 _KEPT_TOKENS = 50_000
 
-_LEVELS = ("weak", "strong", "linearizable")
 # Before 8.32, a server takes this level for a weak one without a word.
 _FIRST_LINEARIZABLE = (8, 32)
 
@@ -59,66 +58,6 @@ _NOT_BEGUN = ("not leader", "leader not found", "connection refused", "no such h
 # Newer servers take such a text for bytes.
 _LIKE_BYTES = re.compile(r"[xX]'[0-9a-fA-F]*'", re.ASCII)
 
-Node = tuple[str, int]
-
-
-class Address(NamedTuple):
-    """What a URL says.
-
-    Attributes:
-        nodes: Host and port of each node.
-        credentials: Value of the header that names user and password, if any.
-        ca: File of the certificates to trust, in the place of the system's; None for those.
-        level: Consistency of reads (https://rqlite.io/docs/api/read-consistency/); None for the best there is.
-        is_encrypted: Whether to use TLS.
-    """
-
-    nodes: tuple[Node, ...]
-    credentials: str | None
-    ca: str | None
-    level: str | None
-    is_encrypted: bool
-
-    @property
-    def name(self) -> str:
-        """The URL without user, password and options."""
-        nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
-        return f"rqlite{'s' * self.is_encrypted}://{nodes}"
-
-
-def parse_url(url: str) -> Address:
-    """Return what a URL says: `rqlite[s]://[user:password@]host[:port][,host[:port]…][?level=…&ca=…]`.
-
-    Raises:
-        ValueError: If it is no such URL. The text of the error leaves out what may be a password.
-    """
-    scheme, _, rest = url.partition("://")
-    rest, _, query = rest.partition("?")
-    credentials, at, hosts = rest.rpartition("@")
-    name = f"{scheme}://{hosts}"
-    try:
-        nodes = tuple(map(_node, hosts.rstrip("/").split(",")))
-        options = dict(urllib.parse.parse_qsl(query, strict_parsing=True) if query else ())
-    except ValueError as error:
-        raise ValueError(f"db_path={name!r}: {error}; it is {scheme}://user:password@host:port,host:port") from None
-    level, ca = options.pop("level", None), options.pop("ca", None)
-    if options:
-        raise ValueError(f"db_path={name!r}: unknown option {min(options)!r}; there are level and ca")
-    if level not in (None, *_LEVELS):
-        raise ValueError(f"db_path={name!r}: level={level!r}; it is weak, strong or linearizable")
-    if ca is not None and scheme == "rqlite":
-        raise ValueError(f"db_path={name!r}: ca is for rqlites://")
-    user, _, password = (urllib.parse.unquote(part) for part in credentials.partition(":"))
-    header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if at else None
-    return Address(nodes, header, ca, level, scheme == "rqlites")
-
-
-def _node(text: str) -> Node:
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+))(?::(\d{1,5}))?", text)
-    if not match or not 0 < int(match[3] or DEFAULT_PORT) < 2**16:
-        raise ValueError(f"{text!r} is no host and port")
-    return match[1] or match[2], int(match[3] or DEFAULT_PORT)
-
 
 class _Nodes:
     """The nodes of a cluster, and the connections to them that are kept for the next call."""
@@ -126,7 +65,7 @@ class _Nodes:
     def __init__(self, address: Address):
         self.address = address
         self.path = address.name
-        self.first = 0  # Where calls begin: at the node that answered last.
+        self.first = 0  # Where calls begin: behind the node that failed last.
         self.version = (0, 0)
         self._tls = None
         if address.is_encrypted:
@@ -219,8 +158,10 @@ def require_permission(status: int, path: str) -> None:
         SessionException: If it has.
     """
     if status in (401, 403):
-        what = "user and password" if status == 401 else "user, who lacks a permission (execute and query are needed)"
-        raise SessionException(f"{path}: the cluster refuses the {what}; see the URL, and the cluster's -auth file")
+        raise SessionException(
+            f"{path}: the cluster refuses the user: the password is wrong, or a permission (execute and query are "
+            "needed) is missing; compare the URL with the cluster's -auth file"
+        )
 
 
 # So that all holders of one address share their connections.
@@ -278,7 +219,8 @@ class ClusterDatabase(Database):
         )
         results, is_repeated = self._ask("execute", request)
         if is_repeated and results[0].get("error") == _TOKEN_TAKEN:
-            ((changes,),) = self.query("SELECT changes FROM cluster_writes WHERE token = ?", (token,))
+            ask_counts = [["SELECT changes FROM cluster_writes WHERE token = ?", token]]
+            ((changes,),) = _rows(self._ask("query", ask_counts, level="strong")[0][0])
             return [int(count) for count in changes.split()]
         for result in results:
             self._raise_for(result)
@@ -325,12 +267,15 @@ class ClusterDatabase(Database):
         if "error" in result:
             raise session_error(Exception(result["error"]), self.path)
 
-    def _ask(self, what: str, statements: list[list[Any]]) -> tuple[list[dict[str, Any]], bool]:
+    def _ask(
+        self, what: str, statements: list[list[Any]], level: str | None = None
+    ) -> tuple[list[dict[str, Any]], bool]:
         """Have a node run statements; others too, until one answers.
 
         Args:
             what: "query", or "execute" for a transaction.
             statements: The statements, as JSON has them.
+            level: Consistency of a query, in the place of that of the URL.
 
         Returns:
             The result of each, up to one that failed; and whether an earlier attempt may have been done too.
@@ -343,17 +288,18 @@ class ClusterDatabase(Database):
             raise SessionException(f"{self.path}: used after it was closed")
         body = json.dumps(statements, ensure_ascii=False, separators=(",", ":")).encode()
         deadline = time.monotonic() + self._timeout
-        patience, may_be_stored = PATIENCE, False
+        patience, may_be_stored, index = PATIENCE, False, nodes.first
         while True:
-            node = nodes.address.nodes[nodes.first % len(nodes.address.nodes)]
+            node = nodes.address.nodes[index]
             seconds = patience + len(body) / BYTES_PER_SECOND
             try:
-                status, text = nodes.post(node, self._target(what, nodes, seconds), body, seconds)
+                status, text = nodes.post(node, _target(what, nodes, level, seconds), body, seconds)
             except ssl.SSLCertVerificationError as error:
                 raise SessionException(
-                    f"{self.path}: {node[0]}: {error.verify_message}; see ?ca= in the URL"
+                    f"{self.path}: the certificate of {node[0]}:{node[1]} is not to be trusted: "
+                    f"{error.verify_message}; that of its authority can be given as ?ca=FILE"
                 ) from error
-            except (ConnectionRefusedError, ssl.SSLError, OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException) as error:
                 failure = f"{node[0]}:{node[1]}: {error or type(error).__name__}"
                 cause: Exception | None = error
                 may_be_stored |= not isinstance(error, ConnectionRefusedError)
@@ -361,21 +307,18 @@ class ClusterDatabase(Database):
             else:
                 require_permission(status, self.path)
                 answer = _answer(status, text)
+                if status == 400:  # As for a number that JSON does not have.
+                    raise SessionException(f"{self.path}: {answer['error']}")
                 if "error" not in answer:
                     return answer["results"], may_be_stored
                 failure, cause = f"{node[0]}:{node[1]}: {answer['error']}", None
                 may_be_stored |= not any(known in failure for known in _NOT_BEGUN)
-            nodes.first += 1
+            # Others who failed at this node have left it too; do not come back to it together.
+            index = (index + 1) % len(nodes.address.nodes)
+            nodes.first = index
             if time.monotonic() >= deadline:
                 raise self._no_answer(failure, what == "execute" and may_be_stored) from cause
             time.sleep(PAUSE)
-
-    def _target(self, what: str, nodes: _Nodes, seconds: float) -> str:
-        wait = f"timeout={math.ceil(seconds)}s"
-        if what == "execute":
-            return f"/db/execute?transaction&{wait}"
-        best = "linearizable" if nodes.version >= _FIRST_LINEARIZABLE else "strong"
-        return f"/db/query?level={nodes.address.level or best}&{wait}"
 
     def _no_answer(self, failure: str, may_be_stored: bool) -> SessionException:
         kind = UnknownOutcomeError if may_be_stored else SessionException
@@ -386,12 +329,22 @@ class ClusterDatabase(Database):
         )
 
 
+def _target(what: str, nodes: _Nodes, level: str | None, seconds: float) -> str:
+    """Return the path of a request that a node may pass on to the leader, for so long."""
+    wait = f"timeout={math.ceil(seconds)}s"
+    if what == "execute":
+        return f"/db/execute?transaction&{wait}"
+    best = "linearizable" if nodes.version >= _FIRST_LINEARIZABLE else "strong"
+    return f"/db/query?level={level or nodes.address.level or best}&{wait}"
+
+
 def _answer(status: int, text: bytes) -> dict[str, Any]:
     """Return what a node has answered."""
     if status == 200:
-        answer = json.loads(text)
-        if isinstance(answer, dict) and ("error" in answer or isinstance(answer.get("results"), list)):
-            return answer
+        with contextlib.suppress(ValueError):
+            answer = json.loads(text)
+            if isinstance(answer, dict) and ("error" in answer or isinstance(answer.get("results"), list)):
+                return answer
     return {"error": text[:200].decode(errors="replace").strip() or f"HTTP status {status}"}
 
 

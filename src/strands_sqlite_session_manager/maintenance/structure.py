@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .._engine.database import Database, open_database
 from .._engine.path import IN_MEMORY
+from .._engine.schema import without_clock
 from .._search.tables import TABLES_OF_INDEXES
 from .findings import Finding
 from .opening import quoted
@@ -32,7 +33,8 @@ def schema_findings(database: Database) -> Iterator[Finding]:
         what is stored.
     """
     there = {found.name: found for found in _objects(database)}
-    for expected in _expected():
+    all_expected = _expected("cluster_writes" in there)
+    for expected in all_expected:
         found = there.pop(expected.name, None)
         complaint = _complaint(database, expected, found)
         if complaint:
@@ -43,7 +45,7 @@ def schema_findings(database: Database) -> Iterator[Finding]:
                 "repair, which makes it again" if _remedy(expected, found) else _RESTORE,
                 remedy=_remedy(expected, found),
             )
-    ours = {expected.name for expected in _expected()} | TABLES_OF_INDEXES
+    ours = {expected.name for expected in all_expected} | TABLES_OF_INDEXES
     for found in there.values():
         if _is_foreign(database, found, ours):
             yield Finding(
@@ -73,10 +75,14 @@ def _objects(database: Database) -> list[_Object]:
     ]
 
 
-@lru_cache(1)
-def _expected() -> tuple[_Object, ...]:
+@lru_cache(2)
+def _expected(is_from_cluster: bool) -> tuple[_Object, ...]:
+    """Return what the migrations make, in a file or in a cluster, whose backup is a file too."""
     with contextlib.closing(open_database(IN_MEMORY)) as database:
-        return tuple(_objects(database))
+        expected = _objects(database)
+    if is_from_cluster:
+        return tuple(item._replace(sql=sql) for item in expected for sql in without_clock([item.sql]))
+    return tuple(expected)
 
 
 def _complaint(database: Database, expected: _Object, found: _Object | None) -> str:

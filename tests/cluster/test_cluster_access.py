@@ -1,0 +1,117 @@
+"""Who may use a cluster, over what, and what is not a cluster that can be used."""
+
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from strands.types.exceptions import SessionException
+
+from helpers import make_agent, texts
+from nodes import running
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+
+PASSWORD = "pa/ss@word:1%"
+
+
+def test_user_and_password(tmp_path: Path) -> None:
+    users = [
+        {"username": "app", "password": PASSWORD, "perms": ["execute", "query", "ready", "status"]},
+        {"username": "reader", "password": "r", "perms": ["query", "ready", "status"]},
+    ]
+    (tmp_path / "auth.json").write_text(json.dumps(users))
+    options = ("-fk", "-auth", str(tmp_path / "auth.json"))
+    with running(tmp_path / "c", 1, options=options, user="app", password=PASSWORD) as cluster:
+        with SQLiteSessionManager("s", cluster.url) as manager:
+            make_agent(manager, "answer")("question")
+            assert texts(make_agent(SQLiteSessionManager("s", cluster.url)).messages) == ["question", "answer"]
+        hosts = cluster.path.removeprefix("rqlite://")
+        for login, complaint in (
+            ("", "the password is wrong"),
+            ("app:guess@", "the password is wrong"),
+            ("reader:r@", "a permission is missing"),
+        ):
+            with pytest.raises(SessionException, match=complaint) as refused:
+                SQLiteSessionManager("t", f"rqlite://{login}{hosts}")
+            assert str(refused.value).startswith(cluster.path)
+            assert "guess" not in str(refused.value)
+        with SQLiteSessionRepository(f"rqlite://reader:r@{hosts}", read_only=True) as repository:
+            assert repository.read_session("s")
+
+
+def test_tls(tmp_path: Path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    for name, blob in (("ca", authority.cert_pem), ("other", other.cert_pem), ("key", certificate.private_key_pem)):
+        blob.write_to_path(tmp_path / f"{name}.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    options = ("-fk", "-http-cert", str(tmp_path / "cert.pem"), "-http-key", str(tmp_path / "key.pem"))
+    with running(tmp_path / "c", 1, options=options, query=f"?ca={tmp_path}/ca.pem", context=context) as cluster:
+        assert cluster.url.startswith("rqlites://")
+        with SQLiteSessionManager("s", cluster.url) as manager:
+            make_agent(manager, "answer")("question")
+            assert texts(make_agent(SQLiteSessionManager("s", cluster.url)).messages) == ["question", "answer"]
+        for query in ("", f"?ca={tmp_path}/other.pem"):
+            with pytest.raises(SessionException, match=r"the certificate of 127\.0\.0\.1:\d+ is not to be trusted"):
+                SQLiteSessionManager("s", cluster.path + query)
+        with pytest.raises(SessionException, match=r"is no rqlite server"):
+            SQLiteSessionManager("s", cluster.path.replace("rqlites", "rqlite"), busy_timeout=0)
+
+
+def test_a_node_without_foreign_keys_is_refused(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "c", 1, options=()) as cluster,
+        pytest.raises(SessionException, match=r"the node 127\.0\.0\.1:\d+ was started without -fk"),
+    ):
+        SQLiteSessionManager("s", cluster.url)
+
+
+@contextmanager
+def server(answer: bytes, **headers: str) -> Iterator[str]:
+    """An HTTP server that has one answer."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            for name, value in {"Content-Length": str(len(answer)), **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        try:
+            yield f"rqlite://127.0.0.1:{found.server_address[1]}"
+        finally:
+            found.shutdown()
+            thread.join()
+
+
+def test_another_server_is_named() -> None:
+    with (
+        server(b"<html>It works!</html>") as url,
+        pytest.raises(SessionException, match="is no rqlite server") as error,
+    ):
+        SQLiteSessionManager("s", url)
+    assert "It works!" in str(error.value)
+
+
+def test_a_server_that_is_too_old_is_named() -> None:
+    answer = b'{"results":[{"columns":["foreign_keys"],"types":["integer"],"values":[[1]]}]}'
+    with (
+        server(answer, X_Rqlite_Version="v7.21.4") as url,
+        pytest.raises(SessionException, match="older than rqlite 8"),
+    ):
+        SQLiteSessionManager("s", url)
