@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,8 +74,8 @@ def quoted(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
-def run_blocks(document: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the Python blocks of a document in order, as one script in the working directory."""
+def run_blocks(document: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str] = str) -> dict[str, Any]:
+    """Run the Python blocks of a document in order, as one script in the working directory, perhaps changed."""
     monkeypatch.syspath_prepend(EXAMPLES)
     from _model import make_model
 
@@ -87,7 +88,7 @@ def run_blocks(document: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     for block in code_blocks(document, "python"):
         if ("SQLiteStorage" in block and not HAS_STORAGE) or ("SnapshotSessionManager" in block and not HAS_SNAPSHOTS):
             continue
-        exec(compile(block, str(document), "exec"), namespace)
+        exec(compile(change(block), str(document), "exec"), namespace)
     return namespace
 
 
@@ -139,7 +140,7 @@ class TestReadme:
 class TestPages:
     """The pages in `docs`."""
 
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+    @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "cluster"], ids=lambda page: page.stem)
     def test_blocks_run(self, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         namespace = run_blocks(page, monkeypatch)
         for block in code_blocks(page, "sql"):
@@ -269,6 +270,8 @@ class TestExamples:
     def test_run_as_they_are(self, script: Path, tmp_path: Path) -> None:
         if script.name == "05_one_file.py" and not HAS_STORAGE:
             pytest.skip("it needs an SDK with storage")
+        if script.name == "06_cluster.py":
+            pytest.skip("it needs a cluster, and is run in the tests of those")
         environment = {**os.environ, "STRANDS_SQLITE_DB_PATH": str(tmp_path / "kept.db")}
         environment.pop("STRANDS_EXAMPLE_MODEL", None)
         done = subprocess.run(
@@ -284,6 +287,10 @@ class TestExamples:
         assert done.stdout.count("✓") >= 10
         with closing(sqlite3.connect(tmp_path / "kept.db")) as connection:
             assert connection.execute("SELECT count(*) FROM sessions").fetchone() > (0,)
+
+    def test_that_of_clusters_says_what_it_needs(self) -> None:
+        done = subprocess.run([sys.executable, EXAMPLES / "06_cluster.py"], capture_output=True, text=True, check=True)
+        assert "This example needs an rqlite cluster" in done.stdout
 
     @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
     def test_use_no_private_names(self, script: Path) -> None:
