@@ -57,7 +57,7 @@ def main() -> None:
             check(process.exitcode == 0, f"process {number + 1} has answered")
 
         section("2. What the cluster has")
-        messages = catalog.history(SESSION_ID, "default").messages
+        messages = catalog.history(SESSION_ID, "default")
         check(len(messages) == 4, "both turns are in one conversation")
         check_words("Ada" in str(messages[-1].message), "the second process knew what the first was told")
 

@@ -31,7 +31,7 @@ def test_without_user_and_options() -> None:
         (f"rqlite://app:{SECRET}@db1:70000", "'db1:70000' is no host and port"),
         (f"rqlite://app:{SECRET}@db1,,db2", "'' is no host and port"),
         (f"rqlite://app:{SECRET}@db1:4001/path", "is no host and port"),
-        (f"rqlite://app:{SECRET}@db1?levle=weak", "unknown option 'levle'; there are level and ca"),
+        (f"rqlite://app:{SECRET}@db1?levels=weak", "unknown option 'levels'; there are level and ca"),
         (f"rqlite://app:{SECRET}@db1?level=none", "level='none'; it is weak, strong or linearizable"),
         (f"rqlite://app:{SECRET}@db1?ca=/x", "ca is for rqlites://"),
         (f"http://app:{SECRET}@db1:4001", "begins with rqlite://, not with http://"),
