@@ -74,11 +74,13 @@ def test_a_node_without_foreign_keys_is_refused(tmp_path: Path) -> None:
 
 
 @contextmanager
-def server(answer: bytes, **headers: str) -> Iterator[str]:
-    """An HTTP server that has one answer."""
+def server(answer: bytes, asked: list[str] | None = None, **headers: str) -> Iterator[str]:
+    """An HTTP server that has one answer, and notes down what it is asked for."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            if asked is not None:
+                asked.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             for name, value in {"Content-Length": str(len(answer)), **headers}.items():
@@ -106,6 +108,29 @@ def test_another_server_is_named() -> None:
     ):
         SQLiteSessionManager("s", url)
     assert "It works!" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "query", "level"),
+    [
+        ("v8.31.3", "", "strong"),
+        ("8", "", "strong"),
+        ("v8.32.0", "", "linearizable"),
+        ("v9.0.1", "", "linearizable"),
+        ("v9.0.1", "?level=strong", "strong"),
+        ("v8.31.3", "?level=weak", "weak"),
+    ],
+)
+def test_reads_are_never_stale_unless_asked_for(version: str, query: str, level: str) -> None:
+    """An older server takes the level that it does not know for a weak one."""
+    answer = b'{"results":[{"columns":["foreign_keys"],"types":["integer"],"values":[[1, 0, 1, 0]]}, {}]}'
+    asked: list[str] = []
+    with (
+        server(answer, asked, X_Rqlite_Version=version) as url,
+        pytest.raises(SessionException, match="another program"),
+    ):
+        SQLiteSessionManager("s", url + query)
+    assert [path for path in asked if f"level={level}&" in path] == asked[1:]
 
 
 def test_a_server_that_is_too_old_is_named() -> None:
