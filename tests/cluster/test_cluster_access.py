@@ -5,7 +5,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from strands.types.exceptions import SessionException
 from helpers import make_agent, texts
 from nodes import running
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._engine.database import open_database
+from strands_sqlite_session_manager._engine.schema import APPLICATION_ID
 
 PASSWORD = "pa/ss@word:1%"
 
@@ -74,19 +76,23 @@ def test_a_node_without_foreign_keys_is_refused(tmp_path: Path) -> None:
 
 
 @contextmanager
-def server(answer: bytes, asked: list[str] | None = None, **headers: str) -> Iterator[str]:
-    """An HTTP server that has one answer, and notes down what it is asked for."""
+def server(answer: bytes | dict[str, Any], asked: list[str] | None = None, **headers: str) -> Iterator[str]:
+    """An HTTP server that has one answer, or one result for each statement, and notes down what it is asked for."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
+            statements = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if asked is not None:
                 asked.append(self.path)
-            self.rfile.read(int(self.headers["Content-Length"]))
+            results = {"results": [answer] * len(statements)}
+            body = answer if isinstance(answer, bytes) else json.dumps(results).encode()
             self.send_response(200)
-            for name, value in {"Content-Length": str(len(answer)), **headers}.items():
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(body)
 
         def log_message(self, *arguments: Any) -> None:
             pass
@@ -99,6 +105,10 @@ def server(answer: bytes, asked: list[str] | None = None, **headers: str) -> Ite
         finally:
             found.shutdown()
             thread.join()
+
+
+# What tells that a database is ours, and that foreign keys are on.
+OURS = {"types": ["integer"] * 4, "values": [[APPLICATION_ID, 1, 1, 5]]}
 
 
 def test_another_server_is_named() -> None:
@@ -123,20 +133,15 @@ def test_another_server_is_named() -> None:
 )
 def test_reads_are_never_stale_unless_asked_for(version: str, query: str, level: str) -> None:
     """An older server takes the level that it does not know for a weak one."""
-    answer = b'{"results":[{"columns":["foreign_keys"],"types":["integer"],"values":[[1, 0, 1, 0]]}, {}]}'
     asked: list[str] = []
-    with (
-        server(answer, asked, X_Rqlite_Version=version) as url,
-        pytest.raises(SessionException, match="another program"),
-    ):
-        SQLiteSessionManager("s", url + query)
-    assert [path for path in asked if f"level={level}&" in path] == asked[1:]
+    with server(OURS, asked, X_Rqlite_Version=version) as url:
+        with closing(open_database(url + query)) as database:
+            database.query("SELECT 1")
+        assert f"level={level}&" in asked[-1]
+        # The first query, before the version is known.
+        assert f"level={level if query else 'strong'}&" in asked[1]
 
 
 def test_a_server_that_is_too_old_is_named() -> None:
-    answer = b'{"results":[{"columns":["foreign_keys"],"types":["integer"],"values":[[1]]}]}'
-    with (
-        server(answer, X_Rqlite_Version="v7.21.4") as url,
-        pytest.raises(SessionException, match="older than rqlite 8"),
-    ):
+    with server(OURS, X_Rqlite_Version="v7.21.4") as url, pytest.raises(SessionException, match="older than rqlite 8"):
         SQLiteSessionManager("s", url)
