@@ -129,9 +129,12 @@ class _Nodes:
         status, body = self._answer(connection, "/db/query?level=none", b'["PRAGMA foreign_keys"]')
         require_permission(status, self.path)
         name = f"{self.path}: the node {connection.host}:{connection.port}"
+        answer = _answer(status, body)
+        if status >= 500 or (status == 200 and "error" in answer and body.startswith(b"{")):
+            raise http.client.HTTPException(answer["error"])  # It is starting, say.
         try:
-            enabled = json.loads(body)["results"][0]["values"][0][0]
-        except (ValueError, LookupError, TypeError) as error:
+            enabled = answer["results"][0]["values"][0][0]
+        except (LookupError, TypeError) as error:
             raise SessionException(f"{name} is no rqlite server: it answers {body[:100]!r}") from error
         if not enabled:
             raise SessionException(f"{name} was started without -fk, so it would keep what belongs to deleted sessions")
