@@ -10,7 +10,7 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
-from ._catalog import cutting, listing, message_search, pruning
+from ._catalog import cutting, listing, message_search, pruning, snapshot_changes, snapshot_search, snapshots
 from ._catalog import usage as token_usage
 from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions, wanted_metadata, where_clauses
 from ._catalog.listing import decode_metadata
@@ -24,6 +24,8 @@ from ._catalog.records import (
     SessionEntry,
     SessionPage,
     SessionSummary,
+    SnapshotDiff,
+    SnapshotSummary,
     Usage,
 )
 from ._codec import decode_checked, encode
@@ -33,6 +35,7 @@ from ._errors import SessionConflictError, missing, naming_too_large, record_nam
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
 from ._search.sources import MESSAGES, STORAGE
+from ._search.text import query_words
 from .repository import SQLiteSessionRepository
 
 __all__ = [
@@ -46,6 +49,8 @@ __all__ = [
     "SessionEntry",
     "SessionPage",
     "SessionSummary",
+    "SnapshotDiff",
+    "SnapshotSummary",
     "Usage",
 ]
 
@@ -247,7 +252,9 @@ class SessionCatalog(DatabaseHolder):
         )
         if not rows:
             raise missing("sessions", session_id)
-        return [AgentSummary(*row) for row in rows if row[0] is not None]
+        in_tables = [AgentSummary(*row) for row in rows if row[0] is not None]
+        others = snapshots.agent_summaries(self._database, session_id)
+        return sorted([*in_tables, *others], key=lambda agent: agent.agent_id) if others else in_tables
 
     def history(
         self,
@@ -256,6 +263,7 @@ class SessionCatalog(DatabaseHolder):
         *,
         limit: int = 50,
         before: int | None = None,
+        snapshot_id: str | None = None,
         with_damaged: bool = False,
     ) -> list[HistoryMessage]:
         """Read a conversation from its end, as a window shows it that is scrolled back.
@@ -265,6 +273,8 @@ class SessionCatalog(DatabaseHolder):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
+            snapshot_id: Id of a snapshot to read, see `list_snapshots`. Defaults to the conversation as it is now: of
+                an agent that is not in the tables, the latest snapshot.
             with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
@@ -274,6 +284,12 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist, or a stored message is damaged and `with_damaged` is False.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        limit = checked_number("limit", limit)
+        if before is not None:
+            checked_number("before", before)
+        if snapshot_id is not None:
+            snapshot = self._snapshot(*key, checked_id("snapshot_id", snapshot_id))
+            return snapshots.history(snapshot, limit, before, with_damaged)
         rows = self._database.query(
             """
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
@@ -282,12 +298,12 @@ class SessionCatalog(DatabaseHolder):
             """,
             (
                 *key,
-                2**63 - 1 if before is None else checked_number("before", before) - 1,
-                checked_number("limit", limit),
+                2**63 - 1 if before is None else before - 1,
+                limit,
             ),
         )
-        if not rows:
-            self._require_agent(key)
+        if not rows and not self._is_in_tables(key):
+            return snapshots.history(self._snapshot(*key), limit, before, with_damaged)
         return [_history_message(row, session_id, agent_id, with_damaged) for row in rows]
 
     def search(
@@ -338,9 +354,23 @@ class SessionCatalog(DatabaseHolder):
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
-        return message_search.search(
-            self._database, query, " AND ".join(conditions), parameters, checked_number("limit", limit), progress
+        limit = checked_number("limit", limit)
+        found = message_search.search(self._database, query, " AND ".join(conditions), parameters, limit, progress)
+        in_sessions, of_sessions = session_conditions(None, metadata, None, None)
+        found += snapshot_search.search(
+            self._database,
+            query_words(query),
+            session_id,
+            agent_id,
+            role,
+            (" AND ".join(in_sessions), of_sessions),
+            (
+                None if since is None else checked_time("since", since),
+                None if until is None else checked_time("until", until),
+            ),
+            limit,
         )
+        return sorted(found, key=lambda result: -result.score)[:limit]
 
     def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
         """Build the index of messages again, where a search does not find what is there.
@@ -462,7 +492,9 @@ class SessionCatalog(DatabaseHolder):
         if not sessions:
             raise missing("sessions", source)
         logger.debug("session_id=<%s>, new_session_id=<%s> | forked session", source, new)
-        return RecordCounts(sessions, agents, messages, multi_agents)
+        return _with_snapshots(
+            RecordCounts(sessions, agents, messages, multi_agents), snapshots.counts(self._database, [new])
+        )
 
     def undo_turns(
         self,
@@ -498,10 +530,12 @@ class SessionCatalog(DatabaseHolder):
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         removed = cutting.undo(self._database, *key, turns, message_count, only_unanswered, dry_run)
+        if not removed and not self._is_in_tables(key):
+            removed = snapshot_changes.undo(
+                self._database, self._snapshot(*key), turns, message_count, only_unanswered, dry_run
+            )
         if removed and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)
-        if not removed:
-            self._require_agent(key)
         logger.debug("session_id=<%s>, agent_id=<%s> | removed %d messages", session_id, agent_id, removed)
         return removed
 
@@ -532,11 +566,12 @@ class SessionCatalog(DatabaseHolder):
             What was deleted.
         """
         ids = checked_ids("session_ids", session_ids)
+        of_snapshots = snapshots.counts(self._database, ids)
         messages, agents, multi_agents, sessions = pruning.delete_sessions(self._database, ids)
         if sessions:
             erase_former_content(self._database, MESSAGES, STORAGE)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
-        return RecordCounts(sessions, agents, messages, multi_agents)
+        return _with_snapshots(RecordCounts(sessions, agents, messages, multi_agents), of_snapshots)
 
     def delete_agent(self, session_id: str, agent_id: str) -> RecordCounts:
         """Delete an agent with its messages, and overwrite them on disk.
@@ -552,14 +587,18 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If it does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        messages, agents = self._database.transaction(
+        snapshot = snapshots.read(self._database, key[0], "agent", key[1])
+        messages, agents, keys, _ = self._database.transaction(
             [
                 ("DELETE FROM messages WHERE session_id = ? AND agent_id = ?", key),
                 ("DELETE FROM agents WHERE session_id = ? AND agent_id = ?", key),
+                *snapshots.delete_statements("agent", *key),
             ]
         )
-        if not agents and not messages:
+        if not agents and not messages and not keys:
             raise missing("agents", *key)
+        if not agents and snapshot is not None:
+            agents, messages = 1, len(snapshots.readable_messages(snapshot))
         erase_former_content(self._database, MESSAGES, STORAGE)
         return RecordCounts(0, agents, messages, 0)
 
@@ -584,7 +623,10 @@ class SessionCatalog(DatabaseHolder):
         )
         if not rows:
             raise missing("sessions", session_id)
-        return [listing.multi_agent_summary(session_id, *row) for row in rows if row[0] is not None]
+        states = {row[0]: row for row in rows if row[0] is not None}
+        for row in snapshots.multi_agent_states(self._database, session_id):
+            states.setdefault(row[0], row)
+        return [listing.multi_agent_summary(session_id, *row) for _, row in sorted(states.items())]
 
     def delete_multi_agent(self, session_id: str, multi_agent_id: str) -> RecordCounts:
         """Delete the state of a graph or swarm, so that it begins again, and overwrite it on disk.
@@ -600,9 +642,15 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If it does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("multi_agent_id", multi_agent_id))
-        if not self._database.execute("DELETE FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?", key):
+        deleted = self._database.transaction(
+            [
+                ("DELETE FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?", key),
+                *snapshots.delete_statements("multiAgent", *key),
+            ]
+        )
+        if not any(deleted):
             raise missing("multi_agents", *key)
-        erase_former_content(self._database)
+        erase_former_content(self._database, STORAGE)
         return RecordCounts(0, 0, 0, 1)
 
     def prune(
@@ -610,6 +658,7 @@ class SessionCatalog(DatabaseHolder):
         *,
         older_than: timedelta | datetime | None = None,
         keep_last: int | None = None,
+        keep_snapshots: int | None = None,
         metadata: Mapping[str, Any] | None = None,
         session_ids: Iterable[str] | None = None,
         dry_run: bool = False,
@@ -625,6 +674,7 @@ class SessionCatalog(DatabaseHolder):
         Args:
             older_than: Delete sessions without any activity since: an age, or a time with a time zone.
             keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
+            keep_snapshots: Delete immutable snapshots beyond so many newest ones of each agent, in sessions that stay.
             metadata: Look only at sessions whose metadata has these names and values.
             session_ids: Delete only sessions with these ids: those that a dry run told of, say. `keep_last` counts the
                 others too.
@@ -637,10 +687,10 @@ class SessionCatalog(DatabaseHolder):
             What went, or would.
 
         Raises:
-            ValueError: If neither `older_than` nor `keep_last` is given, or an age is negative.
+            ValueError: If neither `older_than` nor `keep_last` nor `keep_snapshots` is given, or an age is negative.
         """
-        if older_than is None and keep_last is None:
-            raise ValueError("give older_than or keep_last: nothing is deleted without a limit")
+        if older_than is None and keep_last is None and keep_snapshots is None:
+            raise ValueError("give older_than, keep_last or keep_snapshots: nothing is deleted without a limit")
         if now is not None:
             checked_time("now", now)
         if isinstance(older_than, timedelta):
@@ -654,18 +704,100 @@ class SessionCatalog(DatabaseHolder):
             raise ValueError(f"older_than={older_than!r}: must be a timedelta, or a datetime with a time zone")
         conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
-        result = PruneResult(
-            *pruning.prune(
-                self._database, older_than, keep_last, " AND ".join(conditions), parameters, ids, dry_run, progress
-            )
-        )
-        if result.session_ids and not dry_run:
+        among = " AND ".join(conditions)
+        gone: tuple[list[str], int, int] = ([], 0, 0)
+        if older_than is not None or keep_last is not None:
+            gone = pruning.prune(self._database, older_than, keep_last, among, parameters, ids, dry_run, progress)
+        result = PruneResult(*gone)
+        if keep_snapshots is not None:
+            count, size = snapshot_changes.prune(self._database, keep_snapshots, among, parameters, gone[0], dry_run)
+            result = PruneResult(*gone[:2], gone[2] + size, count)
+        if (result.session_ids or result.snapshots) and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)
         return result
 
-    def _require_agent(self, key: tuple[Any, ...]) -> None:
-        if not self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key):
+    def list_snapshots(self, session_id: str, agent_id: str) -> list[SnapshotSummary]:
+        """List the snapshots of an agent of the SDK's `SnapshotSessionManager`, the latest first, then the newest.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+
+        Returns:
+            The snapshots; none if the agent is in the tables alone.
+
+        Raises:
+            SessionException: If the agent does not exist.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        found = snapshot_changes.list_snapshots(self._database, *key)
+        if not found and not self._is_in_tables(key):
             raise missing("agents", *key)
+        return found
+
+    def diff_snapshots(
+        self, session_id: str, agent_id: str, first: str | None, second: str | None = None
+    ) -> SnapshotDiff:
+        """Compare two snapshots of an agent.
+
+        A message is recognised by its tracking id, or by its content where the SDK gave it none.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            first: Id of a snapshot; None means the latest.
+            second: Id of the other.
+
+        Returns:
+            What differs.
+
+        Raises:
+            SessionException: If a snapshot does not exist or is damaged.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        return snapshot_changes.compare(self._snapshot(*key, first), self._snapshot(*key, second))
+
+    def restore_snapshot(self, session_id: str, agent_id: str, snapshot_id: str) -> str | None:
+        """Make a snapshot the latest, with which an agent is built. The former latest is kept as an immutable one.
+
+        An agent that was built before does not know of it, and would write over it with its next turn.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+            snapshot_id: Id of the snapshot.
+
+        Returns:
+            Id of the snapshot that was the latest; None if there was none.
+
+        Raises:
+            SessionConflictError: If an agent stored a snapshot meanwhile. Nothing is changed then.
+            SessionException: If the snapshot does not exist or is damaged.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        snapshot = self._snapshot(*key, checked_id("snapshot_id", snapshot_id))
+        snapshots.decode(snapshot)
+        former = snapshots.read(self._database, key[0], "agent", key[1])
+        latest_key = snapshots.key_of(key[0], "agent", key[1])
+        return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data)
+
+    def _snapshot(self, session_id: str, agent_id: str, snapshot_id: str | None = None) -> snapshots.Snapshot:
+        snapshot = snapshots.read(self._database, session_id, "agent", agent_id, snapshot_id)
+        if snapshot is not None:
+            return snapshot
+        if snapshot_id is None:
+            raise missing("agents", session_id, agent_id)
+        raise SessionException(f"Snapshot {snapshot_id} of agent {agent_id} in session {session_id} does not exist")
+
+    def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
+        return bool(self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key))
+
+
+def _with_snapshots(counts: RecordCounts, of_snapshots: tuple[int, int, int]) -> RecordCounts:
+    """Add agents, messages, and graphs and swarms of snapshots, where these are all that there was."""
+    if not counts.sessions or counts.agents or counts.multi_agents:
+        return counts
+    return RecordCounts(counts.sessions, *of_snapshots)
 
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:

@@ -120,7 +120,16 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
                 (session_id, session.session_type, session.created_at, session.updated_at),
             )
         except SessionConflictError as error:
-            raise SessionConflictError(f"{record_name('sessions', session_id)} already exists") from error
+            # For the contract, a session of nothing but snapshots does not exist.
+            count = self._database.execute(
+                """
+                UPDATE sessions SET session_type = ?, updated_at = max(updated_at, ?)
+                WHERE session_id = ? AND session_type = 'SNAPSHOT'
+                """,
+                (session.session_type, session.updated_at, session_id),
+            )
+            if not count:
+                raise SessionConflictError(f"{record_name('sessions', session_id)} already exists") from error
         require_stored((count,), record_name("sessions", session_id))
         logger.debug("session_id=<%s> | created session", session_id)
         return session
@@ -136,7 +145,10 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             The session, or None if there is none.
         """
         rows = self._database.query(
-            "SELECT session_type, created_at, updated_at FROM sessions WHERE session_id = ?",
+            """
+            SELECT session_type, created_at, updated_at FROM sessions
+            WHERE session_id = ? AND session_type <> 'SNAPSHOT'
+            """,
             (checked_id("session_id", session_id),),
         )
         if not rows:

@@ -135,5 +135,5 @@ class TestPrune:
             catalog.prune(older_than=timedelta(days=1), now=datetime(2026, 1, 1))
 
     def test_without_a_limit_nothing_goes(self, catalog: SessionCatalog) -> None:
-        with pytest.raises(ValueError, match="give older_than or keep_last"):
+        with pytest.raises(ValueError, match="give older_than, keep_last or keep_snapshots"):
             catalog.prune()

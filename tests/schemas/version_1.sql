@@ -43,6 +43,15 @@ CREATE TABLE multi_agents (
     ) STRICT
     ;
 INSERT INTO "multi_agents" VALUES('user-42','graph','{"type":"graph"}','2026-01-31T12:00:00.000006+00:00','2026-01-31T12:00:00.000007+00:00');
+CREATE TABLE search_segments (
+        source TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        first_page INTEGER NOT NULL,
+        last_page INTEGER NOT NULL,
+        totals BLOB NOT NULL,
+        PRIMARY KEY (source, number)
+    ) STRICT, WITHOUT ROWID
+    ;
 CREATE TABLE search_stale (
         source TEXT NOT NULL,
         id INTEGER NOT NULL,
@@ -77,57 +86,7 @@ CREATE TABLE storage (
     ;
 INSERT INTO "storage" VALUES('memory/facts/name.md','2026-01-31T12:00:00.000010+00:00','2026-01-31T12:00:00.000011+00:00',X'23204E616D650A41646120E29C9300FF');
 CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id);
-CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
-    BEGIN
-        UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
-    END;
-CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state, live_view ON agents WHEN NEW.updated_at = OLD.updated_at
-    BEGIN
-        UPDATE agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
-    END;
-CREATE TRIGGER messages_updated_at AFTER UPDATE OF message, redact_message, attachments ON messages WHEN NEW.updated_at = OLD.updated_at
-    BEGIN
-        UPDATE messages SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
-    END;
-CREATE TRIGGER multi_agents_updated_at AFTER UPDATE OF state ON multi_agents WHEN NEW.updated_at = OLD.updated_at
-    BEGIN
-        UPDATE multi_agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
-    END;
-CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
-    BEGIN
-        UPDATE sessions SET updated_at = NEW.created_at
-        WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
-    END;
-CREATE TRIGGER multi_agents_touch_session AFTER INSERT ON multi_agents
-    BEGIN
-        UPDATE sessions SET updated_at = NEW.updated_at
-        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
-    END;
-CREATE TRIGGER multi_agents_touch_session_again AFTER UPDATE OF updated_at ON multi_agents
-    BEGIN
-        UPDATE sessions SET updated_at = NEW.updated_at
-        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
-    END;
-CREATE TRIGGER sessions_stash_delete AFTER DELETE ON sessions
-    BEGIN
-        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
-            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
-    END;
-CREATE TRIGGER sessions_stash_rename AFTER UPDATE OF session_id ON sessions WHEN NEW.session_id <> OLD.session_id
-    BEGIN
-        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
-            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
-    END;
-CREATE TRIGGER agents_stash_delete AFTER DELETE ON agents
-    BEGIN
-        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
-            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
-    END;
-CREATE TRIGGER agents_stash_rename AFTER UPDATE OF agent_id ON agents WHEN NEW.agent_id <> OLD.agent_id
-    BEGIN
-        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || NEW.agent_id || '/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
-            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
-    END;
+CREATE INDEX sessions_by_creation ON sessions (created_at, session_id);
 CREATE VIEW conversation AS
     SELECT
         session_id,
@@ -184,9 +143,94 @@ CREATE VIEW token_usage AS
         FROM messages
     )
     WHERE usage IS NOT NULL;
+CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
+    END;
+CREATE TRIGGER agents_updated_at AFTER UPDATE OF state, conversation_manager_state, internal_state, live_view ON agents WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_updated_at AFTER UPDATE OF message, redact_message, attachments ON messages WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE messages SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER multi_agents_updated_at AFTER UPDATE OF state ON multi_agents WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE multi_agents SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER messages_touch_session AFTER INSERT ON messages
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.created_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.created_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session AFTER INSERT ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE TRIGGER multi_agents_touch_session_again AFTER UPDATE OF updated_at ON multi_agents
+    BEGIN
+        UPDATE sessions SET updated_at = NEW.updated_at
+        WHERE session_id = NEW.session_id AND updated_at < NEW.updated_at;
+    END;
+CREATE TRIGGER sessions_stash_delete AFTER DELETE ON sessions
+    BEGIN
+        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER sessions_stash_rename AFTER UPDATE OF session_id ON sessions WHEN NEW.session_id <> OLD.session_id
+    BEGIN
+        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/', 1, length('context/' || OLD.session_id || '/scopes/agent/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER agents_stash_delete AFTER DELETE ON agents
+    BEGIN
+        DELETE FROM storage WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
+    END;
+CREATE TRIGGER agents_stash_rename AFTER UPDATE OF agent_id ON agents WHEN NEW.agent_id <> OLD.agent_id
+    BEGIN
+        UPDATE storage SET key = 'context/' || NEW.session_id || '/scopes/agent/' || NEW.agent_id || '/' || substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') + 1) WHERE key >= 'context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/' AND key < substr('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/', 1, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/') - 1) || '0'
+            AND NOT instr(substr(key, length('context/' || OLD.session_id || '/scopes/agent/' || OLD.agent_id || '/')), '/scopes/agent/');
+    END;
 CREATE TRIGGER storage_updated_at AFTER UPDATE OF data ON storage WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE storage SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
+    END;
+CREATE TRIGGER storage_touch_session_insert AFTER INSERT ON storage
+    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+    BEGIN
+        INSERT INTO sessions (session_id, session_type, created_at, updated_at)
+        VALUES (substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
+        WHERE updated_at < excluded.updated_at;
+    END;
+CREATE TRIGGER storage_touch_session_update AFTER UPDATE OF updated_at ON storage
+    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+    BEGIN
+        INSERT INTO sessions (session_id, session_type, created_at, updated_at)
+        VALUES (substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
+        WHERE updated_at < excluded.updated_at;
+    END;
+CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN OLD.key >= 'session/' AND OLD.key < 'session0' AND instr(OLD.key, '/scopes/') > 9
+    BEGIN
+        DELETE FROM sessions
+        WHERE session_id = substr(OLD.key, 9, instr(OLD.key, '/scopes/') - 9) AND session_type = 'SNAPSHOT' AND NOT EXISTS (
+            SELECT 1 FROM storage
+            WHERE key >= substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 7)
+                AND key < substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 6) || '0'
+        );
+    END;
+CREATE TRIGGER sessions_snapshots_delete AFTER DELETE ON sessions
+    BEGIN
+        DELETE FROM storage WHERE key >= 'session/' || OLD.session_id || '/scopes/' AND key < substr('session/' || OLD.session_id || '/scopes/', 1, length('session/' || OLD.session_id || '/scopes/') - 1) || '0';
+    END;
+CREATE TRIGGER sessions_snapshots_rename AFTER UPDATE OF session_id ON sessions
+    WHEN NEW.session_id <> OLD.session_id
+    BEGIN
+        UPDATE storage SET key = 'session/' || NEW.session_id || '/scopes/' || substr(key, length('session/' || OLD.session_id || '/scopes/') + 1) WHERE key >= 'session/' || OLD.session_id || '/scopes/' AND key < substr('session/' || OLD.session_id || '/scopes/', 1, length('session/' || OLD.session_id || '/scopes/') - 1) || '0';
     END;
 CREATE TRIGGER messages_search_update AFTER UPDATE OF message, redact_message ON messages 
         WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
@@ -236,14 +280,4 @@ CREATE TRIGGER storage_search_delete AFTER DELETE ON storage
         WHERE source = 'storage' AND last_id = OLD.rowid;
         UPDATE search_state SET indexed_id = last_id WHERE source = 'storage' AND indexed_id > last_id;
     END;
-CREATE TABLE search_segments (
-        source TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        first_page INTEGER NOT NULL,
-        last_page INTEGER NOT NULL,
-        totals BLOB NOT NULL,
-        PRIMARY KEY (source, number)
-    ) STRICT, WITHOUT ROWID
-    ;
-CREATE INDEX sessions_by_creation ON sessions (created_at, session_id);
 COMMIT;

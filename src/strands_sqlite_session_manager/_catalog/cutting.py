@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from .._arguments import checked_id, checked_number, now
 from .._conversation.stored import forget_stash
 from .._engine.database import Database
+from . import snapshot_changes
 
 _IS_COPIED = """
     messages.session_id = :source AND messages.agent_id = agents.agent_id
@@ -198,7 +199,10 @@ def fork(database: Database, source: str, new: str, through: int | Mapping[str, 
         "now": now(),
     }
     copies = (_COPY_SESSION, _COPY_AGENTS, _COPY_MESSAGES, _COPY_MULTI_AGENTS, _COPY_STASH, _cut_agents(_FORKED))
-    return database.transaction([(sql, parameters) for sql in copies])[:4]
+    of_snapshots = snapshot_changes.fork_statements(
+        database, source, new, lambda agent_id: limits.get(agent_id, others), through is not None
+    )
+    return database.transaction([*((sql, parameters) for sql in copies), *of_snapshots])[:4]
 
 
 def undo(

@@ -10,8 +10,9 @@ from strands.types.exceptions import SessionException
 from .._arguments import checked_id, checked_number
 from .._codec import decode
 from .._engine.database import BrokenText, Database, text_marks
+from . import snapshots
 from .records import MultiAgentSummary, SessionEntry, SessionPage, SessionSummary, Usage
-from .usage import OF_MESSAGE, TOTALS
+from .usage import OF_MESSAGE, TOTALS, add
 
 # By order: what a list is sorted by, and how what follows a cursor compares with it.
 _ORDERS = {
@@ -63,14 +64,17 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
         return None
     session_type, created_at, updated_at, metadata, agents, multi_agents, usage = rows[0]
     totals = Usage(*json.loads(usage))
+    agents, multi_agents = set(json.loads(agents)), set(json.loads(multi_agents))
+    for _, tokens in snapshots.usage(database, session_id, None, None):
+        totals = add(totals, tokens)
     return SessionSummary(
         session_id=session_id,
         session_type=session_type,
         created_at=created_at,
         updated_at=updated_at,
         **_shown_metadata(session_id, metadata, rows[0][:3]),
-        agents=sorted(json.loads(agents)),
-        multi_agents=sorted(json.loads(multi_agents)),
+        agents=sorted(agents.union(snapshots.names(database, session_id, "agent"))),
+        multi_agents=sorted(multi_agents.union(snapshots.names(database, session_id, "multiAgent"))),
         message_count=totals.message_count,
         usage=totals,
     )

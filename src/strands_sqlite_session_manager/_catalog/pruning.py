@@ -8,6 +8,7 @@ from typing import Any
 
 from .._arguments import checked_number, checked_time
 from .._engine.database import BrokenText, Database, text_marks
+from . import snapshots
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
 # milliseconds. A session goes whole or not at all, so a larger one takes longer.
@@ -122,8 +123,9 @@ def _batches(database: Database, expired: str, parameters: list[Any]) -> Iterabl
         SELECT
             session_id,
             updated_at,
-            (SELECT count(*) FROM messages WHERE messages.session_id = sessions.session_id),
-            (
+            (SELECT count(*) FROM messages WHERE messages.session_id = sessions.session_id)
+                + (SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage WHERE {snapshots.OF_SESSION}),
+            (SELECT coalesce(sum(length(data)), 0) FROM storage WHERE {snapshots.OF_SESSION}) + (
                 SELECT coalesce(sum(
                     length(CAST(message AS BLOB)) + coalesce(length(CAST(redact_message AS BLOB)), 0)
                     + coalesce(length(attachments), 0)

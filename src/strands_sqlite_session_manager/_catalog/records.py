@@ -12,7 +12,8 @@ class SessionEntry:
 
     Attributes:
         session_id: Its id.
-        session_type: "AGENT", or what a newer SDK calls it.
+        session_type: "AGENT" in the tables, or what a newer SDK calls it; "SNAPSHOT" if it is the SDK's
+            `SnapshotSessionManager`'s alone.
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When it was last active: a message, or the state of a graph or swarm.
         metadata: What `set_metadata` stored.
@@ -130,7 +131,7 @@ class HistoryMessage:
         message_id: Its number in the conversation.
         message: Role and content, with redactions applied.
         is_redacted: Whether the content replaces another.
-        created_at: When it was created, in ISO 8601, UTC.
+        created_at: When it was created, in ISO 8601, UTC; in a snapshot, when that was stored.
         damage: What is wrong with a message that cannot be read, which is empty then; None with all others.
     """
 
@@ -139,6 +140,46 @@ class HistoryMessage:
     is_redacted: bool
     created_at: str
     damage: str | None = None
+
+
+@dataclass(frozen=True)
+class SnapshotSummary:
+    """A snapshot of an agent.
+
+    Attributes:
+        snapshot_id: Its id; None of the latest one, which the next write replaces.
+        created_at: When it was taken, in ISO 8601, UTC.
+        message_count: Number of its messages.
+        size: Bytes that it takes.
+        app_data: What the application stored with it.
+        damage: What is wrong with it, of which nothing is shown then; None if it is sound.
+    """
+
+    snapshot_id: str | None
+    created_at: str
+    message_count: int
+    size: int
+    app_data: dict[str, Any]
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
+class SnapshotDiff:
+    """What differs between two snapshots of an agent.
+
+    Attributes:
+        added: Messages that only the second has.
+        removed: Messages that only the first has.
+        changed: Messages that both have, as they are in the first and in the second.
+        state_keys: Keys of the agent's state whose values differ.
+        parts: What else differs: "conversation_manager_state", "interrupt_state", "system_prompt", and so on.
+    """
+
+    added: list[HistoryMessage]
+    removed: list[HistoryMessage]
+    changed: list[tuple[HistoryMessage, HistoryMessage]]
+    state_keys: list[str]
+    parts: list[str]
 
 
 @dataclass(frozen=True)
@@ -187,10 +228,12 @@ class PruneResult:
 
     Attributes:
         session_ids: Sessions, the least recently active first.
-        messages: Number of their messages.
-        bytes: Size of the messages, with images and documents.
+        messages: Number of their messages; of a session of snapshots, those of the latest.
+        bytes: Size of the messages, with images and documents, and of the snapshots.
+        snapshots: Number of the immutable snapshots that went from sessions that stay.
     """
 
     session_ids: list[str]
     messages: int
     bytes: int
+    snapshots: int = 0

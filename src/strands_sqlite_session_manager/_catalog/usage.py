@@ -1,8 +1,10 @@
 """Tokens that messages took."""
 
+from dataclasses import fields
 from typing import Any
 
 from .._engine.database import Database
+from . import snapshots
 from .filters import where_clauses
 from .records import Usage
 
@@ -53,4 +55,17 @@ def add_up(database: Database, session_id: str | None, since: str | None, until:
         parameters,
     )
     totals = {row[6] if len(row) == 7 else row[6:]: Usage(*row[:6]) for row in rows}
-    return totals[None] if by is None else totals
+    for snapshot, tokens in snapshots.usage(database, session_id, since, until):
+        key: Any = {
+            None: None,
+            "session": snapshot.session_id,
+            "agent": (snapshot.session_id, snapshot.name),
+            "day": snapshot.updated_at[:10],
+        }[by]
+        totals[key] = add(totals[key], tokens) if key in totals else tokens
+    return totals[None] if by is None else dict(sorted(totals.items()))
+
+
+def add(one: Usage, other: Usage) -> Usage:
+    """Return the sum of two."""
+    return Usage(*(getattr(one, field.name) + getattr(other, field.name) for field in fields(Usage)))

@@ -1,7 +1,7 @@
 """The tables, triggers and views of a session database, and the migrations that lead to them."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from strands.types.exceptions import SessionException
@@ -64,6 +64,58 @@ def _stash_triggers(table: str, key: str, prefix: str) -> tuple[str, str]:
     END
     """,  # noqa: S608
     )
+
+
+# Where the SDK's `SnapshotSessionManager` keeps what belongs to a session, and the session of such a key.
+_SNAPSHOTS = "'session/' || {row}.session_id || '/scopes/'"
+_SNAPSHOT_SESSION = "substr({row}.key, 9, instr({row}.key, '/scopes/') - 9)"
+_IS_OF_SESSION = "{row}.key >= 'session/' AND {row}.key < 'session0' AND instr({row}.key, '/scopes/') > 9"
+
+
+def _snapshot_triggers() -> Iterator[str]:
+    """Yield triggers that keep a row of `sessions` for each session whose snapshots lie in `storage`.
+
+    So a list of sessions shows both kinds without looking at a snapshot. A write of any other key costs a comparison.
+    """
+    old, new = _SNAPSHOTS.format(row="OLD"), _SNAPSHOTS.format(row="NEW")
+    # "0" comes after "/".
+    keys = f"key >= {old} AND key < substr({old}, 1, length({old}) - 1) || '0'"
+    for event in ("INSERT", "UPDATE OF updated_at"):
+        # A session of both kinds keeps the type of the tables. Constants only here too, as below.
+        yield f"""
+    CREATE TRIGGER storage_touch_session_{event.split()[0].lower()} AFTER {event} ON storage
+    WHEN {_IS_OF_SESSION.format(row="NEW")}
+    BEGIN
+        INSERT INTO sessions (session_id, session_type, created_at, updated_at)
+        VALUES ({_SNAPSHOT_SESSION.format(row="NEW")}, 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
+        WHERE updated_at < excluded.updated_at;
+    END
+    """  # noqa: S608
+    yield f"""
+    CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN {_IS_OF_SESSION.format(row="OLD")}
+    BEGIN
+        DELETE FROM sessions
+        WHERE session_id = {_SNAPSHOT_SESSION.format(row="OLD")} AND session_type = 'SNAPSHOT' AND NOT EXISTS (
+            SELECT 1 FROM storage
+            WHERE key >= substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 7)
+                AND key < substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 6) || '0'
+        );
+    END
+    """  # noqa: S608
+    yield f"""
+    CREATE TRIGGER sessions_snapshots_delete AFTER DELETE ON sessions
+    BEGIN
+        DELETE FROM storage WHERE {keys};
+    END
+    """  # noqa: S608
+    yield f"""
+    CREATE TRIGGER sessions_snapshots_rename AFTER UPDATE OF session_id ON sessions
+    WHEN NEW.session_id <> OLD.session_id
+    BEGIN
+        UPDATE storage SET key = {new} || substr(key, length({old}) + 1) WHERE {keys};
+    END
+    """  # noqa: S608
 
 
 def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]:
@@ -237,6 +289,7 @@ _VERSION_1 = (
     ) STRICT
     """,
     _updated_at_trigger("storage", "rowid", "data"),
+    *_snapshot_triggers(),
     """
     CREATE TABLE search_state (
         source TEXT NOT NULL PRIMARY KEY,

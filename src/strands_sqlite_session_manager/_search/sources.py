@@ -58,10 +58,17 @@ class Source(NamedTuple):
 def message_text(message: str) -> str:
     """Return what is searched of a message: the start of its text as the view `conversation` shows it."""
     try:
-        content = _decode(valid_text(message).lstrip())[0]["content"]
+        return block_text(_decode(valid_text(message).lstrip())[0]["content"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return ""  # A damaged message is not found, instead of failing every search.
+
+
+def block_text(content: Iterable[Any]) -> str:
+    """Return what is searched of a message's content; nothing if it is damaged."""
+    try:
         return "\n".join(_block_texts(content))[:LONGEST_TEXT]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return ""  # A damaged message is not found, instead of failing every search.
+        return ""
 
 
 def _block_texts(content: Iterable[Any]) -> Iterator[str]:
@@ -76,11 +83,18 @@ def _block_texts(content: Iterable[Any]) -> Iterator[str]:
 def storage_texts(key: str, data: bytes) -> tuple[str, str]:
     """Return the key without its extension, as Strands' own search takes it, and the start of what is text in the data.
 
+    In JSON, escapes are blanks, so that they are no part of the words behind them. Of snapshots of the past, only the
+    key is searched.
+
     Data with a NUL is an image or the like, and has none. Bytes that are not UTF-8 become blanks, so that they are no
     part of the words beside them.
     """
     data = data[:LONGEST_DATA]
-    text = "" if b"\0" in data else data.decode(errors="replace").replace("\ufffd", " ")
+    # A snapshot of the past is much the same as the latest, and there may be hundreds.
+    is_hidden = b"\0" in data or (key.startswith("session/") and "/snapshots/immutable_history/" in key)
+    text = "" if is_hidden else data.decode(errors="replace").replace("\ufffd", " ")
+    if key.endswith(".json"):
+        text = re.sub(r'\\[nrtbf"/\\]', " ", text)  # Or a line's first word would begin with an "n".
     return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text[:LONGEST_TEXT]
 
 

@@ -1,0 +1,287 @@
+"""Snapshots of the SDK's `SnapshotSessionManager`: where they lie in `storage`, and what is in them.
+
+The layout is the SDK's own, the same in its TypeScript SDK:
+
+```
+session/<session_id>/scopes/agent/<agent_id>/snapshots/snapshot_latest.json
+session/<session_id>/scopes/agent/<agent_id>/snapshots/immutable_history/snapshot_<snapshot_id>.json
+session/<session_id>/scopes/multiAgent/<multi_agent_id>/snapshots/snapshot_latest.json
+```
+
+Triggers keep a row of `sessions` for each such session, of the type SNAPSHOT. Where an agent is both in the tables and
+in snapshots, because its session was converted, the catalog shows the tables.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple, cast
+
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+from strands.types.session import decode_bytes_values
+
+from .._arguments import BEGINS_WITH
+from .._engine.database import Database, Statement
+from .records import AgentSummary, HistoryMessage, Usage
+
+SESSION_TYPE = "SNAPSHOT"
+
+Scope = Literal["agent", "multiAgent"]
+
+_KEY = re.compile(
+    r"session/(?P<session_id>.+?)/scopes/(?P<scope>agent|multiAgent)/(?P<name>[^/]+)/snapshots/"
+    r"(?:snapshot_latest|immutable_history/snapshot_(?P<snapshot_id>[\w-]+))\.json",
+    re.DOTALL,
+)
+_LATEST = "/snapshots/snapshot_latest.json"
+# A condition on `storage`.
+IS_LATEST = f"substr(key, -{len(_LATEST)}) = '{_LATEST}'"
+# A condition on `storage` within a query of `sessions`. "0" comes after "/".
+OF_SESSION = """
+    key >= 'session/' || sessions.session_id || '/scopes/' AND key < 'session/' || sessions.session_id || '/scopes0'
+    """
+# Of a row of `storage`: none if it is not the latest snapshot of an agent, or one that is damaged. In order of price.
+MESSAGE_COUNT = f"""
+    CASE
+        WHEN NOT {IS_LATEST} OR NOT instr(key, '/scopes/agent/') OR NOT json_valid(CAST(data AS TEXT)) THEN 0
+        ELSE coalesce(json_array_length(CAST(data AS TEXT), '$.data.messages'), 0)
+    END
+    """
+_BEGINS_WITH = BEGINS_WITH.format(column="key")
+# Blobs that are read at once.
+_PAGE = 50
+
+
+class Snapshot(NamedTuple):
+    """A row of `storage` that is a snapshot.
+
+    Attributes:
+        key: Its key.
+        session_id: Id of its session.
+        scope: "agent", or "multiAgent" for a graph or swarm.
+        name: Id of the agent, graph or swarm.
+        snapshot_id: Its id; None of the latest one.
+        created_at: When the key was first written.
+        updated_at: When it was last written.
+        data: Its bytes.
+    """
+
+    key: str
+    session_id: str
+    scope: str
+    name: str
+    snapshot_id: str | None
+    created_at: str
+    updated_at: str
+    data: bytes
+
+
+def prefix_of(session_id: str, scope: Scope | None = None, name: str | None = None) -> str:
+    """Return what the keys of a session begin with, or of an agent, graph or swarm of it."""
+    return f"session/{session_id}/scopes/" + (f"{scope}/{name}/" if scope else "")
+
+
+def key_of(session_id: str, scope: Scope, name: str, snapshot_id: str | None = None) -> str:
+    """Return the key of a snapshot; without an id, of the latest."""
+    file = "snapshot_latest" if snapshot_id is None else f"immutable_history/snapshot_{snapshot_id}"
+    return f"{prefix_of(session_id, scope, name)}snapshots/{file}.json"
+
+
+def read(
+    database: Database, session_id: str, scope: Scope, name: str, snapshot_id: str | None = None
+) -> Snapshot | None:
+    """Read a snapshot; without an id, the latest."""
+    return next(under(database, key_of(session_id, scope, name, snapshot_id)), None)
+
+
+def under(database: Database, key: str) -> Iterator[Snapshot]:
+    """Yield the snapshot under a key, if there is one."""
+    yield from _snapshots(database.query("SELECT key, created_at, updated_at, data FROM storage WHERE key = ?", (key,)))
+
+
+def latest(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
+    """Yield the latest snapshots of a session, or of all, in the order of their keys."""
+    prefix = "session/" if session_id is None else prefix_of(session_id)
+    last = ""
+    while rows := database.query(
+        f"""
+        SELECT key, created_at, updated_at, data FROM storage
+        WHERE {_BEGINS_WITH} AND key > ? AND {IS_LATEST} ORDER BY key LIMIT {_PAGE}
+        """,  # noqa: S608 (constants only, as below)
+        (prefix, prefix, last),
+    ):
+        yield from _snapshots(rows)
+        last = rows[-1][0]
+
+
+def names(database: Database, session_id: str, scope: Scope) -> list[str]:
+    """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
+    prefix = f"{prefix_of(session_id)}{scope}/"
+    rows = database.query(f"SELECT key FROM storage WHERE {_BEGINS_WITH}", (prefix, prefix))  # noqa: S608
+    found = (_KEY.fullmatch(key) for (key,) in rows)
+    return sorted({match["name"] for match in found if match is not None})
+
+
+def _snapshots(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
+    for key, created_at, updated_at, data in rows:
+        match = _KEY.fullmatch(key)
+        if match is not None:
+            session_id, scope, name, snapshot_id = match.groups()
+            yield Snapshot(key, session_id, scope, name, snapshot_id, created_at, updated_at, data)
+
+
+def decode(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what is in a snapshot.
+
+    Raises:
+        SessionException: If it is damaged.
+    """
+    try:
+        content = decode_bytes_values(json.loads(snapshot.data))
+        if not isinstance(content["data"], dict) or not isinstance(content.get("app_data", {}), dict):
+            raise TypeError("data and app_data are no objects")
+        messages = content["data"].get("messages", [])
+        if not all(isinstance(message["content"], list) and message["role"] for message in messages):
+            raise TypeError("a message has no content")
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
+        raise SessionException(f"storage {snapshot.key!r}: a damaged snapshot in the database: {error!r}") from error
+    return dict(content)
+
+
+def messages_of(snapshot: Snapshot) -> list[Any]:
+    """Return the messages of a snapshot of an agent.
+
+    Raises:
+        SessionException: If it is damaged.
+    """
+    return list(decode(snapshot)["data"].get("messages", []))
+
+
+def readable_messages(snapshot: Snapshot) -> list[Any]:
+    """Return the messages of a snapshot; none if it is damaged, so that one takes no others with it."""
+    try:
+        return messages_of(snapshot)
+    except SessionException:
+        return []
+
+
+def in_tables(database: Database, session_ids: Iterable[str] | None = None) -> set[tuple[str, str]]:
+    """Return session id and agent id of the agents that are in the tables too, which count there.
+
+    Args:
+        database: Database to look at.
+        session_ids: Ids of the sessions to look at. Defaults to all.
+    """
+    rows = database.query(
+        """
+        SELECT session_id, agent_id FROM agents
+        WHERE (:session_ids IS NULL OR session_id IN (SELECT value FROM json_each(:session_ids))) AND EXISTS (
+            SELECT 1 FROM storage
+            WHERE key = 'session/' || session_id || '/scopes/agent/' || agent_id || '/snapshots/snapshot_latest.json'
+        )
+        """,
+        {"session_ids": None if session_ids is None else json.dumps(list(session_ids))},
+    )
+    return set(rows)
+
+
+def agent_snapshots(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
+    """Yield the latest snapshots of agents that are not in the tables: of a session, or of all."""
+    others = None
+    for snapshot in latest(database, session_id):
+        # Asked when it is known that there are any.
+        others = in_tables(database, session_id and [session_id]) if others is None else others
+        if snapshot.scope == "agent" and (snapshot.session_id, snapshot.name) not in others:
+            yield snapshot
+
+
+def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, int]:
+    """Return how many agents, messages, and graphs and swarms the latest snapshots of some sessions have."""
+    rows = database.query(
+        f"""
+        SELECT
+            count(CASE WHEN instr(key, '/scopes/agent/') THEN 1 END),
+            coalesce(sum({MESSAGE_COUNT}), 0),
+            count(CASE WHEN instr(key, '/scopes/multiAgent/') THEN 1 END)
+        FROM sessions CROSS JOIN storage ON {OF_SESSION}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
+        """,  # noqa: S608
+        (json.dumps(list(session_ids)),),
+    )
+    agents, messages, multi_agents = rows[0]
+    return agents, messages, multi_agents
+
+
+def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
+    """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
+    summaries = []
+    for snapshot in agent_snapshots(database, session_id):
+        count = len(readable_messages(snapshot))
+        times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
+        summaries.append(AgentSummary(snapshot.name, count, *times))
+    return summaries
+
+
+def history(snapshot: Snapshot, limit: int, before: int | None, with_damaged: bool) -> list[HistoryMessage]:
+    """Return the last messages of a snapshot, the newest first.
+
+    A snapshot does not tell when a message was created, so all have the time of the snapshot.
+
+    Raises:
+        SessionException: If it is damaged and `with_damaged` is False.
+    """
+    try:
+        numbered = list(enumerate(messages_of(snapshot)))[:before]
+    except SessionException as error:
+        if not with_damaged:
+            raise
+        return [HistoryMessage(0, cast(Message, {}), False, snapshot.updated_at, str(error))]
+    return [HistoryMessage(number, message, False, snapshot.updated_at) for number, message in numbered[::-1][:limit]]
+
+
+def delete_statements(scope: Scope, session_id: str, name: str) -> list[Statement]:
+    """Return what deletes all snapshots of an agent, graph or swarm, and an agent's stash."""
+    # As in the triggers: a session's id may look like a longer part of another's prefix.
+    delete = f"""
+        DELETE FROM storage WHERE {_BEGINS_WITH} AND NOT instr(substr(key, length(?)), '/scopes/{scope}/')
+        """  # noqa: S608
+    prefixes = (prefix_of(session_id, scope, name), f"context/{session_id}/scopes/{scope}/{name}/")
+    return [(delete, (prefix,) * 3) for prefix in prefixes]
+
+
+def usage_of(message: dict[str, Any]) -> Usage:
+    """Return the tokens that a message took."""
+    metadata = message.get("metadata")
+    usage = metadata.get("usage") if isinstance(metadata, dict) else None
+    counts = [
+        usage.get(name) if isinstance(usage, dict) else None
+        for name in ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+    ]
+    return Usage(*(count if isinstance(count, int) else 0 for count in counts), message_count=1)  # type: ignore[misc]
+
+
+def usage(
+    database: Database, session_id: str | None, since: str | None, until: str | None
+) -> Iterator[tuple[Snapshot, Usage]]:
+    """Yield the tokens of each message in the latest snapshots of a time; see `SessionCatalog.usage`."""
+    for snapshot in agent_snapshots(database, session_id):
+        if (since is None or snapshot.updated_at >= since) and (until is None or snapshot.updated_at < until):
+            for message in readable_messages(snapshot):
+                yield snapshot, usage_of(message)
+
+
+def multi_agent_states(database: Database, session_id: str) -> list[tuple[str, str, str, str]]:
+    """Return the columns `multi_agent_id`, `state`, `created_at` and `updated_at` that snapshots stand for.
+
+    Of a damaged one, the state is what it is, which is no JSON object.
+    """
+    states = []
+    for snapshot in latest(database, session_id):
+        if snapshot.scope == "multiAgent":
+            try:
+                state = json.dumps(json.loads(snapshot.data)["data"]["state"])
+            except (ValueError, TypeError, LookupError, RecursionError):
+                state = snapshot.data.decode(errors="replace")
+            states.append((snapshot.name, state, snapshot.created_at, snapshot.updated_at))
+    return states
