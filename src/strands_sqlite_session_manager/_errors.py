@@ -55,6 +55,7 @@ _NAMES = {
     "agents": "Agent {1} in session {0}",
     "messages": "Message {2} of agent {1} in session {0}",
     "multi_agents": "MultiAgent state {1} in session {0}",
+    "snapshots": "Snapshot {2} of agent {1} in session {0}",
 }
 
 
@@ -62,7 +63,7 @@ def record_name(table: str, *key: object) -> str:
     """Return what a person calls a record.
 
     Args:
-        table: Table of the record.
+        table: Table of the record, or "snapshots".
         *key: Its primary key; more values are ignored.
     """
     return _NAMES[table].format(*key)

@@ -785,9 +785,7 @@ class SessionCatalog(DatabaseHolder):
         snapshot = snapshots.read(self._database, session_id, "agent", agent_id, snapshot_id)
         if snapshot is not None:
             return snapshot
-        if snapshot_id is None:
-            raise missing("agents", session_id, agent_id)
-        raise SessionException(f"Snapshot {snapshot_id} of agent {agent_id} in session {session_id} does not exist")
+        raise missing("agents" if snapshot_id is None else "snapshots", session_id, agent_id, snapshot_id)
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
         return bool(self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key))

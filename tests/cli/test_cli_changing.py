@@ -48,7 +48,7 @@ class TestChanging:
         assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
         assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
         assert left(filled) == ["t"]
-        assert "give --older-than or --keep-last" in run("prune", code=2).stderr
+        assert "give --older-than, --keep-last or --keep-snapshots" in run("prune", code=2).stderr
 
     def test_fork_rename_and_undo_tell_what_they_did(self, filled: Path) -> None:
         assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages.\n"

@@ -84,17 +84,27 @@ def prune(
     keep_last: Annotated[
         int | None, typer.Option(min=0, help="Delete sessions beyond so many last active ones.")
     ] = None,
+    keep_snapshots: Annotated[
+        int | None, typer.Option(min=0, help="Delete snapshots beyond so many newest ones of each agent.")
+    ] = None,
     metadata: Metadata = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete sessions that were not active for long, or are not among the last active.
+    """Delete sessions that were not active for long, or are not among the last active, and snapshots of the past.
 
     Example: strands-sqlite prune --older-than 90d --dry-run
     """
-    if older_than is None and keep_last is None:
-        raise typer.BadParameter("give --older-than or --keep-last: nothing is deleted without a limit")
-    options: Any = {"older_than": time_of(older_than), "keep_last": keep_last, "metadata": pairs_of(metadata)}
+    if older_than is None and keep_last is None and keep_snapshots is None:
+        raise typer.BadParameter(
+            "give --older-than, --keep-last or --keep-snapshots: nothing is deleted without a limit"
+        )
+    options: Any = {
+        "older_than": time_of(older_than),
+        "keep_last": keep_last,
+        "keep_snapshots": keep_snapshots,
+        "metadata": pairs_of(metadata),
+    }
     with open_catalog(db, read_only=dry_run) as catalog:
         with progress_bar("looking") as progress:
             plan = catalog.prune(**options, dry_run=True, progress=progress)
@@ -102,10 +112,15 @@ def prune(
             for session_id in plan.session_ids:
                 console.print(display.plain(session_id), soft_wrap=True)
         told = f"{plural(len(plan.session_ids), 'session')} with {plural(plan.messages, 'message')}"
+        if keep_snapshots is not None:
+            told = f"{told}, and {plural(plan.snapshots, 'snapshot')}"
         if is_confirmed(f"Delete {told}, {display.size(plan.bytes)}", yes, dry_run):
             with progress_bar("deleting") as progress:
                 result = catalog.prune(**options, session_ids=plan.session_ids, progress=progress)
-            print(f"Deleted {plural(len(result.session_ids), 'session')}, {display.size(result.bytes)}.")
+            told = plural(len(result.session_ids), "session")
+            if keep_snapshots is not None:
+                told = f"{told} and {plural(result.snapshots, 'snapshot')}"
+            print(f"Deleted {told}, {display.size(result.bytes)}.")
 
 
 @command("fork")

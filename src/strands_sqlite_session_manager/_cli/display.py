@@ -11,7 +11,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .._catalog.records import AgentSummary, HistoryMessage, MultiAgentSummary, SearchResult, SessionEntry, Usage
+from .._catalog.records import (
+    AgentSummary,
+    HistoryMessage,
+    MultiAgentSummary,
+    SearchResult,
+    SessionEntry,
+    SnapshotDiff,
+    SnapshotSummary,
+    Usage,
+)
 from ..maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
@@ -78,6 +87,7 @@ def sessions_table(
     table.add_column("last active")
     table.add_column("agents")
     table.add_column("messages", justify="right")
+    table.add_column("kind", style="dim")
     table.add_column("metadata", style="dim")
     for session in sessions:
         table.add_row(
@@ -85,6 +95,7 @@ def sessions_table(
             plain(age(session.updated_at, now)),
             plain(", ".join(agent.agent_id for agent in agents[session.session_id])),
             f"{sum(agent.message_count for agent in agents[session.session_id]):,}",
+            plain(session.session_type.lower()),
             plain("damaged", "bold red")
             if session.damage
             else plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
@@ -94,7 +105,47 @@ def sessions_table(
 
 def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> RenderableType:
     """Return a conversation, oldest message first."""
-    lines: list[Text] = [plain(f"agent {agent_id}", style="bold underline")]
+    return Group(plain(f"agent {agent_id}", style="bold underline"), *_messages(messages))
+
+
+def snapshots_table(found: Iterable[SnapshotSummary], now: datetime) -> Table:
+    """Return a list of snapshots."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("snapshot", overflow="fold")
+    table.add_column("taken")
+    table.add_column("messages", justify="right")
+    table.add_column("size", justify="right")
+    table.add_column("app data", style="dim")
+    for snapshot in found:
+        table.add_row(
+            plain(snapshot.snapshot_id or "latest"),
+            plain(age(snapshot.created_at.replace("Z", "+00:00"), now)),
+            f"{snapshot.message_count:,}",
+            size(snapshot.size),
+            plain(snapshot.damage, "bold red")
+            if snapshot.damage
+            else plain(", ".join(f"{name}={value}" for name, value in snapshot.app_data.items())),
+        )
+    return table
+
+
+def snapshot_diff(diff: SnapshotDiff) -> RenderableType:
+    """Return what differs between two snapshots: messages, then the rest by name."""
+    lines: list[Text] = []
+    for title, messages in (("removed", diff.removed), ("added", diff.added)):
+        if messages:
+            lines += [plain(title, "bold underline"), *_messages(messages), Text()]
+    for before, after in diff.changed:
+        lines += [plain("changed", "bold underline"), *_messages([before, after]), Text()]
+    if diff.state_keys:
+        lines.append(plain(f"state: {', '.join(diff.state_keys)}"))
+    if diff.parts:
+        lines.append(plain(f"also: {', '.join(diff.parts)}"))
+    return Group(*lines) if lines else Text("no difference", style="dim")
+
+
+def _messages(messages: Iterable[HistoryMessage]) -> list[Text]:
+    lines: list[Text] = []
     for shown in messages:
         role = "damaged" if shown.damage else str(shown.message["role"])
         head = plain(role, _ROLE_STYLES.get(role, "bold red" if shown.damage else "bold"))
@@ -103,7 +154,7 @@ def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> Renderabl
             head.append("  redacted", style="bold yellow")
         blocks = [plain(shown.damage)] if shown.damage else map(_block, shown.message["content"])
         lines += [Text(), head, *blocks]
-    return Group(*lines)
+    return lines
 
 
 def multi_agents(found: Iterable[MultiAgentSummary]) -> RenderableType:

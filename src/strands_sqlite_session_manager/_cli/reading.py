@@ -69,6 +69,9 @@ def show(
     db: Database = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of last messages of each agent.")] = 50,
+    snapshot: Annotated[
+        str | None, typer.Option(help="The agent in this snapshot, see `snapshots`.", metavar="ID")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", "--json", help="Print the messages as JSON, one on a line.")] = False,
 ) -> None:
     """Show the conversations of a session.
@@ -78,10 +81,14 @@ def show(
     Example: strands-sqlite show user-42 --limit 10
     """
     is_damaged = False
+    if snapshot is not None:
+        agent = agent or "default"
     with open_catalog(db, read_only=True) as catalog:
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
-                messages = catalog.history(session, agent_id, limit=limit, with_damaged=True)[::-1]
+                messages = catalog.history(session, agent_id, limit=limit, snapshot_id=snapshot, with_damaged=True)[
+                    ::-1
+                ]
             except ValueError as error:
                 errors.print(display.plain(error))  # Somebody has put an id there that cannot be one.
                 is_damaged = True

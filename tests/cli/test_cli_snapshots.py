@@ -1,0 +1,100 @@
+"""Commands on sessions of snapshots."""
+
+import json
+from typing import Any
+
+import pytest
+
+pytest.importorskip("typer", reason="the command line needs the extra cli")
+
+from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
+
+from command_line import run
+
+from helpers import texts
+
+ADA = ("I am Ada.", "Hello, Ada.")
+BYE = ("Bye.", "Goodbye.")
+
+
+@pytest.fixture
+def two(storage: Any) -> Any:
+    """The session `s` of two turns, with a snapshot of each."""
+    talking(storage, "s", ADA, BYE, always=True, agent_id="default")
+    return storage
+
+
+def listed() -> list[Any]:
+    """Return what `snapshots` prints."""
+    return list(json.loads(run("snapshots", "s", "--json").stdout))
+
+
+def test_ls_and_show_know_them(two: Any) -> None:
+    """The kind is listed, and a snapshot of the past is shown."""
+    assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "4", "snapshot"]
+    assert "Goodbye." in run("show", "s").stdout
+    oldest = listed()[-1]["snapshot_id"]
+    shown = run("show", "s", "--snapshot", oldest).stdout
+    assert "Hello, Ada." in shown
+    assert "Goodbye." not in shown
+    assert (
+        "Snapshot x of agent default in session s does not exist" in run("show", "s", "--snapshot", "x", code=1).stderr
+    )
+
+
+def test_snapshots_are_listed(two: Any) -> None:
+    """The latest first, with ids that the other commands take."""
+    lines = run("snapshots", "s").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["latest", *(s["snapshot_id"] for s in listed()[1:])]
+    assert "Agent x in session s does not exist" in run("snapshots", "s", "--agent", "x", code=1).stderr
+
+
+async def test_a_damaged_one_is_named(two: Any) -> None:
+    """With the exit code 1."""
+    await two.write("session/s/scopes/agent/default/snapshots/snapshot_latest.json", b"{")
+    assert "damaged snapshot" in run("snapshots", "s", code=1).stdout
+    assert "damaged snapshot" in run("show", "s", code=1).stdout
+
+
+def test_diff_shows_what_differs(two: Any) -> None:
+    """With the latest, or between two."""
+    newest, oldest = (s["snapshot_id"] for s in listed()[1:])
+    assert "no difference" in run("diff", "s", newest).stdout
+    shown = run("diff", "s", oldest).stdout
+    assert shown.startswith("added")
+    assert "Goodbye." in shown
+    as_json = json.loads(run("diff", "s", newest, oldest, "--json").stdout)
+    assert texts(m["message"] for m in as_json["removed"]) == ["Bye.", "Goodbye."]
+    agent = restored(two, "s", agent_id="default", state={"color": "red"})
+    agent.messages[0]["content"][0]["text"] = "I am Eve."
+    agent.state.set("color", "blue")
+    agent.system_prompt = "Be kind."
+    agent._session_manager.sync_agent(agent)
+    shown = run("diff", "s", newest).stdout
+    assert "changed" in shown
+    assert "I am Eve." in shown
+    assert "state: color\nalso: system_prompt\n" in shown
+    (pair,) = json.loads(run("diff", "s", newest, "--json").stdout)["changed"]
+    assert texts([pair["before"]["message"], pair["after"]["message"]]) == ["I am Ada.", "I am Eve."]
+
+
+def test_restore_asks_and_tells_the_way_back(two: Any) -> None:
+    """The former latest is named."""
+    oldest = listed()[-1]["snapshot_id"]
+    asked = run("restore-snapshot", "s", oldest, "--dry-run").stdout
+    assert asked == "Go on with 2 messages in the place of 4: nothing was changed.\n"
+    assert "does not exist" in run("restore-snapshot", "s", "x", "--yes", code=1).stderr
+    told = run("restore-snapshot", "s", oldest, "--yes").stdout
+    assert len(restored(two, "s", agent_id="default").messages) == 2
+    assert told == f"Restored {oldest}. What was the latest is {listed()[1]['snapshot_id']}.\n"
+
+
+def test_prune_undo_fork_and_rm(two: Any) -> None:
+    """What changes sessions works for these too."""
+    assert "and 1 snapshot, " in run("prune", "--keep-snapshots", "1", "--dry-run").stdout
+    assert "Deleted 0 sessions and 1 snapshot, " in run("prune", "--keep-snapshots", "1", "--yes").stdout
+    assert len(listed()) == 2
+    assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
+    assert run("fork", "s", "t").stdout == "Copied 2 messages.\n"
+    assert run("rename", "t", "u").stdout == "Renamed t to u.\n"
+    assert run("rm", "s", "u", "--yes").stdout == "Deleted 2 sessions with 4 messages.\n"
