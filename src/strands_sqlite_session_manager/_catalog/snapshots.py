@@ -48,7 +48,7 @@ MESSAGE_COUNT = f"""
         ELSE coalesce(json_array_length(CAST(data AS TEXT), '$.data.messages'), 0)
     END
     """
-_BEGINS_WITH = BEGINS_WITH.format(column="key")
+BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
 # Blobs that are read at once.
 _PAGE = 50
 
@@ -97,7 +97,7 @@ def read(
 
 def under(database: Database, key: str) -> Iterator[Snapshot]:
     """Yield the snapshot under a key, if there is one."""
-    yield from _snapshots(database.query("SELECT key, created_at, updated_at, data FROM storage WHERE key = ?", (key,)))
+    yield from parsed(database.query("SELECT key, created_at, updated_at, data FROM storage WHERE key = ?", (key,)))
 
 
 def latest(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
@@ -107,23 +107,23 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
     while rows := database.query(
         f"""
         SELECT key, created_at, updated_at, data FROM storage
-        WHERE {_BEGINS_WITH} AND key > ? AND {IS_LATEST} ORDER BY key LIMIT {_PAGE}
+        WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} ORDER BY key LIMIT {_PAGE}
         """,  # noqa: S608 (constants only, as below)
         (prefix, prefix, last),
     ):
-        yield from _snapshots(rows)
+        yield from parsed(rows)
         last = rows[-1][0]
 
 
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
     prefix = f"{prefix_of(session_id)}{scope}/"
-    rows = database.query(f"SELECT key FROM storage WHERE {_BEGINS_WITH}", (prefix, prefix))  # noqa: S608
+    rows = database.query(f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY}", (prefix, prefix))  # noqa: S608
     found = (_KEY.fullmatch(key) for (key,) in rows)
     return sorted({match["name"] for match in found if match is not None})
 
 
-def _snapshots(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
+def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
     for key, created_at, updated_at, data in rows:
         match = _KEY.fullmatch(key)
         if match is not None:
@@ -186,7 +186,7 @@ def in_tables(database: Database, session_ids: Iterable[str] | None = None) -> s
     return set(rows)
 
 
-def agent_snapshots(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
+def agentparsed(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
     """Yield the latest snapshots of agents that are not in the tables: of a session, or of all."""
     others = None
     for snapshot in latest(database, session_id):
@@ -216,7 +216,7 @@ def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, in
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
     summaries = []
-    for snapshot in agent_snapshots(database, session_id):
+    for snapshot in agentparsed(database, session_id):
         count = len(readable_messages(snapshot))
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
         summaries.append(AgentSummary(snapshot.name, count, *times))
@@ -244,7 +244,7 @@ def delete_statements(scope: Scope, session_id: str, name: str) -> list[Statemen
     """Return what deletes all snapshots of an agent, graph or swarm, and an agent's stash."""
     # As in the triggers: a session's id may look like a longer part of another's prefix.
     delete = f"""
-        DELETE FROM storage WHERE {_BEGINS_WITH} AND NOT instr(substr(key, length(?)), '/scopes/{scope}/')
+        DELETE FROM storage WHERE {BEGINS_WITH_KEY} AND NOT instr(substr(key, length(?)), '/scopes/{scope}/')
         """  # noqa: S608
     prefixes = (prefix_of(session_id, scope, name), f"context/{session_id}/scopes/{scope}/{name}/")
     return [(delete, (prefix,) * 3) for prefix in prefixes]
@@ -265,7 +265,7 @@ def usage(
     database: Database, session_id: str | None, since: str | None, until: str | None
 ) -> Iterator[tuple[Snapshot, Usage]]:
     """Yield the tokens of each message in the latest snapshots of a time; see `SessionCatalog.usage`."""
-    for snapshot in agent_snapshots(database, session_id):
+    for snapshot in agentparsed(database, session_id):
         if (since is None or snapshot.updated_at >= since) and (until is None or snapshot.updated_at < until):
             for message in readable_messages(snapshot):
                 yield snapshot, usage_of(message)

@@ -16,8 +16,10 @@ from .copies import CopyResult, copy_session
 from .file_sessions import ExportReport, export_file_sessions, import_file_sessions
 from .json_lines import export_jsonl, import_jsonl
 from .reports import ImportReport, Skipped
+from .snapshots import ConversionReport, from_snapshots, to_snapshots
 
 __all__ = [
+    "ConversionReport",
     "CopyResult",
     "ExportReport",
     "ImportReport",
@@ -26,6 +28,8 @@ __all__ = [
     "copy_session",
     "export_file_sessions",
     "export_jsonl",
+    "from_snapshots",
     "import_file_sessions",
     "import_jsonl",
+    "to_snapshots",
 ]

@@ -87,10 +87,10 @@ def copy_session(
         SessionException: If a record does not exist in the source, cannot be read, or cannot be stored.
         ValueError: If the source cannot tell which agents or multi-agents there are, or an id cannot be one.
     """
-    source, target = _repository(source), _repository(target)
-    agents = _agent_ids(source, session_id) if agent_ids is None else checked_ids("agent_ids", agent_ids)
+    source, target = repository_of(source), repository_of(target)
+    agents = agents_in(source, session_id) if agent_ids is None else checked_ids("agent_ids", agent_ids)
     multi_agents = (
-        _multi_agent_ids(source, session_id)
+        multi_agents_in(source, session_id)
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
@@ -128,12 +128,17 @@ def _teller(source: SessionRepository, session_id: str, progress: Progress | Non
     return tell
 
 
-def _repository(store: SessionRepository) -> SessionRepository:
+def repository_of(store: SessionRepository) -> SessionRepository:
     """Return what a session manager that offers the repository's methods stores in: itself, or its repository."""
     return store.session_repository if isinstance(store, RepositorySessionManager) else store
 
 
-def _agent_ids(source: SessionRepository, session_id: str) -> list[str]:
+def agents_in(source: SessionRepository, session_id: str) -> list[str]:
+    """Return the ids of a session's agents.
+
+    Raises:
+        ValueError: If the source cannot tell.
+    """
     if isinstance(source, SQLiteSessionRepository):
         return rows.agent_ids(source, session_id)
     if isinstance(source, FileSessionManager):
@@ -141,7 +146,12 @@ def _agent_ids(source: SessionRepository, session_id: str) -> list[str]:
     raise ValueError(f"{type(source).__name__} does not list its agents: name them in agent_ids")
 
 
-def _multi_agent_ids(source: SessionRepository, session_id: str) -> list[str]:
+def multi_agents_in(source: SessionRepository, session_id: str) -> list[str]:
+    """Return the ids of a session's graphs and swarms.
+
+    Raises:
+        ValueError: If the source cannot tell.
+    """
     if isinstance(source, SQLiteSessionRepository):
         return rows.multi_agent_ids(source, session_id)
     if isinstance(source, FileSessionManager):
@@ -151,28 +161,44 @@ def _multi_agent_ids(source: SessionRepository, session_id: str) -> list[str]:
     )
 
 
-def _session(source: SessionRepository, session_id: str) -> Session:
+def session_of(source: SessionRepository, session_id: str) -> Session:
+    """Return a session.
+
+    Raises:
+        SessionException: If it does not exist.
+    """
     session = source.read_session(session_id)
     if session is None:
         raise missing("sessions", session_id)
     return named("session_id", session_id, session)
 
 
-def _agent(source: SessionRepository, session_id: str, agent_id: str) -> SessionAgent:
+def agent_of(source: SessionRepository, session_id: str, agent_id: str) -> SessionAgent:
+    """Return an agent.
+
+    Raises:
+        SessionException: If it does not exist.
+    """
     agent = source.read_agent(session_id, agent_id)
     if agent is None:
         raise missing("agents", session_id, agent_id)
     return named("agent_id", agent_id, agent)
 
 
-def _multi_agent(source: SessionRepository, session_id: str, multi_agent_id: str) -> dict[str, Any]:
+def multi_agent_of(source: SessionRepository, session_id: str, multi_agent_id: str) -> dict[str, Any]:
+    """Return the state of a graph or swarm.
+
+    Raises:
+        SessionException: If it does not exist.
+    """
     state = source.read_multi_agent(session_id, multi_agent_id)
     if state is None:
         raise missing("multi_agents", session_id, multi_agent_id)
     return state
 
 
-def _message_batches(source: SessionRepository, session_id: str, agent_id: str) -> Iterator[list[SessionMessage]]:
+def message_batches(source: SessionRepository, session_id: str, agent_id: str) -> Iterator[list[SessionMessage]]:
+    """Yield the messages of an agent, some at a time."""
     offset = 0
     while messages := source.list_messages(session_id, agent_id, limit=_BATCH, offset=offset):
         yield messages
@@ -185,21 +211,21 @@ def _source_rows(
     """Yield the rows of a session, or those that its records would be."""
     if isinstance(source, SQLiteSessionRepository):
         # As they are, with what the contract has no place for.
-        _session(source, session_id)
+        session_of(source, session_id)
         for agent_id in sorted(set(agent_ids) - set(rows.agent_ids(source, session_id))):
             raise missing("agents", session_id, agent_id)
         for multi_agent_id in sorted(set(multi_agent_ids) - set(rows.multi_agent_ids(source, session_id))):
             raise missing("multi_agents", session_id, multi_agent_id)
         yield from rows.read_rows(source, session_id, agent_ids, multi_agent_ids)
         return
-    yield "sessions", session_row(_session(source, session_id))
+    yield "sessions", session_row(session_of(source, session_id))
     for agent_id in agent_ids:
-        yield "agents", agent_row(session_id, _agent(source, session_id, agent_id))
-        for messages in _message_batches(source, session_id, agent_id):
+        yield "agents", agent_row(session_id, agent_of(source, session_id, agent_id))
+        for messages in message_batches(source, session_id, agent_id):
             for message in messages:
                 yield "messages", message_row(session_id, agent_id, message)
     for multi_agent_id in multi_agent_ids:
-        state = _multi_agent(source, session_id, multi_agent_id)
+        state = multi_agent_of(source, session_id, multi_agent_id)
         yield "multi_agents", multi_agent_row(session_id, multi_agent_id, state, datetime.now(timezone.utc))
 
 
@@ -229,7 +255,7 @@ class _RecordCopier:
         self.inexact: list[str] = []
 
     def copy(self, agent_ids: list[str], multi_agent_ids: list[str]) -> None:
-        session = _session(self._source, self._session_id)
+        session = session_of(self._source, self._session_id)
         stored = self._target.read_session(self._session_id)
         is_same = _is_same(session, stored, session_row)
         self._store("sessions", (self._session_id,), is_same, lambda: self._target.create_session(session))
@@ -240,11 +266,11 @@ class _RecordCopier:
 
     def _copy_agent(self, agent_id: str) -> None:
         session_id = self._session_id
-        agent = self._with_nearest_offset(_agent(self._source, session_id, agent_id))
+        agent = self._with_nearest_offset(agent_of(self._source, session_id, agent_id))
         is_same = _is_same(agent, self._target.read_agent(session_id, agent_id), lambda a: agent_row(session_id, a))
         self._store("agents", (session_id, agent_id), is_same, lambda: self._target.create_agent(session_id, agent))
         offset, has_more = 0, True
-        for messages in _message_batches(self._source, session_id, agent_id):
+        for messages in message_batches(self._source, session_id, agent_id):
             # Compared by position, since an interrupted copy has left the first of them.
             stored: list[SessionMessage] = []
             if has_more:
@@ -291,7 +317,7 @@ class _RecordCopier:
 
     def _copy_multi_agent(self, multi_agent_id: str) -> None:
         session_id = self._session_id
-        state = _multi_agent(self._source, session_id, multi_agent_id)
+        state = multi_agent_of(self._source, session_id, multi_agent_id)
         stored = self._target.read_multi_agent(session_id, multi_agent_id)
         is_same = None if stored is None else stored == state or encode(stored, "state") == encode(state, "state")
         multi_agent = cast("MultiAgentBase", _MultiAgentState(multi_agent_id, state))

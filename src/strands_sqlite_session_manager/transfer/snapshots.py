@@ -1,0 +1,354 @@
+"""Sessions between message logs and the SDK's `SnapshotSessionManager`, both ways."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.session_repository import SessionRepository
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from .._arguments import checked_id, checked_ids, now
+from .._catalog import snapshots
+from .._catalog.records import RecordCounts
+from .._catalog.snapshot_changes import encode
+from .._codec import encode_agent, message_row
+from .._conversation import stored
+from .._conversation.live_view import LiveView, add_tracking_ids
+from .._engine.holder import DatabaseHolder, database_of
+from .._errors import SessionConflictError, missing
+from ..repository import SQLiteSessionRepository
+from . import copies
+from .merging import MergedLog
+from .reports import counts
+from .rows import has_metadata, multi_agent_row
+from .writer import RowWriter
+
+if TYPE_CHECKING:
+    from strands.storage.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+_SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        converted: Number of records stored: messages are those that an agent has in a snapshot, and those of the log in
+            the tables.
+        already_there: Number of records that the target held already.
+        left_out: What has no place on the other side, in words: "12 messages of agent a that it does not have any
+            more", say.
+    """
+
+    converted: RecordCounts
+    already_there: RecordCounts
+    left_out: list[str]
+
+
+def to_snapshots(
+    source: SessionRepository,
+    storage: "Storage",
+    session_id: str,
+    *,
+    new_id: str | None = None,
+    agent_ids: Iterable[str] | None = None,
+    multi_agent_ids: Iterable[str] | None = None,
+) -> ConversionReport:
+    """Store a session as the latest snapshots of its agents, graphs and swarms.
+
+    An agent that is built with a `SnapshotSessionManager` has the messages, state, interrupts and conversation manager
+    that it has with the session manager of the source. What it does not have any more stays in the source alone.
+
+    Args:
+        source: Where to read: any Strands repository. It is left as it is.
+        storage: Where to store: any Strands storage. As the SDK does, keys get the prefix `session/`, unless the
+            storage is a view of a namespace.
+        session_id: Id of the session.
+        new_id: Id of the session of snapshots. Defaults to the same.
+        agent_ids: Agents to convert. Defaults to all, where the source can tell: ours and `FileSessionManager`.
+        multi_agent_ids: Graphs and swarms to convert. Defaults likewise.
+
+    Returns:
+        What was converted, and what has no place in a snapshot.
+
+    Raises:
+        SessionConflictError: If there is another snapshot, which is kept. What was stored before it stays.
+        SessionException: If a record does not exist in the source, or cannot be read or stored.
+        ValueError: If the snapshots would lie under the session's own id in its own database, the source cannot tell
+            what there is, or an id cannot be one.
+    """
+    source = copies.repository_of(source)
+    new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
+    if new_id == session_id and _is_same_database(source, storage):
+        raise ValueError(
+            f"session_id={session_id!r}: in one database, an id is one session: name another storage, or a new_id"
+        )
+    copies.session_of(source, session_id)
+    agents = copies.agents_in(source, session_id) if agent_ids is None else checked_ids("agent_ids", agent_ids)
+    others = (
+        copies.multi_agents_in(source, session_id)
+        if multi_agent_ids is None
+        else checked_ids("multi_agent_ids", multi_agent_ids)
+    )
+    writer = _SnapshotWriter(storage, new_id)
+    left_out: list[str] = []
+    for agent_id in agents:
+        agent, messages, left = _restored(source, session_id, agent_id)
+        data: dict[str, Any] = {"messages": messages, "state": agent.state}
+        if agent.conversation_manager_state:
+            data["conversation_manager_state"] = agent.conversation_manager_state
+        # What the SDK has no name for yet is no part of a snapshot.
+        data.update({key: item for key, item in agent._internal_state.items() if key in _INTERNAL})
+        writer.write("agent", agent_id, data, agent.updated_at, len(messages))
+        if left:
+            left_out.append(f"{left} messages of agent {agent_id} that it does not have any more")
+    for multi_agent_id in others:
+        state = copies.multi_agent_of(source, session_id, multi_agent_id)
+        data = {"orchestrator_id": multi_agent_id, "state": state}
+        writer.write("multiAgent", multi_agent_id, data, now(), 0)
+    if isinstance(source, SQLiteSessionRepository):
+        left_out += _with_stash(source, session_id, writer)
+        if has_metadata(source, session_id):
+            left_out.append("the metadata of the session")
+    logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to snapshots", session_id, new_id)
+    return ConversionReport(writer.converted(), writer.already_there(), left_out)
+
+
+# Parts of an agent's internal state, which have the same names in a snapshot.
+_INTERNAL = ("interrupt_state", "model_state")
+
+
+def _is_same_database(source: SessionRepository, storage: object) -> bool:
+    return (
+        isinstance(source, SQLiteSessionRepository)
+        and isinstance(storage, DatabaseHolder)
+        and database_of(source).path == database_of(storage).path
+    )
+
+
+def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tuple[SessionAgent, list[Message], int]:
+    """Return an agent, the messages that it has when it is built, and how many the log has beside these."""
+    agent = copies.agent_of(source, session_id, agent_id)
+    log = [m for batch in copies.message_batches(source, session_id, agent_id) for m in batch]
+    if isinstance(source, SQLiteSessionRepository):
+        conversation = stored.read(database_of(source), session_id, agent_id)
+        if conversation is None:
+            raise missing("agents", session_id, agent_id)
+        agent = conversation.agent
+        if conversation.live is not None:
+            messages = conversation.live.messages
+            return agent, messages, max(0, len(log) - len(messages))
+    # The SDK's rule: all messages but the first ones, behind what the conversation manager puts before them.
+    state = agent.conversation_manager_state
+    offset, summary = state.get("removed_message_count") or 0, state.get("summary_message")
+    shown = [message.to_message() for message in log[offset:]]
+    if isinstance(source, SQLiteSessionRepository):
+        add_tracking_ids(shown, [message.message_id for message in log[offset:]], agent_id)
+    messages = [cast(Message, summary), *shown] if isinstance(summary, dict) else shown
+    # It uses nothing of the object.
+    fixed = RepositorySessionManager._fix_broken_tool_use(cast(Any, None), messages)
+    return agent, fixed, min(offset, len(log))
+
+
+def _with_stash(source: SQLiteSessionRepository, session_id: str, writer: "_SnapshotWriter") -> list[str]:
+    """Copy what the session's context managers have put aside, and tell what cannot be."""
+    prefix = f"context/{session_id}/scopes/agent/"
+    rows = database_of(source).query(
+        f"SELECT key, data FROM storage WHERE {snapshots.BEGINS_WITH_KEY} ORDER BY key",  # noqa: S608 (constants only)
+        (prefix, prefix),
+    )
+    if not rows:
+        return []
+    if writer.is_view:
+        return [f"the stash of the session: {len(rows)} keys under {prefix}, which no view of a namespace can hold"]
+    for key, data in rows:
+        writer.write_key(f"context/{writer.session_id}/scopes/agent/{key[len(prefix) :]}", data)
+    return []
+
+
+class _SnapshotWriter:
+    """Writes snapshots, and never over another one."""
+
+    def __init__(self, storage: "Storage", session_id: str):
+        from strands.storage import storage as sdk
+
+        self.session_id = session_id
+        self._storage = storage
+        # As in the SDK: a view is used as it is.
+        self.is_view = getattr(storage, "_namespaced", None) is sdk._NAMESPACED
+        self._done: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
+
+    def write(self, scope: snapshots.Scope, name: str, data: dict[str, Any], time: str, messages: int) -> None:
+        """Store a latest snapshot, unless it is there.
+
+        Raises:
+            SessionConflictError: If there is another one.
+            SessionException: If it cannot be stored.
+        """
+        content = {
+            "scope": scope,
+            "schema_version": _SCHEMA_VERSION,
+            "created_at": time.replace("+00:00", "Z"),
+            "data": data,
+            "app_data": {},
+        }
+        key = snapshots.key_of(self.session_id, scope, name)
+        try:
+            encoded = encode(content)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SessionException(f"{key}: has no JSON form: {error}") from error
+        key = key.removeprefix("session/") if self.is_view else key
+        is_new = self.write_key(key, encoded)
+        self._done[is_new].append((scope, messages))
+
+    def write_key(self, key: str, data: bytes) -> bool:
+        """Store a key, and return whether it was not there."""
+        there = run(self._storage.read(key))
+        if there is None:
+            run(self._storage.write(key, data))
+            return True
+        if _without_time(there) != _without_time(data):
+            raise SessionConflictError(
+                f"{key}: the target holds something else, which is kept; to replace it, delete its session there first"
+            )
+        return False
+
+    def converted(self) -> RecordCounts:
+        """Return how many records were stored."""
+        return self._counts(True)
+
+    def already_there(self) -> RecordCounts:
+        """Return how many records were there."""
+        return self._counts(False)
+
+    def _counts(self, is_new: bool) -> RecordCounts:
+        scopes = [scope for scope, _ in self._done[is_new]]
+        messages = sum(count for _, count in self._done[is_new])
+        return RecordCounts(int(bool(scopes)), scopes.count("agent"), messages, scopes.count("multiAgent"))
+
+
+def _without_time(data: bytes) -> Any:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    return {**content, "created_at": None} if isinstance(content, dict) else content
+
+
+def run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine to its end, also for a caller in an event loop, which waits."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
+
+
+def from_snapshots(
+    storage: "Storage", target: SQLiteSessionRepository, session_id: str, *, new_id: str | None = None
+) -> ConversionReport:
+    """Store a session of snapshots in the tables.
+
+    An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has. Its log has, in addition,
+    what the immutable snapshots tell of messages that it does not have any more. All have the time of the first
+    snapshot that they are in.
+
+    Args:
+        storage: Where to read: any Strands storage. It is left as it is.
+        target: Where to store.
+        session_id: Id of the session.
+        new_id: Id of the session in the tables. Defaults to the same.
+
+    Returns:
+        What was converted, and what has no place in the tables.
+
+    Raises:
+        SessionConflictError: If the target holds a different record, which it keeps. What was stored before it stays.
+        SessionException: If the session does not exist, a snapshot is damaged, or something cannot be stored.
+        ValueError: If the target is no session database, or an id cannot be one.
+    """
+    repository = copies.repository_of(target)
+    if not isinstance(repository, SQLiteSessionRepository):
+        raise ValueError(f"target={target!r}: must be a SQLiteSessionRepository; copy_session leads on from there")
+    new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
+    found = run(_read(storage, session_id))
+    if not found:
+        raise missing("sessions", session_id, advice="the storage has no snapshots of it")
+    first, last = min(s.created_at for s in found), max(s.created_at for s in found)
+    if repository.read_session(new_id) is None:
+        repository.create_session(Session(new_id, SessionType.AGENT, first, last))
+    writer = RowWriter(repository)
+    left_out: list[str] = []
+    for agent_id in sorted({s.name for s in found if s.scope == "agent"}):
+        left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
+    for snapshot in found:
+        if snapshot.scope == "multiAgent" and snapshot.snapshot_id is None:
+            state = snapshots.decode(snapshot)["data"].get("state")
+            if not isinstance(state, dict):
+                raise SessionException(f"{snapshot.key}: a damaged snapshot: no state")
+            time = datetime.fromisoformat(snapshot.created_at)
+            writer.add("multi_agents", multi_agent_row(new_id, snapshot.name, state, time))
+    writer.flush()
+    logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to messages", session_id, new_id)
+    return ConversionReport(counts(writer.copied), counts(writer.already_there), left_out)
+
+
+async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
+    """Return all snapshots of a session, those of an agent in the order of their time, the latest last."""
+    from strands.storage import storage as sdk
+
+    start = "" if getattr(storage, "_namespaced", None) is sdk._NAMESPACED else "session/"
+    found = []
+    for key in await storage.list(f"{start}{session_id}/scopes/"):
+        data = await storage.read(key)
+        if data is None:
+            continue
+        full = key if start else f"session/{key}"
+        for snapshot in snapshots.parsed([(full, "", "", data)]):
+            time = str(snapshots.decode(snapshot).get("created_at", "")).replace("Z", "+00:00")
+            time = time or datetime.now(timezone.utc).isoformat()
+            found.append(snapshot._replace(created_at=time, updated_at=time))
+    # An id begins with its time.
+    return sorted(found, key=lambda s: (s.scope, s.name, s.snapshot_id is None, s.snapshot_id or ""))
+
+
+def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
+    """Add the rows of an agent to a writer, and return what is left out."""
+    log = MergedLog()
+    for snapshot in found:
+        data = snapshots.decode(snapshot)["data"]
+        summary = (data.get("conversation_manager_state") or {}).get("summary_message")
+        log.add(data.get("messages", []), summary, snapshot.created_at)
+    newest = found[-1]
+    data = snapshots.decode(newest)["data"]
+    key = (session_id, newest.name)
+    numbers = range(len(log.messages))
+    view = LiveView(log.messages, numbers, [None] * len(numbers)).of(data.get("messages", []))
+    agent = SessionAgent(
+        newest.name,
+        data.get("state") or {},
+        data.get("conversation_manager_state") or {},
+        {name: data[name] for name in _INTERNAL if name in data},
+        found[0].created_at,
+        newest.created_at,
+    )
+    live_view = view.to_json(len(numbers) - 1 if numbers else None)
+    writer.add("agents", (*key, *encode_agent(agent), live_view, agent.created_at, agent.updated_at))
+    for number, (message, time) in enumerate(zip(log.messages, log.times, strict=True)):
+        writer.add("messages", message_row(*key, SessionMessage(message, number, None, time, time)))
+        writer.flush_if_full()
+    left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
+    if (data.get("stash") or {}).get("location") == "inline":
+        left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
+    if any(snapshots.decode(snapshot).get("app_data") for snapshot in found):
+        left_out.append(f"the app data of the snapshots of agent {newest.name}")
+    return left_out

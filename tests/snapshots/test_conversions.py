@@ -1,0 +1,290 @@
+"""Sessions from message logs to snapshots and back: what a built agent has is the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
+
+from strands import tool
+from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.multiagent import GraphBuilder
+from strands.session import FileSessionManager, SnapshotSessionManager
+from strands.storage import InMemoryStorage, LocalFileStorage
+from strands.types.exceptions import SessionException
+from strands.types.session import SessionAgent
+
+from helpers import ScriptedModel, make_agent, texts, tool_use
+from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog
+from strands_sqlite_session_manager.storage import SQLiteStorage
+from strands_sqlite_session_manager.transfer import copy_session, from_snapshots, to_snapshots
+
+ADA = ("I am Ada.", "Hello, Ada.")
+BYE = ("Bye.", "Goodbye.")
+TURNS = (ADA, BYE, ("More.", "Yes."), ("Again.", "Yes."), ("And?", "No."))
+PICTURE = {"image": {"format": "png", "source": {"bytes": b"\x89PNG"}}}
+
+
+def what_it_has(agent: Any) -> Any:
+    """Return everything that makes up an agent, as a snapshot has it."""
+    return agent.take_snapshot(preset="session").data
+
+
+def window() -> Any:
+    """Return a conversation manager that keeps four messages."""
+    return SlidingWindowConversationManager(window_size=4)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Any:
+    """A storage in another file."""
+    with SQLiteStorage(tmp_path / "snapshots.db") as other:
+        yield other
+
+
+@pytest.fixture
+def back(tmp_path: Path) -> Any:
+    """A repository in a third file."""
+    with SQLiteSessionRepository(tmp_path / "back.db") as back:
+        yield back
+
+
+def said(db_path: Path, *turns: tuple[Any, str], **options: Any) -> Any:
+    """Return an agent of the tables after some turns."""
+    with SQLiteSessionManager("s", db_path) as manager:
+        agent = make_agent(manager, *(answer for _, answer in turns), agent_id="a", **options)
+        for question, _ in turns:
+            agent(question)
+    return agent
+
+
+def rebuilt(db_path: Any, **options: Any) -> Any:
+    """Return an agent as a new process would build it from the tables."""
+    with SQLiteSessionManager("s", db_path) as manager:
+        return make_agent(manager, agent_id="a", **options)
+
+
+class TestThereAndBack:
+    def check(self, db_path: Path, other: Any, back: Any, tmp_path: Path, manager: Any = lambda: None) -> Any:
+        """Convert there and back, each twice, and compare what agents have."""
+        make = manager
+
+        def options() -> Any:
+            return {"conversation_manager": made} if (made := make()) else {}
+
+        before = what_it_has(rebuilt(db_path, **options()))
+        with SQLiteSessionRepository(db_path) as source:
+            report = to_snapshots(source, other, "s")
+            again = to_snapshots(source, other, "s")
+        assert (again.already_there, again.converted) == (report.converted, RecordCounts(0, 0, 0, 0))
+        assert what_it_has(restored(other, "s", **options())) == before
+        there = from_snapshots(other, back, "s")
+        again_back = from_snapshots(other, back, "s")
+        assert (again_back.converted.agents, again_back.converted.messages) == (0, 0)
+        assert again_back.already_there.messages == there.converted.messages
+        assert what_it_has(rebuilt(tmp_path / "back.db", **options())) == before
+        return report
+
+    def test_of_a_plain_conversation(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
+        """Messages with images, tracking ids and metadata, and the state."""
+        said(db_path, ADA, ([{"text": "Look."}, PICTURE], "A cat."), state={"color": "red"})
+        report = self.check(db_path, other, back, tmp_path)
+        assert report.converted == RecordCounts(1, 1, 4, 0)
+        assert report.left_out == []
+
+    def test_of_a_window(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
+        """What the agent does not have any more is told, and stays in the source."""
+        said(db_path, *TURNS, conversation_manager=window())
+        report = self.check(db_path, other, back, tmp_path, window)
+        assert report.converted == RecordCounts(1, 1, 4, 0)
+        assert report.left_out == ["6 messages of agent a that it does not have any more"]
+
+    def test_of_edited_messages(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
+        """The live view is what counts: changed, removed and added messages."""
+        with SQLiteSessionManager("s", db_path) as manager:
+            agent = make_agent(manager, "Hello, Ada.", "Goodbye.", agent_id="a")
+            agent("I am Ada.")
+            agent("Bye.")
+            agent.messages[0]["content"][0]["text"] = "I am Eve."
+            del agent.messages[1]
+            agent.messages.insert(0, {"role": "user", "content": [{"text": "Summary."}]})
+            manager.sync_agent(agent)
+        report = self.check(db_path, other, back, tmp_path)
+        assert report.converted.messages == 4
+        assert texts(restored(other, "s").messages) == ["Summary.", "I am Eve.", "Bye.", "Goodbye."]
+
+    def test_of_an_interrupt(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
+        """The agent goes on where it was interrupted, in snapshots and back."""
+
+        @tool(context=True)
+        def pay(tool_context: Any) -> str:
+            """Pay."""
+            return f"paid: {tool_context.interrupt('approve')}"
+
+        with SQLiteSessionManager("s", db_path) as manager:
+            agent = make_agent(manager, [tool_use("pay", "1")], agent_id="a", tools=[pay])
+            (interrupt,) = agent("Pay it.").interrupts
+        self.check(db_path, other, back, tmp_path)
+        answer: Any = [{"interruptResponse": {"interruptId": interrupt.id, "response": "yes"}}]
+        for resumed in (
+            restored(other, "s", tools=[pay]),
+            make_agent(SQLiteSessionManager("s", tmp_path / "back.db"), agent_id="a", tools=[pay]),
+        ):
+            resumed.model = ScriptedModel("Done.")
+            assert resumed(answer).stop_reason == "end_turn"
+            assert "paid: yes" in str(resumed.messages)
+
+    def test_of_a_graph(self, db_path: Path, other: Any, back: Any) -> None:
+        """Its state is the same, and it is not run again."""
+
+        def graph(session_manager: Any) -> Any:
+            builder = GraphBuilder()
+            builder.add_node(make_agent(None, "done", name="one"), "one")
+            builder.set_graph_id("g")
+            builder.set_max_node_executions(9)
+            return builder.set_session_manager(session_manager).build()
+
+        with SQLiteSessionManager("s", db_path) as manager:
+            graph(manager)("Write.")
+            state = manager.read_multi_agent("s", "g")
+            assert to_snapshots(manager, other, "s").converted.multi_agents == 1
+        assert from_snapshots(other, back, "s").converted.multi_agents == 1
+        assert back.read_multi_agent("s", "g") == state
+        again = graph(SnapshotSessionManager("s", storage=other))
+        again("Write.")
+        assert again.serialize_state()["status"] == "completed"
+
+
+class TestToSnapshots:
+    def test_from_files(self, tmp_path: Path, other: Any) -> None:
+        """Of a `FileSessionManager`, by the SDK's own rule, with its summary."""
+        files = FileSessionManager("s", storage_dir=str(tmp_path / "files"))
+        agent = make_agent(files, *(answer for _, answer in TURNS), agent_id="a", conversation_manager=window())
+        for question, _ in TURNS:
+            agent(question)
+        report = to_snapshots(files, other, "s")
+        before = make_agent(
+            FileSessionManager("s", storage_dir=str(tmp_path / "files")), agent_id="a", conversation_manager=window()
+        )
+        assert what_it_has(restored(other, "s", conversation_manager=window())) == what_it_has(before)
+        assert report.left_out == ["6 messages of agent a that it does not have any more"]
+
+    @pytest.mark.parametrize("make", [InMemoryStorage, LocalFileStorage], ids=lambda make: make.__name__)
+    def test_into_other_storages(self, db_path: Path, make: Any) -> None:
+        """Any of the SDK's, and views of them, also within an event loop."""
+        agent = said(db_path, ADA)
+        storage = make()
+        with SQLiteSessionRepository(db_path) as source:
+            to_snapshots(source, storage, "s", new_id="t")
+        assert restored(storage, "t").messages == agent.messages
+
+    async def test_into_a_view(self, db_path: Path, other: Any) -> None:
+        """Its prefix is used as it is, as the SDK does."""
+        agent = said(db_path, ADA)
+        view = other.namespace("tenant")
+        with SQLiteSessionRepository(db_path) as source:
+            to_snapshots(source, view, "s")
+        assert await other.list("") == ["tenant/s/scopes/agent/a/snapshots/snapshot_latest.json"]
+        assert restored(view, "s").messages == agent.messages
+
+    def test_nothing_is_overwritten(self, db_path: Path, other: Any) -> None:
+        """A snapshot that went on is kept, and the error says what to do."""
+        said(db_path, ADA)
+        with SQLiteSessionRepository(db_path) as source:
+            to_snapshots(source, other, "s")
+            agent = talking(other, "s", BYE)
+            with pytest.raises(SessionConflictError, match="the target holds something else"):
+                to_snapshots(source, other, "s")
+        assert restored(other, "s").messages == agent.messages
+
+    def test_in_one_database_an_id_is_one_session(self, db_path: Path, storage: Any) -> None:
+        """Another id is needed there."""
+        agent = said(db_path, ADA)
+        with SQLiteSessionRepository(db_path) as source:
+            with pytest.raises(ValueError, match="in one database"):
+                to_snapshots(source, storage, "s")
+            to_snapshots(source, storage, "s", new_id="t")
+        assert restored(storage, "t").messages == agent.messages
+
+    async def test_a_stash_goes_along(self, db_path: Path, storage: Any, other: Any) -> None:
+        """With its keys; a view has no place for it, and metadata none at all."""
+        said(db_path, ADA)
+        await storage.write("context/s/scopes/agent/a/t_0", b"[1]")
+        SessionCatalog(db_path).set_metadata("s", {"x": 1})
+        with SQLiteSessionRepository(db_path) as source:
+            report = to_snapshots(source, other, "s", new_id="t")
+            to_view = to_snapshots(source, other.namespace("n"), "s")
+        assert await other.read("context/t/scopes/agent/a/t_0") == b"[1]"
+        assert report.left_out == ["the metadata of the session"]
+        assert "the stash of the session: 1 keys" in to_view.left_out[0]
+
+    def test_what_is_not_there_is_named(self, back: Any, other: Any) -> None:
+        """Sessions and agents."""
+        with pytest.raises(SessionException, match="Session s does not exist"):
+            to_snapshots(back, other, "s")
+        with pytest.raises(SessionException, match="Session s does not exist"):
+            from_snapshots(other, back, "s")
+
+
+class TestFromSnapshots:
+    def test_the_past_completes_the_log(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Messages that left the window are in the log, once each and in order; the agent has what it had."""
+        agent = talking(other, "s", *TURNS, always=True, conversation_manager=window())
+        report = from_snapshots(other, back, "s")
+        assert texts(back.list_messages("s", "a")) == [text for turn in TURNS for text in turn]
+        assert report.converted == RecordCounts(0, 1, 10, 0)
+        assert what_it_has(rebuilt(tmp_path / "back.db", conversation_manager=window())) == what_it_has(agent)
+
+    def test_a_past_that_was_restored(self, db_path: Path, storage: Any, back: Any, tmp_path: Path) -> None:
+        """The log has both ways on; the agent has the one that it took."""
+        talking(storage, "s", ADA, BYE, always=True)
+        with SessionCatalog(db_path) as catalog:
+            catalog.restore_snapshot("s", "a", catalog.list_snapshots("s", "a")[-1].snapshot_id)
+        agent = talking(storage, "s", ("More.", "Yes."))
+        from_snapshots(storage, back, "s")
+        assert texts(back.list_messages("s", "a")) == [*ADA, *BYE, "More.", "Yes."]
+        assert what_it_has(rebuilt(tmp_path / "back.db")) == what_it_has(agent)
+
+    def test_within_one_database(self, db_path: Path, storage: Any) -> None:
+        """The session becomes one of the tables, with its tags, and the snapshots stay."""
+        agent = talking(storage, "s", ADA)
+        with SessionCatalog(db_path) as catalog, SQLiteSessionRepository(db_path) as target:
+            catalog.set_metadata("s", {"x": 1})
+            from_snapshots(storage, target, "s")
+            summary = catalog.describe("s")
+            assert (summary.session_type, summary.message_count, summary.metadata) == ("AGENT", 2, {"x": 1})
+            assert len(catalog.list_snapshots("s", "a")) == 1
+        assert what_it_has(rebuilt(db_path)) == what_it_has(agent)
+
+    def test_nothing_is_overwritten(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """An agent that is there already is kept."""
+        talking(other, "s", ADA)
+        said(tmp_path / "back.db", BYE)
+        with pytest.raises(SessionConflictError, match="the target holds a different one"):
+            from_snapshots(other, back, "s")
+        assert texts(back.list_messages("s", "a")) == [*BYE]
+
+    async def test_what_has_no_place_is_told(self, other: Any, back: Any) -> None:
+        """The system prompt and what the application stored."""
+        agent = talking(other, "s", ADA, system_prompt="Be brief.")
+        snapshot = agent.take_snapshot(preset="session", include=["system_prompt"], app_data={"x": 1})
+        await other.write(
+            "session/s/scopes/agent/a/snapshots/snapshot_latest.json", json.dumps(snapshot.to_dict()).encode()
+        )
+        left_out = from_snapshots(other, back, "s").left_out
+        assert left_out == ["the system prompt of agent a", "the app data of the snapshots of agent a"]
+
+    def test_leads_on_to_other_repositories(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Only a session database is a target, and `copy_session` goes on from there."""
+        agent = talking(other, "s", ADA)
+        files = FileSessionManager("s", storage_dir=str(tmp_path / "files"))
+        with pytest.raises(ValueError, match="must be a SQLiteSessionRepository"):
+            from_snapshots(other, files, "s")  # type: ignore[arg-type]
+        from_snapshots(other, back, "s")
+        copy_session(back, files, "s")
+        assert isinstance(files.read_agent("s", "a"), SessionAgent)
+        files = FileSessionManager("s", storage_dir=str(tmp_path / "files"))
+        assert make_agent(files, agent_id="a").messages == agent.messages
