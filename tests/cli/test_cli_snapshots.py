@@ -98,3 +98,17 @@ def test_prune_undo_fork_and_rm(two: Any) -> None:
     assert run("fork", "s", "t").stdout == "Copied 2 messages.\n"
     assert run("rename", "t", "u").stdout == "Renamed t to u.\n"
     assert run("rm", "s", "u", "--yes").stdout == "Deleted 2 sessions with 4 messages.\n"
+
+
+def test_convert_goes_both_ways(two: Any) -> None:
+    """Into the same file, another, or under another id; what has no place is told."""
+    told = run("convert", "s", "--to", "messages", "--into", "log.db").stdout
+    assert told == "Converted s: 1 agent with 4 messages.\n"
+    assert "Goodbye." in run("show", "s", "--db", "log.db").stdout
+    assert "there already: 1 agent." in run("convert", "s", "--to", "messages", "--into", "log.db").stdout
+    refused = run("convert", "s", "--to", "snapshots", "--db", "log.db", code=1).stderr
+    assert "in one database, an id is one session" in refused
+    run("convert", "s", "--to", "snapshots", "--db", "log.db", "--as", "t")
+    assert run("ls", "--db", "log.db").stdout.count("snapshot") == 1
+    assert "does not exist" in run("convert", "x", "--to", "messages", code=1).stderr
+    assert "name one session" in run("convert", "s", "t", "--to", "messages", "--as", "u", code=2).stderr

@@ -20,7 +20,14 @@ from helpers import ScriptedModel, make_agent, texts, tool_use
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog
 from strands_sqlite_session_manager.storage import SQLiteStorage
-from strands_sqlite_session_manager.transfer import copy_session, from_snapshots, to_snapshots
+from strands_sqlite_session_manager.transfer import (
+    copy_session,
+    export_file_sessions,
+    export_jsonl,
+    from_snapshots,
+    import_jsonl,
+    to_snapshots,
+)
 
 ADA = ("I am Ada.", "Hello, Ada.")
 BYE = ("Bye.", "Goodbye.")
@@ -288,3 +295,53 @@ class TestFromSnapshots:
         assert isinstance(files.read_agent("s", "a"), SessionAgent)
         files = FileSessionManager("s", storage_dir=str(tmp_path / "files"))
         assert make_agent(files, agent_id="a").messages == agent.messages
+
+
+class TestOtherTransfers:
+    """What moves sessions of messages moves those of snapshots too, as they are."""
+
+    async def keys(self, storage: Any) -> Any:
+        """Return all that a storage has."""
+        return {key: await storage.read(key) for key in await storage.list("")}
+
+    async def test_copies_between_databases(self, db_path: Path, storage: Any, other: Any, tmp_path: Path) -> None:
+        """With past, stash and tags, and again for what is new."""
+        talking(storage, "s", ADA, BYE, always=True)
+        await storage.write("context/s/scopes/agent/a/t_0", b"[1]")
+        SessionCatalog(db_path).set_metadata("s", {"x": 1})
+        with (
+            SQLiteSessionRepository(db_path) as source,
+            SQLiteSessionRepository(tmp_path / "snapshots.db") as target,
+            SessionCatalog(tmp_path / "snapshots.db") as catalog,
+        ):
+            copy_session(source, target, "s")
+            assert await self.keys(other) == await self.keys(storage)
+            assert catalog.list_sessions().sessions == SessionCatalog(db_path).list_sessions().sessions
+            copy_session(source, target, "s")
+            agent = talking(storage, "s", ("More.", "Yes."))
+            with pytest.raises(SessionConflictError, match="a different one, which is kept"):
+                copy_session(source, target, "s")
+            assert len(restored(other, "s").messages) == len(agent.messages) - 2
+
+    async def test_json_lines(self, db_path: Path, storage: Any, other: Any, tmp_path: Path) -> None:
+        """The same bytes when they are read back, and a key of another session is refused."""
+        talking(storage, "s", ADA, BYE, always=True)
+        said(db_path, ADA).state.get()
+        with (
+            SQLiteSessionRepository(db_path) as source,
+            SQLiteSessionRepository(tmp_path / "snapshots.db") as target,
+        ):
+            export_jsonl(source, "sessions.jsonl")
+            import_jsonl("sessions.jsonl", target)
+            assert await self.keys(other) == await self.keys(storage)
+            text = Path("sessions.jsonl").read_text("utf-8").replace("session/s/scopes", "session/t/scopes")
+            Path("others.jsonl").write_text(text, "utf-8")
+            with pytest.raises(SessionException, match="not below the line of its session"):
+                import_jsonl("others.jsonl", target)
+
+    def test_files_have_no_place_for_them(self, db_path: Path, storage: Any, tmp_path: Path) -> None:
+        """They are skipped, with what to do."""
+        talking(storage, "s", ADA)
+        with SQLiteSessionRepository(db_path) as source:
+            (skipped,) = export_file_sessions(source, tmp_path / "files").skipped
+        assert "convert it first" in skipped.reason

@@ -67,7 +67,14 @@ class TestJsonLines:
     def test_are_as_documented(self, tmp_path: Path, source: Any) -> None:
         export_jsonl(source, tmp_path / "out.jsonl")
         header, *lines, end = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-        assert json.loads(end) == {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1}
+        assert json.loads(end) == {
+            "record": "end",
+            "sessions": 1,
+            "agents": 2,
+            "messages": 8,
+            "multi_agents": 1,
+            "storage": 0,
+        }
         assert json.loads(header) == {"format": "strands-sqlite-session-manager", "version": 1}
         records = [json.loads(line) for line in lines]
         kinds = [record["record"] for record in records]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from strands.types.exceptions import SessionException
@@ -134,6 +134,55 @@ def copy(
     if copied["old_sessions"]:
         there = f"{plural(copied['old_sessions'], 'session')} with {plural(copied['old_messages'], 'message')}"
         print(f"There already: {there}.")
+
+
+@command("convert")
+def convert(
+    sessions: Annotated[list[str], typer.Argument(help="Ids of sessions.", show_default=False)],
+    to: Annotated[
+        Literal["snapshots", "messages"],
+        typer.Option(help="For the SDK's SnapshotSessionManager, or for SQLiteSessionManager."),
+    ],
+    db: Database = None,
+    into: Annotated[
+        str | None, typer.Option(help="Another database to store in. Defaults to the same.", metavar="FILE")
+    ] = None,
+    new_id: Annotated[str | None, typer.Option("--as", help="Id of the converted session.", metavar="ID")] = None,
+) -> None:
+    """Convert sessions from message logs to snapshots, or back. The source stays as it is.
+
+    In one database, an id is one session: to make snapshots, name another file with --into, or another id with --as.
+
+    Example: strands-sqlite convert user-42 --to snapshots --into snapshots.db
+    """
+    if new_id is not None and len(sessions) != 1:
+        raise typer.BadParameter("name one session with --as")
+    path = path_of_existing(db)
+    for session in dict.fromkeys(sessions):
+        report = _converted(session, new_id, to, path, into or path)
+        converted, there = report.converted, report.already_there
+        told = f"{plural(converted.agents, 'agent')} with {plural(converted.messages, 'message')}"
+        known = f"; there already: {plural(there.agents, 'agent')}" if there.agents else ""
+        print(display.one_line(f"Converted {session}: {told}{known}."))
+        for what in report.left_out:
+            print(display.one_line(f"Left out: {what}."))
+
+
+def _converted(session: str, new_id: str | None, to: str, path: str, into: str) -> transfer.ConversionReport:
+    try:
+        from strands.types.exceptions import StorageError
+
+        from ..storage import SQLiteStorage
+    except ImportError as error:  # An older SDK, as it says.
+        raise SessionException(str(error)) from error
+    try:
+        if to == "snapshots":
+            with SQLiteSessionRepository(path) as source, SQLiteStorage(into) as storage:
+                return transfer.to_snapshots(source, storage, session, new_id=new_id)
+        with SQLiteStorage(path) as storage, SQLiteSessionRepository(into) as target:
+            return transfer.from_snapshots(storage, target, session, new_id=new_id)
+    except StorageError as error:
+        raise SessionException(str(error)) from error
 
 
 @command("backup")

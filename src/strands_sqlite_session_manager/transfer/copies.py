@@ -168,6 +168,8 @@ def session_of(source: SessionRepository, session_id: str) -> Session:
         SessionException: If it does not exist.
     """
     session = source.read_session(session_id)
+    if session is None and isinstance(source, SQLiteSessionRepository) and rows.exists(source, session_id):
+        raise SessionException(f"Session {session_id} is one of snapshots: convert it first, with from_snapshots")
     if session is None:
         raise missing("sessions", session_id)
     return named("session_id", session_id, session)
@@ -211,7 +213,8 @@ def _source_rows(
     """Yield the rows of a session, or those that its records would be."""
     if isinstance(source, SQLiteSessionRepository):
         # As they are, with what the contract has no place for.
-        session_of(source, session_id)
+        if not rows.exists(source, session_id):
+            raise missing("sessions", session_id)
         for agent_id in sorted(set(agent_ids) - set(rows.agent_ids(source, session_id))):
             raise missing("agents", session_id, agent_id)
         for multi_agent_id in sorted(set(multi_agent_ids) - set(rows.multi_agent_ids(source, session_id))):

@@ -5,7 +5,8 @@ The first line says what the file is:
     {"format": "strands-sqlite-session-manager", "version": 1}
 
 Each other line is a record, whose fields are the columns of its table. The records of a session follow one another:
-the session, each agent and its messages in their order, then the multi-agent states.
+the session, each agent and its messages in their order, then the multi-agent states, then what `SQLiteStorage` has of
+the session: its snapshots and its stash.
 
     {"record": "session", "session_id": …, "session_type": …, "metadata": {…}, "created_at": …, "updated_at": …}
     {"record": "agent", "session_id": …, "agent_id": …, "state": {…}, "conversation_manager_state": {…},
@@ -13,11 +14,12 @@ the session, each agent and its messages in their order, then the multi-agent st
     {"record": "message", "session_id": …, "agent_id": …, "message_id": 0, "message": {…},
      "redact_message": {…} or null, "attachments": "<base64>" or null, "created_at": …, "updated_at": …}
     {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
+    {"record": "storage", "key": …, "data": "<base64>", "created_at": …, "updated_at": …}
 
 (Broken here to fit; a record is one line.) The last line tells how many there are, and that the file is whole. The
 numbers are for people; they need no correction when a line is removed.
 
-    {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1}
+    {"record": "end", "sessions": 1, "agents": 2, "messages": 8, "multi_agents": 1, "storage": 0}
 
 Times are UTC in ISO 8601, as Python's `datetime.now(timezone.utc).isoformat()` writes them. `attachments` are the bytes
 of images and documents, to which `{"__encoded__": ["attachment", offset, length]}` in a message refers; `_codec.py`
@@ -30,6 +32,7 @@ import contextlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -44,7 +47,7 @@ from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
 from .json_records import line_of, record_of, row_of
 from .reports import ImportReport, Progress, Skipped, counts, with_progress
-from .rows import COLUMNS, Row, agent_ids, checked_repository, multi_agent_ids, read_rows
+from .rows import COLUMNS, Row, agent_ids, checked_repository, exists, multi_agent_ids, read_rows, storage_prefixes
 from .rows import session_ids as all_session_ids
 from .writer import RowWriter
 
@@ -105,7 +108,7 @@ def _refuse_existing(path: Path) -> None:
 def _existing(source: SQLiteSessionRepository, session_ids: Iterable[str]) -> list[str]:
     chosen = checked_ids("session_ids", session_ids)
     for session_id in chosen:
-        if source.read_session(session_id) is None:
+        if not exists(source, session_id):
             raise missing("sessions", session_id)
     return chosen
 
@@ -120,7 +123,7 @@ def _write(source: SQLiteSessionRepository, lines: TextIO, session_ids: Iterable
             written[table] += 1
         logger.debug("session_id=<%s> | exported session", session_id)
     lines.write(f"{json.dumps({'record': 'end', **written}, separators=(',', ':'))}\n")
-    return RecordCounts(**written)
+    return counts(Counter(written))
 
 
 def import_jsonl(
@@ -226,6 +229,10 @@ class _Import:
 
     def _check_order(self, table: str, row: Row) -> None:
         """Make sure that a record follows what it belongs to, without which it could not be stored."""
+        if table == "storage":
+            if self._session_id is None or not row[0].startswith(storage_prefixes(self._session_id)):
+                raise ValueError(f"not below the line of its session: the key {row[0]!r}")
+            return
         if table != "sessions" and row[0] != self._session_id:
             raise ValueError(f"not below the line of its session {row[0]!r}")
         if table == "messages" and row[1] != self._agent_id:

@@ -12,7 +12,13 @@ from .._conversation import live_view
 from .._engine.database import BrokenText
 from .rows import COLUMNS, TABLES, Row, checked_timestamp
 
-_TABLES = {"session": "sessions", "agent": "agents", "message": "messages", "multi_agent": "multi_agents"}
+_TABLES = {
+    "session": "sessions",
+    "agent": "agents",
+    "message": "messages",
+    "multi_agent": "multi_agents",
+    "storage": "storage",
+}
 _RECORDS = {table: record for record, table in _TABLES.items()}
 _JSON_COLUMNS = {
     *("metadata", "state", "conversation_manager_state", "internal_state", "live_view"),
@@ -128,7 +134,7 @@ def _value(record: dict[str, Any], column: str) -> Any:
         return None
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")
-    return base64.b64decode(value, validate=True) if column == "attachments" else _utf8(value)
+    return base64.b64decode(value, validate=True) if column in ("attachments", "data") else _utf8(value)
 
 
 def _text(text: Any) -> str:

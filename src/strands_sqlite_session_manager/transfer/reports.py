@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .._catalog.records import RecordCounts
 from .._engine.holder import database_of
 from .._errors import SessionConflictError, record_name
 from ..repository import SQLiteSessionRepository
-from .rows import TABLES, Row
+from .rows import Row
 
 # Called with what is done, and what there is to do.
 Progress = Callable[[int, int], object]
@@ -46,7 +46,7 @@ class ImportReport:
 
 def counts(records: Counter[str]) -> RecordCounts:
     """Return how many records there are of each table."""
-    return RecordCounts(*(records[table] for table in TABLES))
+    return RecordCounts(*(records[field.name] for field in fields(RecordCounts)))
 
 
 def conflict(table: str, key: Row) -> SessionConflictError:

@@ -1,7 +1,7 @@
 """The rows of sessions: what records become, and a stream of those that are stored, page by page.
 
 A row is a tuple of the columns in the order of `TABLES`. A session's rows come in the order in which they can be
-written: the session, each agent followed by its messages, then the multi-agent states.
+written: the session, each agent followed by its messages, then the multi-agent states, then its keys in `storage`.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_id
+from .._catalog import snapshots
 from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
 from .._engine.holder import database_of
@@ -28,6 +29,7 @@ TABLES = {
     ),
     "messages": (("session_id", "agent_id", "message_id"), ("message", "redact_message", "attachments")),
     "multi_agents": (("session_id", "multi_agent_id"), ("state",)),
+    "storage": (("key",), ("data",)),
 }
 COLUMNS = {table: (*key, *content, "created_at", "updated_at") for table, (key, content) in TABLES.items()}
 
@@ -35,13 +37,14 @@ COLUMNS = {table: (*key, *content, "created_at", "updated_at") for table, (key, 
 _SELECT = {table: f"SELECT {', '.join(columns)} FROM {table}" for table, columns in COLUMNS.items()}  # noqa: S608
 _IS = {
     "message_id": "message_id = ?",
-    **{column: f"{column} = CAST(? AS TEXT)" for column in ("session_id", "agent_id", "multi_agent_id")},
+    **{column: f"{column} = CAST(? AS TEXT)" for column in ("session_id", "agent_id", "multi_agent_id", "key")},
 }
 SELECT_ONE = {
     table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
 # A page is small, because a message may hold documents of some megabytes each.
 _PAGE = 20
+_BEGINS_WITH = snapshots.BEGINS_WITH_KEY
 Row = tuple[Any, ...]
 Record = TypeVar("Record", Session, SessionAgent, SessionMessage)
 
@@ -186,6 +189,21 @@ def read_rows(
     for multi_agent_id in multi_agents:
         for row in query(SELECT_ONE["multi_agents"], (session_id, multi_agent_id)):
             yield "multi_agents", row
+    for prefix in storage_prefixes(session_id):
+        # One at a time: a snapshot may be large.
+        for key in query(f"SELECT key FROM storage WHERE {_BEGINS_WITH} ORDER BY key", (prefix, prefix)):  # noqa: S608
+            for row in query(SELECT_ONE["storage"], key):
+                yield "storage", row
+
+
+def storage_prefixes(session_id: str) -> tuple[str, str]:
+    """Return what the keys in `storage` begin with that belong to a session: its snapshots, and its stash."""
+    return snapshots.prefix_of(session_id), f"context/{session_id}/scopes/"
+
+
+def exists(repository: SQLiteSessionRepository, session_id: str) -> bool:
+    """Tell whether there is a session, of messages or of snapshots."""
+    return bool(database_of(repository).query(SELECT_ONE["sessions"], (session_id,)))
 
 
 def named(field: str, expected: object, record: Record) -> Record:

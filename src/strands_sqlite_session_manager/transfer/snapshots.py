@@ -248,9 +248,18 @@ def _without_time(data: bytes) -> Any:
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a coroutine to its end, also for a caller in an event loop, which waits."""
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, work).result()
+    """Run a storage's coroutine to its end, also for a caller in an event loop, which waits.
+
+    Raises:
+        SessionException: If the storage cannot do it.
+    """
+    from strands.types.exceptions import StorageError
+
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(asyncio.run, work).result()
+    except StorageError as error:
+        raise SessionException(str(error)) from error
 
 
 def from_snapshots(

@@ -9,7 +9,13 @@ from ..repository import SQLiteSessionRepository
 from .reports import conflict
 from .rows import COLUMNS, SELECT_ONE, TABLES, Row
 
-_PARENTS = {"sessions": None, "agents": "sessions", "messages": "agents", "multi_agents": "sessions"}
+_PARENTS = {
+    "sessions": None,
+    "agents": "sessions",
+    "messages": "agents",
+    "multi_agents": "sessions",
+    "storage": "sessions",
+}
 
 
 def _insert(table: str, row: Row) -> str:
@@ -38,6 +44,7 @@ class RowWriter:
         self.already_there: Counter[str] = Counter()
         self._pending: list[tuple[str, Row]] = []
         self._pending_size = 0
+        self._session_id = ""
         # Tables whose latest row was not there. Then nothing that belongs to it was, and there is nothing to compare.
         self._new: set[str | None] = set()
 
@@ -49,6 +56,7 @@ class RowWriter:
         """
         if table == "sessions":
             self.flush()
+            self._session_id = row[0]
         stored = None
         if _PARENTS[table] not in self._new:
             key = TABLES[table][0]
@@ -79,7 +87,7 @@ class RowWriter:
         """
         if not self._pending:
             return
-        session_id = self._pending[0][1][0]
+        session_id = self._session_id
         statements = [(_insert(table, row), row) for table, row in self._pending]
         if "sessions" in self._new:
             # A trigger sets the session's `updated_at` to the time of each message that is newer. A session that is
