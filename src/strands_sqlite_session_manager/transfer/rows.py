@@ -17,6 +17,7 @@ from .._arguments import checked_id
 from .._catalog import snapshots
 from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
+from .._engine.database import BrokenText
 from .._engine.holder import database_of
 from ..repository import SQLiteSessionRepository
 
@@ -189,7 +190,8 @@ def read_rows(
     for multi_agent_id in multi_agents:
         for row in query(SELECT_ONE["multi_agents"], (session_id, multi_agent_id)):
             yield "multi_agents", row
-    for prefix in storage_prefixes(session_id):
+    # No key has an id in it that is no UTF-8.
+    for prefix in () if isinstance(session_id, BrokenText) else storage_prefixes(session_id):
         # One at a time: a snapshot may be large.
         for key in query(f"SELECT key FROM storage WHERE {_BEGINS_WITH} ORDER BY key", (prefix, prefix)):  # noqa: S608
             for row in query(SELECT_ONE["storage"], key):
