@@ -13,7 +13,7 @@ from ._arguments import BEGINS_WITH, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
-from ._errors import naming_too_large, require_stored
+from ._errors import REBUILD, SessionConflictError, naming_too_large, require_stored
 from ._search import beside, index
 from ._search.erasing import erase_former_content
 from ._search.segments import Texts
@@ -39,9 +39,22 @@ _WRITE = """
     ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
     """
 
+# Only over what is known of the key: its time, or that it is not there.
+_WRITE_OVER = """
+    INSERT INTO storage (key, data, created_at, updated_at)
+    SELECT :key, :data, :now, :now
+    WHERE :known IS NULL OR EXISTS (SELECT 1 FROM storage WHERE key = :key AND updated_at = :known)
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
+    WHERE storage.updated_at = :known
+    """
+
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
 _BEGINS_WITH = BEGINS_WITH.format(column="key")
+
+
+class StorageConflictError(StorageError, SessionConflictError):
+    """Another writer stored something under a key since it was read, and theirs is kept."""
 
 
 class SQLiteStorage(DatabaseHolder):
@@ -76,6 +89,7 @@ class SQLiteStorage(DatabaseHolder):
         *,
         synchronous: Synchronous = "NORMAL",
         busy_timeout: float | None = None,
+        detect_conflicts: bool = False,
     ):
         """Open the database, creating file, directories and tables if they do not exist.
 
@@ -88,6 +102,9 @@ class SQLiteStorage(DatabaseHolder):
                 (https://sqlite.org/pragma.html#pragma_synchronous). A cluster's nodes always wait.
             busy_timeout: Seconds to wait for a lock, or for a cluster's leader, before raising. Defaults to 5 for a
                 file, and to 30 for a cluster.
+            detect_conflicts: Whether `write` refuses to replace what another writer stored since this object, or this
+                view, has read the key. A key that it has not read is written in any case. Give each agent a storage or
+                a view of its own: those that share one know the same.
 
         Raises:
             StorageError: If the database cannot be opened, or belongs to another program or a newer version.
@@ -98,6 +115,8 @@ class SQLiteStorage(DatabaseHolder):
         except SessionException as error:
             raise StorageError(str(error)) from error
         self._prefix = ""
+        # When each key was written last that was read, None if it was not there; nothing is noted without this.
+        self._known: dict[str, str | None] | None = {} if detect_conflicts else None
         if self._database.path == IN_MEMORY:
             # Tells Strands to put the stash itself into a snapshot, and not a reference to it.
             self._ephemeral = getattr(_sdk, "_EPHEMERAL", None)
@@ -110,13 +129,28 @@ class SQLiteStorage(DatabaseHolder):
             data: Bytes to store.
 
         Raises:
-            StorageError: If the data is not bytes.
+            StorageError: If the data is not bytes; with `detect_conflicts`, if another writer stored something since
+                the key was read, which is then a `SessionConflictError` too.
         """
         statement = self._write_statement(key, _bytes(key, data))
-        await self._write(f"write '{key}'", lambda: require_stored((self._database.execute(*statement),), "The data"))
+        await self._write(f"write '{key}'", lambda: self._write_one(*statement))
+
+    def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
+        key, known = parameters["key"], self._known
+        if known is None or key not in known:
+            require_stored((self._database.execute(sql, parameters),), "The data")
+            return
+        # Two writes of one moment must differ.
+        written = {**parameters, "known": known[key], "now": now(known[key])}
+        if not self._database.execute(_WRITE_OVER, written):
+            raise StorageConflictError(
+                f"'{key}' was written or deleted by another writer since it was read, and theirs is kept; to go on "
+                f"from it, {REBUILD}"
+            )
+        known[key] = written["now"]
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
-        """Store bytes under several keys, all or none.
+        """Store bytes under several keys, all or none. It replaces what is there in any case.
 
         Args:
             items: Bytes to store, by key.
@@ -142,10 +176,13 @@ class SQLiteStorage(DatabaseHolder):
         Returns:
             The bytes, or None if there are none.
         """
-        parameters = (self._key(key),)
+        stored_key = self._key(key)
         rows = await self._read(
-            f"read '{key}'", lambda: self._database.query("SELECT data FROM storage WHERE key = ?", parameters)
+            f"read '{key}'",
+            lambda: self._database.query("SELECT data, updated_at FROM storage WHERE key = ?", (stored_key,)),
         )
+        if self._known is not None:
+            self._known[stored_key] = rows[0][1] if rows else None
         return rows[0][0] if rows else None
 
     async def delete(self, key: str) -> None:
@@ -315,6 +352,7 @@ class SQLiteStorage(DatabaseHolder):
         prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
         view = type(self).__new__(type(self))
         view.__dict__.update(self.__dict__)
+        view._known = None if self._known is None else {}
         view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
         # Tells Strands to use the view as it is, without a prefix of its own.
         view._namespaced = _sdk._NAMESPACED
@@ -322,17 +360,22 @@ class SQLiteStorage(DatabaseHolder):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to open the same storage."""
-        return {**super().__getstate__(), "prefix": self._prefix}
+        return {
+            **super().__getstate__(),
+            "prefix": self._prefix,
+            "detect_conflicts": self._known is not None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the storage again."""
         prefix = state.pop("prefix")
+        self._known = {} if state.pop("detect_conflicts") else None
         super().__setstate__(state)
         self._prefix = prefix
         if prefix:
             self._namespaced = _sdk._NAMESPACED
 
-    def _write_statement(self, key: str, data: bytes) -> Statement:
+    def _write_statement(self, key: str, data: bytes) -> tuple[str, dict[str, Any]]:
         return _WRITE, {"key": self._key(key), "data": data, "now": now()}
 
     def _key(self, key: str) -> str:
@@ -369,6 +412,12 @@ class SQLiteStorage(DatabaseHolder):
     def _delete(self, statements: builtins.list[Statement], *, wait: bool = True) -> int:
         """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
         deleted = sum(self._database.transaction(statements))
+        if self._known is not None:
+            for sql, parameters in statements:
+                if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
+                    self._known[parameters[0]] = None  # type: ignore[index]
+                elif sql != _DELETE:
+                    self._known.clear()
         if deleted:
             erase_former_content(self._database, STORAGE, wait=wait)
         return deleted
@@ -378,6 +427,8 @@ class SQLiteStorage(DatabaseHolder):
 def _storage_errors(what: str) -> Iterator[None]:
     try:
         yield
+    except StorageError:
+        raise  # A conflict.
     except (SessionException, OverflowError) as error:
         raise StorageError(f"Failed to {what}: {error}") from error
 
