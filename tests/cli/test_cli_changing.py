@@ -10,7 +10,6 @@ from strands.session.file_session_manager import FileSessionManager
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import left, run
-
 from helpers import FakeMultiAgent, make_agent, text_message, texts
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionManager, SQLiteSessionRepository
 

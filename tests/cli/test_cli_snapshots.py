@@ -10,7 +10,6 @@ pytest.importorskip("typer", reason="the command line needs the extra cli")
 from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
 
 from command_line import run
-
 from helpers import texts
 
 ADA = ("I am Ada.", "Hello, Ada.")
