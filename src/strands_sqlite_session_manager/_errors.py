@@ -55,6 +55,7 @@ _NAMES = {
     "agents": "Agent {1} in session {0}",
     "messages": "Message {2} of agent {1} in session {0}",
     "multi_agents": "MultiAgent state {1} in session {0}",
+    "memories": "Memory {2} in scope {1} of store {0}",
 }
 
 

@@ -12,7 +12,7 @@ from strands.types.exceptions import SessionException
 from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
 from ._catalog import cutting, listing, message_search, pruning
 from ._catalog import usage as token_usage
-from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions, wanted_metadata, where_clauses
+from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
     AgentSummary,
@@ -30,6 +30,7 @@ from ._codec import decode_checked, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
+from ._metadata import wanted_metadata, where_clauses
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
 from ._search.sources import MESSAGES, STORAGE

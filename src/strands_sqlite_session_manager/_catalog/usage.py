@@ -3,7 +3,7 @@
 from typing import Any
 
 from .._engine.database import Database
-from .filters import where_clauses
+from .._metadata import where_clauses
 from .records import Usage
 
 # Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where a

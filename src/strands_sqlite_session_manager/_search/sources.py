@@ -99,3 +99,11 @@ STORAGE = Source(
     lambda key, digits: storage_texts(key, bytes.fromhex(digits)),
     "key",
 )
+MEMORIES = Source(
+    "memories",
+    "content",
+    ("text",),
+    lambda content: (valid_text(content)[:LONGEST_TEXT],),
+    "memory_id || created_at",
+)
+SOURCES = (MESSAGES, STORAGE, MEMORIES)
