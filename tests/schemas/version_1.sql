@@ -264,7 +264,7 @@ CREATE TRIGGER memories_updated_at AFTER UPDATE OF content ON memories WHEN NEW.
     BEGIN
         UPDATE memories SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE memory_id = NEW.memory_id;
     END;
-CREATE TRIGGER memories_search_update AFTER UPDATE OF content ON memories 
+CREATE TRIGGER memories_search_update AFTER UPDATE OF store, scope, content ON memories 
         WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'memories')
     BEGIN
         UPDATE search_state SET ticket = ticket + 1 WHERE source = 'memories';

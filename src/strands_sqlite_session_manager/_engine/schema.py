@@ -286,7 +286,7 @@ _VERSION_1 = (
     # For lists, the newest first.
     "CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id)",
     _updated_at_trigger("memories", "memory_id", "content"),
-    *_search_triggers("memories", "content", "memory_id || created_at"),
+    *_search_triggers("memories", "store, scope, content", "memory_id || created_at"),
     # In a table of their own: lists and searches for words need not read through them. A vector that is replaced gets
     # another id, by which stores that keep vectors in memory see that there is a new one.
     """

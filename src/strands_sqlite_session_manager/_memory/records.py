@@ -24,6 +24,9 @@ COLUMNS = """
 
 # Conditions on `memories`, with the parameters of `Place.at`.
 IN_PLACE = "memories.store = :store AND memories.scope = :scope"
+# The same where rows are sought by their ids: the plus signs keep SQLite from reading through all that is in the place.
+_ALSO_IN_PLACE = "+memories.store = :store AND +memories.scope = :scope"
+_BY_IDS = f"memories.memory_id IN (SELECT value FROM json_each(:ids)) AND {_ALSO_IN_PLACE}"  # noqa: S608
 _NOT_EXPIRED = "(memories.expires_at IS NULL OR memories.expires_at > :now)"
 _HAS_METADATA = HAS_METADATA.format(wanted=":metadata")
 
@@ -89,14 +92,15 @@ class Place(NamedTuple):
         return {"store": self.store, "scope": self.scope, "now": now, **more}
 
 
-def live(metadata: str | None) -> str:
+def live(metadata: str | None, place: str = IN_PLACE) -> str:
     """Return the condition for memories that may be shown.
 
     Args:
         metadata: The parameter `:metadata`, JSON of names and values that their metadata must have; None if it may be
             any.
+        place: The condition for the place.
     """
-    return f"{IN_PLACE} AND {_NOT_EXPIRED}" + (f" AND {_HAS_METADATA}" if metadata is not None else "")
+    return f"{place} AND {_NOT_EXPIRED}" + (f" AND {_HAS_METADATA}" if metadata is not None else "")
 
 
 def to_memory(row: Sequence[Any]) -> Memory:
@@ -160,8 +164,7 @@ def read(
     """
     rows = database.query(
         f"""
-        SELECT {COLUMNS} FROM memories
-        WHERE memory_id IN (SELECT value FROM json_each(:ids)) AND {live(metadata)}
+        SELECT {COLUMNS} FROM memories WHERE {live(metadata, _BY_IDS)}
         """,  # noqa: S608 (constants only, as in all of this module)
         place.at(now, ids=json.dumps(list(memory_ids)), metadata=metadata),
     )
@@ -210,7 +213,7 @@ def update(database: Database, place: Place, memory_id: int, changes: dict[str, 
     try:
         with naming_too_large(name):
             changed = database.execute(
-                f"UPDATE memories SET {assignments} WHERE memory_id = :memory_id AND {live(None)}",  # noqa: S608
+                f"UPDATE memories SET {assignments} WHERE memory_id = :memory_id AND {live(None, _ALSO_IN_PLACE)}",  # noqa: S608
                 values,
             )
     except SessionConflictError as error:
@@ -222,7 +225,7 @@ def update(database: Database, place: Place, memory_id: int, changes: dict[str, 
 def delete(database: Database, place: Place, memory_ids: Iterable[int]) -> int:
     """Delete memories, all at once, and return how many there were. See `erase_former_content`."""
     return database.execute(
-        f"DELETE FROM memories WHERE memory_id IN (SELECT value FROM json_each(:ids)) AND {IN_PLACE}",  # noqa: S608
+        f"DELETE FROM memories WHERE {_BY_IDS}",  # noqa: S608
         {"store": place.store, "scope": place.scope, "ids": json.dumps(list(memory_ids))},
     )
 
@@ -294,9 +297,7 @@ def mark_used(database: Database, place: Place, memory_ids: Iterable[int], now: 
     """
     database.execute(
         f"""
-        UPDATE memories SET used_at = :now
-        WHERE memory_id IN (SELECT value FROM json_each(:ids)) AND {IN_PLACE}
-            AND (used_at IS NULL OR used_at < :since)
+        UPDATE memories SET used_at = :now WHERE {_BY_IDS} AND (used_at IS NULL OR used_at < :since)
         """,  # noqa: S608
         place.at(now, ids=json.dumps(list(memory_ids)), since=since),
     )
