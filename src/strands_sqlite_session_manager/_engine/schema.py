@@ -321,11 +321,15 @@ MIGRATIONS = (_VERSION_1,)
 
 
 # What tells whose database this is. One statement sees one state of it, even while another process is creating the
-# tables. Litestream makes tables of its own in a file that it finds empty.
+# tables. Litestream makes tables of its own in a file that it finds empty, and SQLite's counter of ids stays when all
+# tables are dropped.
 IDENTITY = """
     SELECT
         application_id, user_version,
-        EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#'),
+        EXISTS (
+            SELECT 1 FROM sqlite_master
+            WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#' AND tbl_name <> 'sqlite_sequence'
+        ),
         (
             SELECT count(*) FROM sqlite_master
             WHERE type = 'table' AND name IN (
