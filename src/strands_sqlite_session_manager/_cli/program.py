@@ -51,8 +51,8 @@ Metadata = Annotated[
 Age = Annotated[str | None, typer.Option(help="30d, 12h, 15m, or a time such as 2026-01-31.", metavar="AGE")]
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command to the program. What the library raises ends it with one line and exit code 1."""
+def command(name: str, group: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command to the program, or to a group. What the library raises ends it with one line and exit code 1."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -78,7 +78,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 typer.echo(display.one_line(f"strands-sqlite: {error}"), err=True)
                 raise typer.Exit(1) from None
 
-        return app.command(name)(run)
+        return group.command(name)(run)
 
     return add
 
