@@ -21,8 +21,8 @@ KEYS = ("session/{}/scopes/agent/a/snapshots/1", "context/{}/scopes/agent/a/1")
 
 @pytest.fixture
 def of_two(empty: SQLiteSessionRepository, catalog: SessionCatalog, raw: Any) -> SessionCatalog:
-    """A catalog with two sessions of each of the users 42 and 43, with stash, snapshots, notes and memories."""
-    for user in ("42", "43"):
+    """A catalog with two sessions of each of the users ada and bob, with stash, snapshots, notes and memories."""
+    for user in ("ada", "bob"):
         for session_id in (f"{user}-a", f"{user}-b"):
             empty.create_session(Session(session_id, SessionType.AGENT))
             empty.create_agent(session_id, SessionAgent("a", {}, {}))
@@ -52,37 +52,37 @@ def everything(raw: Any) -> dict[str, list[Any]]:
     return {table: sorted(raw.execute(f"SELECT * FROM {table}").fetchall(), key=str) for table in TABLES}
 
 
-ALL_OF_42: dict[str, Any] = {
-    "metadata": {"user": "42"},
-    "memory_scopes": ["user-42"],
-    "storage_prefixes": ["memory/42/"],
+ALL_OF_ADA: dict[str, Any] = {
+    "metadata": {"user": "ada"},
+    "memory_scopes": ["user-ada"],
+    "storage_prefixes": ["memory/ada/"],
 }
 
 
 def test_all_of_a_user_goes_and_is_reported_and_nothing_of_another(of_two: SessionCatalog, raw: Any) -> None:
     """Sessions by metadata, with stash and snapshots, memories by scope, keys by prefix."""
-    told = of_two.forget_user(**ALL_OF_42, dry_run=True)
+    told = of_two.forget_user(**ALL_OF_ADA, dry_run=True)
     before = everything(raw)
-    assert of_two.forget_user(**ALL_OF_42) == told == ForgetResult(2, 2, 2, 2, 5, 2)
+    assert of_two.forget_user(**ALL_OF_ADA) == told == ForgetResult(2, 2, 2, 2, 5, 2)
     after = everything(raw)
     for table in TABLES:
-        assert after[table] == [row for row in before[table] if "42" not in str(row)]
+        assert after[table] == [row for row in before[table] if "ada" not in str(row)]
         assert len(after[table]) == len(before[table]) // 2
-    assert of_two.forget_user(**ALL_OF_42) == ForgetResult(0, 0, 0, 0, 0, 0)
+    assert of_two.forget_user(**ALL_OF_ADA) == ForgetResult(0, 0, 0, 0, 0, 0)
 
 
 def test_a_dry_run_changes_nothing(of_two: SessionCatalog, raw: Any) -> None:
     """It only counts."""
     before = everything(raw)
-    of_two.forget_user(**ALL_OF_42, dry_run=True)
+    of_two.forget_user(**ALL_OF_ADA, dry_run=True)
     assert everything(raw) == before
 
 
 def test_each_argument_alone_deletes_what_it_names(of_two: SessionCatalog) -> None:
     """They are added up, not combined."""
-    assert of_two.forget_user(memory_scopes=["user-42", "nobody"]) == ForgetResult(0, 0, 0, 0, 0, 2)
-    assert of_two.forget_user(storage_prefixes=["memory/4"]) == ForgetResult(0, 0, 0, 0, 2, 0)
-    assert of_two.forget_user(session_ids=["42-a", "nobody"]) == ForgetResult(1, 1, 1, 1, 2, 0)
+    assert of_two.forget_user(memory_scopes=["user-ada", "nobody"]) == ForgetResult(0, 0, 0, 0, 0, 2)
+    assert of_two.forget_user(storage_prefixes=["memory/"]) == ForgetResult(0, 0, 0, 0, 2, 0)
+    assert of_two.forget_user(session_ids=["ada-a", "nobody"]) == ForgetResult(1, 1, 1, 1, 2, 0)
     assert of_two.forget_user(metadata={"team": "x"}) == ForgetResult(3, 3, 3, 3, 6, 0)
 
 
@@ -102,9 +102,9 @@ def test_a_session_that_is_nothing_but_snapshots_goes_by_its_id(catalog: Session
         {"metadata": {}},
         {"session_ids": [""]},
         {"session_ids": "s"},
-        {"memory_scopes": "user-42"},
+        {"memory_scopes": "user-ada"},
         {"storage_prefixes": [""]},
-        {"metadata": {}, "memory_scopes": ["user-42"]},
+        {"metadata": {}, "memory_scopes": ["user-ada"]},
     ],
     ids=str,
 )
@@ -124,7 +124,7 @@ def test_it_is_done_completely_or_not_at_all(of_two: SessionCatalog, raw: sqlite
     raw.execute("CREATE TRIGGER refusing BEFORE DELETE ON memories BEGIN SELECT RAISE(ABORT, 'memories are kept'); END")
     before = everything(raw)
     with pytest.raises(SessionException, match="memories are kept"):
-        of_two.forget_user(**ALL_OF_42)
+        of_two.forget_user(**ALL_OF_ADA)
     assert everything(raw) == before
 
 
@@ -132,23 +132,24 @@ def test_it_is_done_completely_or_not_at_all(of_two: SessionCatalog, raw: sqlite
 def test_nothing_of_it_is_left_on_disk(db_path: Path) -> None:
     """Messages, stored data and memories leave the search indexes and the log too."""
     pytest.importorskip("strands.memory", reason="it needs an SDK with memory")
+    pytest.importorskip("strands.storage", reason="it needs an SDK with storage")
     from strands_sqlite_session_manager import SQLiteMemoryStore, SQLiteStorage
 
     with (
         SQLiteSessionRepository(db_path) as repository,
         SQLiteStorage(db_path) as storage,
-        SQLiteMemoryStore("facts", db_path, scope="user-42") as store,
+        SQLiteMemoryStore("facts", db_path, scope="user-ada") as store,
     ):
         catalog = SessionCatalog(session_repository=repository)
         repository.create_session(Session("s", SessionType.AGENT))
         repository.create_agent("s", SessionAgent("a", {}, {}))
         repository.create_message("s", "a", text_message(0, "xylophone one"))
-        asyncio.run(storage.write("memory/42/a.md", b"xylophone two"))
+        asyncio.run(storage.write("memory/ada/a.md", b"xylophone two"))
         asyncio.run(store.add("xylophone three"))
         assert len(catalog.search("xylophone")) == 1
         assert len(asyncio.run(storage.search("xylophone"))) == 1
         assert len(asyncio.run(store.search("xylophone"))) == 1
-        catalog.forget_user(session_ids=["s"], memory_scopes=["user-42"], storage_prefixes=["memory/42/"])
+        catalog.forget_user(session_ids=["s"], memory_scopes=["user-ada"], storage_prefixes=["memory/ada/"])
         files = [path.read_bytes() for path in db_path.parent.glob(f"{db_path.name}*")]
         assert files
         assert not any(b"xyloph" in content for content in files)

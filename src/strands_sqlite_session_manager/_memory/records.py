@@ -249,21 +249,33 @@ def prune(
     dry_run: bool = False,
 ) -> int:
     """Delete memories in batches, between which writers get their turn; see `SQLiteMemoryStore.prune`."""
-    values = place.at(now, older_than=older_than, unused_since=unused_since, keep_last=keep_last)
+    # Settled at the start, so that what goes for another reason makes no room for what was beyond the last ones.
+    beyond = () if keep_last is None else _first_beyond(database, place, keep_last, now)
+    last_time, last_id = beyond or ("", 0)
+    values = place.at(now, older_than=older_than, unused_since=unused_since, last_time=last_time, last_id=last_id)
     condition = f"""
         {IN_PLACE} AND (
             NOT {_NOT_EXPIRED}
             OR updated_at < :older_than
             OR max(updated_at, coalesce(used_at, '')) < :unused_since
-            OR memory_id IN (
-                SELECT memory_id FROM memories WHERE {IN_PLACE} AND {_NOT_EXPIRED} AND :keep_last IS NOT NULL
-                ORDER BY updated_at DESC, memory_id DESC LIMIT -1 OFFSET coalesce(:keep_last, 0)
-            )
+            OR (updated_at, memory_id) <= (:last_time, :last_id)
         )
-        """  # noqa: S608
+        """
     if dry_run:
         return int(database.query(f"SELECT count(*) FROM memories WHERE {condition}", values)[0][0])  # noqa: S608
     return _delete_in_batches(database, condition, values)
+
+
+def _first_beyond(database: Database, place: Place, keep_last: int, now: str) -> tuple[Any, ...]:
+    """Return time and id of the newest memory beyond so many last ones, if there is one."""
+    rows = database.query(
+        f"""
+        SELECT updated_at, memory_id FROM memories WHERE {live(None)}
+        ORDER BY updated_at DESC, memory_id DESC LIMIT 1 OFFSET :keep_last
+        """,  # noqa: S608
+        place.at(now, keep_last=keep_last),
+    )
+    return rows[0] if rows else ()
 
 
 def clear(database: Database, place: Place) -> int:
