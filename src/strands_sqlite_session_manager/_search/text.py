@@ -109,7 +109,7 @@ def question_words(question: str) -> list[str]:
     Of scripts without spaces, each two characters that stand together are looked for, as most words there have two.
     """
     words: list[str] = []
-    for word in query_words(without_punctuation(question)):
+    for word in query_words(without_punctuation(_without_controls(question))):
         for run in _RUNS.findall(word):
             if _AROUND_SPACELESS.search(run):
                 words += [run[start : start + 2] for start in range(max(len(run) - 1, 1))]
