@@ -11,7 +11,7 @@ from .._search.text import match_expression, question_words
 from .records import IN_PLACE, Place, live
 
 # A word that so many memories of a place have is only sought if there is no other.
-_MANY = 5_000
+_MANY = 2_000
 
 
 def find(
