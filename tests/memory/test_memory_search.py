@@ -31,7 +31,7 @@ class TestWhatIsFound:
         [
             ("Ada likes green tea.", "What does Ada drink?"),
             ("Ada's brother plays chess", "Who plays chess?"),
-            ("Der Schlüssel hängt am Brett.", "Wo ist der schlussel?"),
+            ("Der Schlüssel hängt am Brett.", "Wo hangt der schlussel?"),
             ("Camille a été à l'école à Lyon.", "ou etait l’ecole ?"),
             ("小明喜欢喝绿茶。", "小明喜欢喝什么茶？"),
             ("猫が好きです。", "何が好きですか"),
