@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 import typer
-from command_line import COMMANDS, run
 
+from command_line import COMMANDS, run
 from strands_sqlite_session_manager._cli.commands import app
 
 

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import run
-
 from strands_sqlite_session_manager._engine.holder import DatabaseHolder, database_of
 from strands_sqlite_session_manager._memory import records
 from strands_sqlite_session_manager._memory.records import Place
