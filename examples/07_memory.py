@@ -1,6 +1,6 @@
 """What an agent remembers across sessions: added, found by words and meaning, corrected, forgotten.
 
-Run it from any directory with `python examples/07_memory.py`. It needs strands-agents 1.44 or newer.
+Run it from any directory with `python examples/07_memory.py`. It needs strands-agents 1.45 or newer.
 """
 
 import asyncio

@@ -28,7 +28,7 @@ try:
     from strands.memory import MemoryEntry, MemoryStore
 except ImportError as error:
     raise ImportError(
-        f"SQLiteMemoryStore needs strands-agents 1.44 or newer ({error}): pip install --upgrade strands-agents"
+        f"SQLiteMemoryStore needs strands-agents 1.45 or newer ({error}): pip install --upgrade strands-agents"
     ) from error
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from .program import (
     Json,
     Yes,
     app,
+    can_be_written,
     command,
     console,
     errors,
@@ -98,7 +99,7 @@ def search(
     Example: strands-sqlite memories search green tea --store facts --scope user-42
     """
     place, time = Place(store, scope), now()
-    with _opened(db, read_only=not os.access(path_of_existing(db), os.W_OK)) as database, progress_bar("searching"):
+    with _opened(db, read_only=not can_be_written(db)) as database, progress_bar("searching"):
         scores = words.find(database, place, " ".join(query), "OR", limit, None, time)
         memories = records.read(database, place, scores, None, time)
     found = [(memories[memory_id], score) for memory_id, score in scores.items() if memory_id in memories]

@@ -106,6 +106,12 @@ def path_of_existing(db: str | None) -> str:
     return path
 
 
+def can_be_written(db: str | None) -> bool:
+    """Tell whether a search can write into the index of a database; what is not in it is searched beside it else."""
+    path = path_of_existing(db)
+    return is_cluster(path) or os.access(path, os.W_OK)
+
+
 def open_catalog(db: str | None, *, read_only: bool = False) -> SessionCatalog:
     return SessionCatalog(path_of_existing(db), read_only=read_only)
 
