@@ -2,7 +2,6 @@
 
 import asyncio
 import builtins
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -14,9 +13,9 @@ from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import missing
 from ._memory import records, words
+from ._memory.embedding import Embedder, Embedding
 from ._memory.records import Memory, MemoryPage, Place
 from ._memory.search import note_use, search
-from ._memory.vectors import Embedder, VectorIndex, embed, has_vector, storing, without_vector
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
@@ -37,10 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedder", "Memory", "MemoryPage", "SQLiteMemoryStore"]
 
-logger = logging.getLogger(__name__)
-
-# Texts that `reindex` gives an embedder at once.
-_BATCH = 64
 _DEFAULT_MAX_SEARCH_RESULTS = 10
 
 _FORGET_TOOL = """
@@ -150,11 +145,10 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self.max_search_results: int | None = config["max_search_results"]
         self.writable: bool = config["writable"]
         self.extraction: ExtractionConfig | bool | None = config["extraction"]
-        self._embedder: Embedder | None = config["embedder"]
-        self._model: str = config["embedding_model"]
         self._place = Place(self.name, self.scope)
-        self._vectors = VectorIndex(self._database, self._place, self._model)
-        self._has_looked_for_vectors = False
+        self._embedding: Embedding | None = None
+        if config["embedder"] is not None:
+            self._embedding = Embedding(self._database, self._place, config["embedder"], config["embedding_model"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to open the same store. The embedder must be one that can be pickled."""
@@ -191,18 +185,13 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         metadata = wanted_metadata(given.get("metadata"))
         if not query.strip():
             return []
-        vectors = await self._embedded([query]) if self._embedder is not None else []
-        vector = vectors[0] if vectors else None
+        vector = None if self._embedding is None else await self._embedding.of_query(query)
         return await asyncio.to_thread(self._search, query, vector, limit, metadata)
 
     def _search(self, query: str, vector: bytes | None, limit: int, metadata: str | None) -> builtins.list[MemoryEntry]:
         time = datetime.now(timezone.utc)
-        if vector is not None and not self._has_looked_for_vectors:
-            self._has_looked_for_vectors = True
-            self._warn_of_missing_vectors(vector)
-        found = search(
-            self._database, self._place, query, self._vectors, vector, limit, metadata, checked_time("now", time)
-        )
+        vectors = None if self._embedding is None else self._embedding.vectors
+        found = search(self._database, self._place, query, vectors, vector, limit, metadata, checked_time("now", time))
         note_use(self._database, self._place, [memory for memory, _ in found], time)
         return [
             MemoryEntry(
@@ -235,7 +224,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         encoded = _encoded_metadata(metadata)
         expiry = None if expires_at is None else checked_time("expires_at", expires_at)
         memory_id = await to_its_end(lambda: records.add(self._database, self._place, text, encoded, expiry, now()))
-        await self._embed_memory(memory_id, text)
+        if self._embedding is not None:
+            await self._embedding.add(memory_id, text)
         return memory_id
 
     async def get(self, memory_id: int) -> Memory | None:
@@ -309,8 +299,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             raise ValueError("give content, metadata or expires_at: there is nothing to change")
         _checked_ids([memory_id])
         await to_its_end(lambda: self._update(memory_id, changes))
-        if content is not None:
-            await self._embed_memory(memory_id, changes["content"])
+        if self._embedding is not None and content is not None:
+            await self._embedding.add(memory_id, changes["content"])
 
     def _update(self, memory_id: int, changes: dict[str, Any]) -> None:
         records.update(self._database, self._place, memory_id, changes, now())
@@ -418,17 +408,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         """
         self._require_writable()
         await asyncio.to_thread(rebuild, self._database, MEMORIES, progress)
-        if self._embedder is None:
-            return 0
-        # Only a vector tells how long they are.
-        ours = (self._model, len((await embed(self._embedder, ["length"]))[0]))
-        embedded = last_id = 0
-        while rows := await asyncio.to_thread(without_vector, self._database, self._place, *ours, last_id, _BATCH):
-            last_id = rows[-1][0]
-            vectors = await embed(self._embedder, [content for _, content in rows])
-            await self._store_vectors([content for _, content in rows], vectors)
-            embedded += len(rows)
-        return embedded
+        return 0 if self._embedding is None else await self._embedding.add_missing()
 
     def get_tools(self) -> "builtins.list[AgentTool]":
         """Return the tool `forget_memory`, if `forget_tool_config` asks for it."""
@@ -467,38 +447,6 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if deleted:
             erase_former_content(self._database, MEMORIES)
         return deleted
-
-    async def _embedded(self, texts: builtins.list[str]) -> builtins.list[bytes]:
-        """Return vectors, or, after a failure that is logged, none."""
-        assert self._embedder is not None  # noqa: S101
-        try:
-            return await embed(self._embedder, texts)
-        except Exception as error:
-            logger.warning(
-                "store=<%s>, error=<%s> | the embedder failed, so words alone count", self.name, error, exc_info=True
-            )
-            return []
-
-    async def _embed_memory(self, memory_id: int, text: str) -> None:
-        if self._embedder is None or await asyncio.to_thread(has_vector, self._database, memory_id, self._model):
-            return
-        if vectors := await self._embedded([text]):
-            await self._store_vectors([text], vectors)
-
-    async def _store_vectors(self, texts: builtins.list[str], vectors: builtins.list[bytes]) -> None:
-        statements = [
-            storing(self._place, self._model, text, vector) for text, vector in zip(texts, vectors, strict=True)
-        ]
-        await to_its_end(lambda: self._database.transaction(statements))
-
-    def _warn_of_missing_vectors(self, vector: bytes) -> None:
-        if without_vector(self._database, self._place, self._model, len(vector), 0, 1):
-            logger.warning(
-                "store=<%s>, scope=<%s>, embedding_model=<%s> | some memories have no vector of this embedder, and are "
-                "found by their words alone: call reindex()",
-                *self._place,
-                self._model,
-            )
 
 
 def _checked_limit(limit: int) -> int:

@@ -78,6 +78,6 @@ async def test_vectors_in_memory_go_with_the_next_search(open_store: Callable[..
     pytest.importorskip("numpy")
     await open_store().delete(await secret_id(indexed))
     await indexed.search("anything")
-    kept = [row for block in indexed._vectors._blocks for row in block.matrix.tolist()]
+    kept = [row for block in indexed._embedding.vectors._blocks for row in block.matrix.tolist()]
     assert len(kept) == 20
     assert all(row == [1.0, 0.0] for row in kept)

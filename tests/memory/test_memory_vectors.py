@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("strands.memory", reason="it needs an SDK with memory")
 
 from strands_sqlite_session_manager._memory import vectors
+from strands_sqlite_session_manager._memory.embedding import embed
 from strands_sqlite_session_manager._memory.records import Place
 
 # What texts are about: drinks, animals, places.
@@ -149,7 +150,7 @@ class TestNearest:
         store = open_store(embedder=embedder)
         index = vectors.VectorIndex(store._database, Place("facts", "default"), "default")
         sought = [source.gauss(0, 1) for _ in range(5)]
-        (packed,) = asyncio.run(vectors.embed(lambda texts: [sought], ["x"]))
+        (packed,) = asyncio.run(embed(lambda texts: [sought], ["x"]))
 
         def cosine(point: list[float]) -> float:
             return sum(a * b for a, b in zip(point, sought, strict=True)) / math.hypot(*point) / math.hypot(*sought)

@@ -1,55 +1,18 @@
-"""Memories by meaning: vectors that an embedder makes of their texts, and which are nearest to that of a question."""
+"""Vectors of memories: storing them, and finding which are nearest to that of a question."""
 
-import asyncio
 import heapq
-import inspect
 import math
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .._engine.database import Database, Statement
 from .records import IN_PLACE, Place
-
-# Takes texts, and returns a vector for each, all of one length.
-Embedder = Callable[[list[str]], Sequence[Sequence[float]] | Awaitable[Sequence[Sequence[float]]]]
 
 # Vectors that are read at once, and bytes of a number in them.
 _ROWS, _BYTES = 5_000, 4
 
 # Of the vectors of one embedder in one place. Those with other dimensions are from a model that it had before.
 _OURS = "store = :store AND scope = :scope AND model = :model AND dimensions = :dimensions"
-
-
-async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
-    """Have texts embedded, in a thread, or on this loop if the embedder is asynchronous.
-
-    Args:
-        embedder: What does it.
-        texts: The texts.
-
-    Returns:
-        The vectors, of length 1, as the table holds them: float32, little-endian.
-
-    Raises:
-        ValueError: If the embedder returns something else than a vector of numbers for each text, all of one length.
-        Exception: What the embedder raises.
-    """
-    vectors: Any = await asyncio.to_thread(embedder, texts)
-    if inspect.isawaitable(vectors):
-        vectors = await vectors
-    packed = [_packed(vector) for vector in vectors]
-    if len(packed) != len(texts) or len({len(vector) for vector in packed}) > 1:
-        raise ValueError(f"the embedder returned {len(packed)} vectors for {len(texts)} texts, or of several lengths")
-    return packed
-
-
-def _packed(vector: Iterable[float]) -> bytes:
-    numbers = [float(number) for number in vector]
-    length = math.hypot(*numbers)
-    if not 0 < length < math.inf:
-        raise ValueError("the embedder returned a vector that is empty, zero, or not finite")
-    return struct.pack(f"<{len(numbers)}f", *(number / length for number in numbers))
 
 
 def storing(place: Place, model: str, content: str, vector: bytes) -> Statement:
@@ -144,7 +107,7 @@ class VectorIndex:
         """Return the ids of memories, by cosine similarity, the nearest first.
 
         Args:
-            vector: What they are to be near to, as `embed` returns it.
+            vector: What they are to be near to, as the table holds it.
             limit: Number of memories at the most.
         """
         try:
