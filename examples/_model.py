@@ -110,7 +110,9 @@ def _tool_calls(messages: Messages, tool_specs: list[ToolSpec], system_prompt: s
     for spec in tool_specs:
         mentions = re.split(rf"\b{spec['name'].replace('_', '[ _]')}\b", prompt, flags=re.IGNORECASE)
         for behind in mentions[1:]:
-            literals = [ast.literal_eval(literal) for literal in re.findall(r"\{[^}]*\}|'[^']*'|\d+", behind)]
+            literals = [
+                ast.literal_eval(literal) for literal in re.findall(r"\{[^}]*\}|\[[^\]]*\]|'[^']*'|\d+", behind)
+            ]
             calls.append((spec["name"], dict(zip(spec["inputSchema"]["json"]["properties"], literals, strict=False))))
     return calls
 

@@ -4,10 +4,14 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from strands_sqlite_session_manager._cli.commands import app
+from strands_sqlite_session_manager._cli.commands import app, memories
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
-COMMANDS = {command.name: command for command in app.registered_commands}
+COMMANDS = {
+    f"{prefix}{command.name}": command
+    for prefix, group in (("", app), ("memories ", memories.group))
+    for command in group.registered_commands
+}
 
 
 def run(*arguments: object, code: int = 0, answer: str | None = None) -> Result:

@@ -44,6 +44,7 @@ DOCUMENTS = [
     ROOT / "tests" / "stress" / "README.md",
 ]
 HAS_STORAGE = find_spec("strands.storage") is not None
+HAS_MEMORY = find_spec("strands.memory") is not None
 HAS_SNAPSHOTS = HAS_STORAGE and find_spec("strands.session.snapshot_session_manager") is not None
 
 
@@ -142,6 +143,8 @@ class TestPages:
 
     @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "cluster"], ids=lambda page: page.stem)
     def test_blocks_run(self, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if page.name == "memory.md" and not HAS_MEMORY:
+            pytest.skip("it needs an SDK with memory")
         namespace = run_blocks(page, monkeypatch)
         for block in code_blocks(page, "sql"):
             with closing(sqlite3.connect("sessions.db")) as connection:
@@ -179,7 +182,7 @@ class TestPages:
             for name, key, columns in tables(section(ROOT / "docs" / "storage.md", "Tables"))
         }
         names = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        names = [name for name in names if not name.startswith("search_")]
+        names = [name for name in names if not name.startswith(("search_", "memory_", "sqlite_"))]
         stored = {name: {row[1] for row in raw.execute(f"PRAGMA table_info({name})")} for name in names}
         assert documented == stored
 
@@ -196,6 +199,17 @@ class TestPages:
         documented = [name for calls, _ in rows for name in quoted(calls)]
         calls = [name for name in vars(SessionCatalog) if not name.startswith("_") and name != "close"]
         assert sorted(documented) == sorted(calls)
+
+    @pytest.mark.skipif(not HAS_MEMORY, reason="it needs an SDK with memory")
+    def test_memory_page_has_every_call_and_argument(self) -> None:
+        from strands_sqlite_session_manager import SQLiteMemoryStore
+
+        page = ROOT / "docs" / "memory.md"
+        calls = [name for name in vars(SQLiteMemoryStore) if not name.startswith("_") and name != "get_tools"]
+        documented = [name for names, _ in tables(section(page, "For people")) for name in quoted(names)]
+        assert sorted(documented) == sorted(calls)
+        arguments = [name for names, _ in tables(section(page, "In an agent")) for name in quoted(names)]
+        assert sorted(arguments) == sorted(inspect.signature(SQLiteMemoryStore).parameters)
 
     @pytest.mark.parametrize(
         ("module", "heading"),
@@ -272,6 +286,8 @@ class TestExamples:
             pytest.skip("it needs an SDK with storage")
         if script.name == "06_cluster.py":
             pytest.skip("it needs a cluster, and is run in the tests of those")
+        if script.name == "07_memory.py" and not HAS_MEMORY:
+            pytest.skip("it needs an SDK with memory")
         environment = {**os.environ, "STRANDS_SQLITE_DB_PATH": str(tmp_path / "kept.db")}
         environment.pop("STRANDS_EXAMPLE_MODEL", None)
         done = subprocess.run(

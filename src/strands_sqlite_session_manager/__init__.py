@@ -10,14 +10,17 @@ from .session_manager import SQLiteSessionManager
 
 if TYPE_CHECKING:
     from .catalog import SessionCatalog
+    from .memory import SQLiteMemoryStore
     from .storage import SQLiteStorage
 
 __all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "SessionCatalog", "SessionConflictError"]
 if find_spec("strands.storage"):
     __all__ += ["SQLiteStorage"]
+if find_spec("strands.memory"):
+    __all__ += ["SQLiteMemoryStore"]
 
-# Imported when they are first used: an agent needs neither, and older SDKs have no storage.
-_LATER = {"SessionCatalog": ".catalog", "SQLiteStorage": ".storage"}
+# Imported when they are first used: an agent needs none of them, and older SDKs have no storage and no memory.
+_LATER = {"SQLiteMemoryStore": ".memory", "SQLiteStorage": ".storage", "SessionCatalog": ".catalog"}
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,7 @@ _NAMES = {
     "multi_agents": "MultiAgent state {1} in session {0}",
     "storage": "Key {}",
     "snapshots": "Snapshot {2} of agent {1} in session {0}",
+    "memories": "Memory {2} in scope {1} of store {0}",
 }
 
 

@@ -10,12 +10,22 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
-from ._catalog import cutting, listing, message_search, pruning, snapshot_changes, snapshot_search, snapshots
+from ._catalog import (
+    cutting,
+    forgetting,
+    listing,
+    message_search,
+    pruning,
+    snapshot_changes,
+    snapshot_search,
+    snapshots,
+)
 from ._catalog import usage as token_usage
-from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions, wanted_metadata, where_clauses
+from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
     AgentSummary,
+    ForgetResult,
     HistoryMessage,
     MultiAgentSummary,
     PruneResult,
@@ -32,14 +42,16 @@ from ._codec import decode_checked, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
+from ._metadata import wanted_metadata, where_clauses
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
-from ._search.sources import MESSAGES, STORAGE
+from ._search.sources import MEMORIES, MESSAGES, STORAGE
 from ._search.text import query_words
 from .repository import SQLiteSessionRepository
 
 __all__ = [
     "AgentSummary",
+    "ForgetResult",
     "HistoryMessage",
     "MultiAgentSummary",
     "PruneResult",
@@ -572,6 +584,50 @@ class SessionCatalog(DatabaseHolder):
             erase_former_content(self._database, MESSAGES, STORAGE)
         logger.debug("sessions=<%d>, messages=<%d> | deleted sessions", sessions, messages)
         return _with_snapshots(RecordCounts(sessions, agents, messages, multi_agents), of_snapshots)
+
+    def forget_user(
+        self,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        session_ids: Iterable[str] = (),
+        memory_scopes: Iterable[str] = (),
+        storage_prefixes: Iterable[str] = (),
+        dry_run: bool = False,
+    ) -> ForgetResult:
+        """Delete all that is stored of someone, in one transaction, and overwrite it on disk.
+
+        Sessions go with all that is in them, their stash, and their snapshots in `SQLiteStorage`.
+
+        Args:
+            metadata: Delete the sessions whose metadata has these names and values, among others.
+            session_ids: Delete these sessions too. Those that do not exist are passed over.
+            memory_scopes: Delete the memories of these scopes, of all stores.
+            storage_prefixes: Delete the keys of `SQLiteStorage` that start with one of these.
+            dry_run: Only tell what would go.
+
+        Returns:
+            What went, or would.
+
+        Raises:
+            ValueError: If nothing is named. Empty metadata or an empty prefix, which would mean everything, is refused.
+        """
+        if metadata is not None and not metadata:
+            raise ValueError("metadata={}: it would mean all sessions")
+        ids, scopes, prefixes = (
+            checked_ids(name, values)
+            for name, values in (
+                ("session_ids", session_ids),
+                ("memory_scopes", memory_scopes),
+                ("storage_prefixes", storage_prefixes),
+            )
+        )
+        if metadata is None and not (ids or scopes or prefixes):
+            raise ValueError("give metadata, session_ids, memory_scopes or storage_prefixes: whom to forget")
+        result = forgetting.forget(self._database, metadata, ids, prefixes, scopes, dry_run)
+        if not dry_run:
+            erase_former_content(self._database, MESSAGES, STORAGE, MEMORIES)
+        logger.debug("result=<%s>, dry_run=<%s> | forgot a user", result, dry_run)
+        return result
 
     def delete_agent(self, session_id: str, agent_id: str) -> RecordCounts:
         """Delete an agent with its messages, and overwrite them on disk.

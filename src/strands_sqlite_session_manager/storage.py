@@ -19,6 +19,7 @@ from ._search.erasing import erase_former_content
 from ._search.segments import Texts
 from ._search.sources import STORAGE, storage_texts
 from ._search.text import START, STOP_WORDS, after, match_expression, query_words, without_punctuation
+from ._threads import to_its_end
 
 try:
     from strands.storage import storage as _sdk
@@ -387,22 +388,9 @@ class SQLiteStorage(DatabaseHolder):
         return self._prefix + _storable(_sdk._normalize_prefix(prefix))
 
     async def _write(self, what: str, operation: Callable[[], _Result]) -> _Result:
-        """Run an operation that writes in a thread, to its end, even if the caller is cancelled.
-
-        A thread cannot be stopped, and left alone it might write after the caller's next write.
-        """
-        work = asyncio.ensure_future(asyncio.to_thread(operation))
-        cancelled = None
-        while not work.done():
-            try:
-                await asyncio.wait([work])
-            except asyncio.CancelledError as error:
-                cancelled = error
+        """Run an operation that writes in a thread, to its end, even if the caller is cancelled."""
         with _storage_errors(what):
-            result = work.result()
-        if cancelled is not None:
-            raise cancelled
-        return result
+            return await to_its_end(operation)
 
     async def _read(self, what: str, operation: Callable[[], _Result]) -> _Result:
         """Run an operation that reads in a thread."""

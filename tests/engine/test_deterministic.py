@@ -102,3 +102,20 @@ async def test_storage(db_path: Path) -> None:
         await storage.delete_prefix("a")
         await storage.reindex()
         await storage.clear()
+
+
+async def test_memory(db_path: Path) -> None:
+    pytest.importorskip("strands.memory", reason="this SDK has no memory")
+    from strands_sqlite_session_manager import SQLiteMemoryStore
+
+    with SQLiteMemoryStore("facts", db_path, embedder=lambda texts: [[1.0]] * len(texts)) as store:
+        ids = [await store.add(content) for content in ("tea", "tea", "coffee", "water")]
+        await store.search("tea")
+        await store.update(ids[0], content="green tea", metadata={"a": 1})
+        await store.reindex()
+        await store.forget("coffee")
+        await store.delete(ids[0])
+        await store.prune(keep_last=0)
+        await store.clear()
+    with SessionCatalog(db_path) as catalog:
+        catalog.forget_user(metadata={"a": 1}, memory_scopes=["default"], storage_prefixes=["a"])

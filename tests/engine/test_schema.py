@@ -20,7 +20,7 @@ OLD = "2020-01-01T00:00:00.000000+00:00"
 
 
 def _age_everything(raw: sqlite3.Connection) -> None:
-    for table in ("sessions", "agents", "messages", "multi_agents", "storage"):
+    for table in ("sessions", "agents", "messages", "multi_agents", "storage", "memories"):
         raw.execute(f"UPDATE {table} SET created_at = ?, updated_at = ?", (OLD, OLD))
 
 
@@ -36,8 +36,9 @@ class TestRowsWrittenByHand:
         )
         raw.execute("INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('hand', 'g', '{}')")
         raw.execute("INSERT INTO storage (key, data) VALUES ('hand', x'00')")
-        for table in ("sessions", "agents", "messages", "multi_agents", "storage"):
-            key = "key" if table == "storage" else "session_id"
+        raw.execute("INSERT INTO memories (store, scope, content) VALUES ('hand', 'a', 'by hand')")
+        for table in ("sessions", "agents", "messages", "multi_agents", "storage", "memories"):
+            key = {"storage": "key", "memories": "store"}.get(table, "session_id")
             times = raw.execute(f"SELECT created_at, updated_at FROM {table} WHERE {key} = 'hand'").fetchone()
             for time in times:
                 assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", time)
@@ -54,6 +55,7 @@ class TestRowsWrittenByHand:
             "UPDATE messages SET message = '{}'",
             "UPDATE multi_agents SET state = '{\"x\": 1}'",
             "UPDATE storage SET data = x'01'",
+            "UPDATE memories SET content = 'other'",
         ],
     )
     def test_set_updated_at_when_an_update_leaves_it_alone(
@@ -62,6 +64,7 @@ class TestRowsWrittenByHand:
         repository.create_message("s", "a", text_message(0))
         raw.execute("INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('s', 'g', '{}')")
         raw.execute("INSERT INTO storage (key, data) VALUES ('k', x'00')")
+        raw.execute("INSERT INTO memories (store, scope, content) VALUES ('f', 's', 'c')")
         _age_everything(raw)
         table = update.split()[1]
         raw.execute(update)

@@ -136,6 +136,7 @@ class TestCheck:
         ("table", "column", "kind", "key"),
         [
             ("sessions", "metadata", "metadata", ("s",)),
+            ("memories", "metadata", "metadata", (1,)),
             ("agents", "state", "json", ("s", "a")),
             ("agents", "conversation_manager_state", "json", ("s", "a")),
             ("agents", "internal_state", "json", ("s", "a")),
@@ -153,12 +154,16 @@ class TestCheck:
             connection.execute(
                 "INSERT INTO multi_agents (session_id, multi_agent_id, state) VALUES ('s', 'graph', '{}')"
             )
+            connection.execute("INSERT INTO memories (store, scope, content) VALUES ('facts', 'user', 'tea')")
             condition = "WHERE message_id = 1" if table == "messages" else ""
             connection.execute(f"UPDATE {table} SET {column} = CAST(? AS TEXT) {condition}", (text,))
         (finding,) = found(db_path)
         assert (finding.severity, finding.kind, finding.table, finding.key) == ("error", kind, table, key)
         assert finding.message.startswith(f"{table} {key}: damaged ")
         assert finding.repairable == (kind == "metadata")
+        if finding.repairable:
+            repair(db_path, dry_run=False)
+            assert found(db_path) == []
 
     def test_names_the_ways_out_of_a_damaged_message(self, db_path: Path) -> None:
         """Both work on a conversation with one."""

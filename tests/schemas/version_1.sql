@@ -15,6 +15,30 @@ CREATE TABLE agents (
     ) STRICT
     ;
 INSERT INTO "agents" VALUES('user-42','default','{"color":"red"}','{"__name__":"SlidingWindowConversationManager","removed_message_count":0}','{"interrupt_state":{"interrupts":{},"context":{},"activated":false}}','[[0]]','2026-01-31T12:00:00.000002+00:00','2026-01-31T12:00:00.000003+00:00');
+CREATE TABLE memories (
+        memory_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        store TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        content TEXT NOT NULL,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        times_added INTEGER NOT NULL DEFAULT 1,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
+        used_at TEXT,
+        expires_at TEXT,
+        UNIQUE (store, scope, content)
+    ) STRICT
+    ;
+CREATE TABLE memory_vectors (
+        vector_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        memory_id INTEGER NOT NULL UNIQUE,
+        store TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        model TEXT NOT NULL,
+        dimensions INTEGER NOT NULL,
+        vector BLOB NOT NULL
+    ) STRICT
+    ;
 CREATE TABLE messages (
         session_id TEXT NOT NULL,
         agent_id TEXT NOT NULL,
@@ -143,6 +167,8 @@ CREATE VIEW token_usage AS
         FROM messages
     )
     WHERE usage IS NOT NULL;
+CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id);
+CREATE INDEX memory_vectors_by_store ON memory_vectors (store, scope, model, dimensions);
 CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
     BEGIN
         UPDATE sessions SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE session_id = NEW.session_id;
@@ -279,5 +305,41 @@ CREATE TRIGGER storage_search_delete AFTER DELETE ON storage
             )
         WHERE source = 'storage' AND last_id = OLD.rowid;
         UPDATE search_state SET indexed_id = last_id WHERE source = 'storage' AND indexed_id > last_id;
+    END;
+CREATE TRIGGER memories_updated_at AFTER UPDATE OF content ON memories WHEN NEW.updated_at = OLD.updated_at
+    BEGIN
+        UPDATE memories SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE memory_id = NEW.memory_id;
+    END;
+CREATE TRIGGER memories_search_update AFTER UPDATE OF store, scope, content ON memories 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'memories')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'memories';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'memories'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+    END;
+CREATE TRIGGER memories_search_delete AFTER DELETE ON memories 
+        WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'memories')
+    BEGIN
+        UPDATE search_state SET ticket = ticket + 1 WHERE source = 'memories';
+        INSERT INTO search_stale (source, id, ticket)
+        SELECT source, OLD.rowid, ticket FROM search_state WHERE source = 'memories'
+        ON CONFLICT (source, id) DO UPDATE SET ticket = excluded.ticket;
+        UPDATE search_state
+        SET
+            last_id = coalesce((SELECT max(rowid) FROM memories WHERE rowid < OLD.rowid), 0),
+            last_row = coalesce(
+                (SELECT memory_id || created_at FROM memories WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1), ''
+            )
+        WHERE source = 'memories' AND last_id = OLD.rowid;
+        UPDATE search_state SET indexed_id = last_id WHERE source = 'memories' AND indexed_id > last_id;
+    END;
+CREATE TRIGGER memories_vector_update AFTER UPDATE OF content ON memories WHEN NEW.content <> OLD.content
+    BEGIN
+        DELETE FROM memory_vectors WHERE memory_id = OLD.memory_id;
+    END;
+CREATE TRIGGER memories_vector_delete AFTER DELETE ON memories
+    BEGIN
+        DELETE FROM memory_vectors WHERE memory_id = OLD.memory_id;
     END;
 COMMIT;

@@ -79,7 +79,7 @@ class TestSnapshotSessionManager:
         """By id; what does not exist changes nothing."""
         agent = talking(storage, "s", ADA, BYE, always=True)
         manager = SnapshotSessionManager("s", storage=storage)
-        oldest, newest = await manager.list_snapshot_ids(agent)
+        oldest, _ = await manager.list_snapshot_ids(agent)
         assert await manager.restore_snapshot(agent, snapshot_id=oldest)
         assert texts(agent.messages) == [*ADA]
         assert not await manager.restore_snapshot(agent, snapshot_id="00000000-0000-7000-8000-000000000000")

@@ -237,3 +237,24 @@ class PruneResult:
     messages: int
     bytes: int
     snapshots: int = 0
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """What was deleted of someone, or would be.
+
+    Attributes:
+        sessions: Number of sessions.
+        agents: Number of their agents.
+        messages: Number of these agents' messages.
+        multi_agents: Number of states of graphs and swarms.
+        storage_keys: Number of keys of `SQLiteStorage`: the sessions' snapshots and stash, and what was named.
+        memories: Number of memories.
+    """
+
+    sessions: int
+    agents: int
+    messages: int
+    multi_agents: int
+    storage_keys: int
+    memories: int

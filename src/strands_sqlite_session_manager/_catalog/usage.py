@@ -4,8 +4,8 @@ from dataclasses import fields
 from typing import Any
 
 from .._engine.database import Database
+from .._metadata import where_clauses
 from . import snapshots
-from .filters import where_clauses
 from .records import Usage
 
 # Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where a

@@ -21,6 +21,7 @@ from .._catalog.records import (
     SnapshotSummary,
     Usage,
 )
+from .._memory.records import Memory
 from ..maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
@@ -44,7 +45,9 @@ def size(number: int) -> str:
 
 def plural(count: int, noun: str) -> str:
     """Return a number of things as a person reads it."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun}"
 
 
 def age(time: str, now: datetime) -> str:
@@ -101,6 +104,42 @@ def sessions_table(
             else plain(", ".join(f"{name}={value}" for name, value in session.metadata.items())),
         )
     return table
+
+
+def memory_places(places: Iterable[Sequence[Any]]) -> Table:
+    """Return stores and scopes, each with how many memories it has and when the last was added."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("store", overflow="fold")
+    table.add_column("scope", overflow="fold")
+    table.add_column("memories", justify="right")
+    table.add_column("last added")
+    for store, scope, count, updated_at in places:
+        table.add_row(plain(store), plain(scope), f"{count:,}", plain(age(updated_at, datetime.now(timezone.utc))))
+    return table
+
+
+def memories_table(memories: Iterable[Memory]) -> Table:
+    """Return a list of memories, each on one line."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("id", justify="right")
+    table.add_column("memory", overflow="fold")
+    table.add_column("added")
+    for memory in memories:
+        table.add_row(
+            str(memory.memory_id),
+            plain(" ".join(memory.content.split())),
+            plain(age(memory.updated_at, datetime.now(timezone.utc))),
+        )
+    return table
+
+
+def memory(shown: Memory) -> RenderableType:
+    """Return all of a memory."""
+    metadata = plain(shown.damage, "bold red") if shown.damage else plain(_folded(shown.metadata))
+    lines = [plain(shown.content), Text(), Text.assemble(("metadata ", "dim"), metadata)]
+    for name in ("times_added", "created_at", "updated_at", "used_at", "expires_at"):
+        lines.append(Text.assemble((f"{name} ", "dim"), plain(getattr(shown, name) or "never")))
+    return Group(*lines)
 
 
 def conversation(agent_id: str, messages: Iterable[HistoryMessage]) -> RenderableType:

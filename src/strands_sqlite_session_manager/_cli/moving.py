@@ -81,7 +81,7 @@ def import_(
         with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
             report = transfer.import_file_sessions(source, target, progress=progress)
     else:
-        with _lines(source) as lines:
+        with lines_of(source) as lines:
             read_header(lines)
             size = 0 if lines is sys.stdin else os.fstat(lines.fileno()).st_size
             with SQLiteSessionRepository(db) as target, progress_bar("importing") as progress:
@@ -90,7 +90,8 @@ def import_(
 
 
 @contextmanager
-def _lines(source: Path) -> Iterator[TextIO]:
+def lines_of(source: Path) -> Iterator[TextIO]:
+    """Open a file of JSON Lines, or the input."""
     # What is no UTF-8 is found when its line is parsed.
     if str(source) != "-":
         with source.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:

@@ -51,8 +51,8 @@ Metadata = Annotated[
 Age = Annotated[str | None, typer.Option(help="30d, 12h, 15m, or a time such as 2026-01-31.", metavar="AGE")]
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command to the program. What the library raises ends it with one line and exit code 1."""
+def command(name: str, group: typer.Typer = app) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command to the program, or to a group. What the library raises ends it with one line and exit code 1."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -78,7 +78,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 typer.echo(display.one_line(f"strands-sqlite: {error}"), err=True)
                 raise typer.Exit(1) from None
 
-        return app.command(name)(run)
+        return group.command(name)(run)
 
     return add
 
@@ -104,6 +104,12 @@ def path_of_existing(db: str | None) -> str:
     if not is_cluster(path) and not Path(path).exists():
         raise SessionException(f"{path}: no such file; name the database with --db, or set {DB_PATH_VARIABLE}")
     return path
+
+
+def can_be_written(db: str | None) -> bool:
+    """Tell whether a search can write into the index of a database; what is not in it is searched beside it else."""
+    path = path_of_existing(db)
+    return is_cluster(path) or os.access(path, os.W_OK)
 
 
 def open_catalog(db: str | None, *, read_only: bool = False) -> SessionCatalog:

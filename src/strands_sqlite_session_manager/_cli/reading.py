@@ -1,6 +1,5 @@
 """Commands that look at what is there."""
 
-import os
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
@@ -9,7 +8,6 @@ from strands.types.exceptions import SessionException
 
 from .. import maintenance
 from .._codec import encode
-from .._engine.path import is_cluster
 from ..catalog import AgentSummary, SessionCatalog
 from . import display
 from .program import (
@@ -18,13 +16,13 @@ from .program import (
     Json,
     Metadata,
     Session,
+    can_be_written,
     command,
     console,
     errors,
     fields_of,
     open_catalog,
     pairs_of,
-    path_of_existing,
     print_json,
     progress_bar,
     time_of,
@@ -127,10 +125,7 @@ def search(
 
     Example: strands-sqlite search lost parcel --role user --since 30d
     """
-    # Where the file cannot be written, what is not in the index is searched beside it.
-    path = path_of_existing(db)
-    read_only = not is_cluster(path) and not os.access(path, os.W_OK)
-    with open_catalog(db, read_only=read_only) as catalog, progress_bar("indexing") as progress:
+    with open_catalog(db, read_only=not can_be_written(db)) as catalog, progress_bar("indexing") as progress:
         found = catalog.search(
             " ".join(words),
             session_id=session,

@@ -320,6 +320,52 @@ _VERSION_1 = (
     """,
     *_search_triggers("messages", "message, redact_message", "message_id || created_at"),
     *_search_triggers("storage", "key, data", "key"),
+    # Ids are never given twice, so that no one who has noted one down deletes another memory.
+    f"""
+    CREATE TABLE memories (
+        memory_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        store TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        content TEXT NOT NULL,
+        metadata TEXT NOT NULL DEFAULT '{{}}',
+        times_added INTEGER NOT NULL DEFAULT 1,
+        created_at TEXT NOT NULL DEFAULT {_NOW},
+        updated_at TEXT NOT NULL DEFAULT {_NOW},
+        used_at TEXT,
+        expires_at TEXT,
+        UNIQUE (store, scope, content)
+    ) STRICT
+    """,
+    # For lists, the newest first.
+    "CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id)",
+    _updated_at_trigger("memories", "memory_id", "content"),
+    *_search_triggers("memories", "store, scope, content", "memory_id || created_at"),
+    # In a table of their own: lists and searches for words need not read through them. A vector that is replaced gets
+    # another id, by which stores that keep vectors in memory see that there is a new one.
+    """
+    CREATE TABLE memory_vectors (
+        vector_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        memory_id INTEGER NOT NULL UNIQUE,
+        store TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        model TEXT NOT NULL,
+        dimensions INTEGER NOT NULL,
+        vector BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX memory_vectors_by_store ON memory_vectors (store, scope, model, dimensions)",
+    """
+    CREATE TRIGGER memories_vector_update AFTER UPDATE OF content ON memories WHEN NEW.content <> OLD.content
+    BEGIN
+        DELETE FROM memory_vectors WHERE memory_id = OLD.memory_id;
+    END
+    """,
+    """
+    CREATE TRIGGER memories_vector_delete AFTER DELETE ON memories
+    BEGIN
+        DELETE FROM memory_vectors WHERE memory_id = OLD.memory_id;
+    END
+    """,
 )
 
 # Each entry leads from the version before it; the newest version is the length of the list. Entries that were
@@ -328,14 +374,20 @@ MIGRATIONS = (_VERSION_1,)
 
 
 # What tells whose database this is. One statement sees one state of it, even while another process is creating the
-# tables. Litestream makes tables of its own in a file that it finds empty.
+# tables. Litestream makes tables of its own in a file that it finds empty, and SQLite's counter of ids stays when all
+# tables are dropped.
 IDENTITY = """
     SELECT
         application_id, user_version,
-        EXISTS (SELECT 1 FROM sqlite_master WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#'),
+        EXISTS (
+            SELECT 1 FROM sqlite_master
+            WHERE tbl_name NOT LIKE '#_litestream#_%' ESCAPE '#' AND tbl_name <> 'sqlite_sequence'
+        ),
         (
             SELECT count(*) FROM sqlite_master
-            WHERE type = 'table' AND name IN ('sessions', 'agents', 'messages', 'multi_agents', 'storage')
+            WHERE type = 'table' AND name IN (
+                'sessions', 'agents', 'messages', 'multi_agents', 'storage', 'memories', 'memory_vectors'
+            )
         )
     FROM pragma_application_id, pragma_user_version
     """
@@ -362,7 +414,7 @@ def checked_version(identity: tuple[Any, ...], path: str) -> int:
             f"{path}: written by a newer version of strands-sqlite-session-manager (schema {version}, this one "
             f"knows up to {len(MIGRATIONS)}); upgrade the package"
         )
-    if version and tables != 5:
+    if version and tables != 7:
         # A view in the place of one could compute for ever.
         raise SessionException(
             f"{path}: tables of sessions are missing, or are none; move the file away, and restore a backup"

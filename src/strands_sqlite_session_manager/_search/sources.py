@@ -1,5 +1,6 @@
 """The tables whose texts are indexed."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -98,6 +99,12 @@ def storage_texts(key: str, data: bytes) -> tuple[str, str]:
     return re.sub(r"(?<=[^/])\.[^./]*$", "", key), text[:LONGEST_TEXT]
 
 
+def place_word(store: str, scope: str) -> str:
+    """Return the word that the index has for a store and scope, so that a search reads what is in them alone."""
+    place = json.dumps([valid_text(store), valid_text(scope)])
+    return f"x{hashlib.sha256(place.encode()).hexdigest()[:20]}"
+
+
 MESSAGES = Source(
     "messages",
     "coalesce(redact_message, message)",
@@ -113,3 +120,11 @@ STORAGE = Source(
     lambda key, digits: storage_texts(key, bytes.fromhex(digits)),
     "key",
 )
+MEMORIES = Source(
+    "memories",
+    "store, scope, content",
+    ("place", "text"),
+    lambda store, scope, content: (place_word(store, scope), valid_text(content)[:LONGEST_TEXT]),
+    "memory_id || created_at",
+)
+SOURCES = (MESSAGES, STORAGE, MEMORIES)

@@ -10,7 +10,7 @@ from strands.types.exceptions import SessionException
 
 from .._engine.database import Database, Statement
 from .._errors import SessionConflictError
-from .sources import MESSAGES, STORAGE, Source
+from .sources import SOURCES, Source
 from .text import TOKENIZER
 
 # What one transaction deletes of an index that is given up, so that it holds the write lock for less than 50 ms, and
@@ -21,7 +21,7 @@ _PARTS = ("data", "idx", "docsize", "config")
 # Names of all tables that are made for indexes, and of the indexes on them.
 TABLES_OF_INDEXES = {
     f"{source.fts_table}{suffix}"
-    for source in (MESSAGES, STORAGE)
+    for source in SOURCES
     for suffix in ("", "_text", "_text_by_segment", *(f"_{part}" for part in _PARTS))
 }
 

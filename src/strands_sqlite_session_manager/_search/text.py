@@ -20,6 +20,7 @@ _SPACELESS = (
     "\U00020000-\U0003ffff\u00a6\u00a9\u00ae\u00b0\u0482\u2100-\u2bff\ufe0f\ufffd\U0001f000-\U0001faff"
 )
 _AROUND_SPACELESS = re.compile(f"(?=[{_SPACELESS}])|(?<=[{_SPACELESS}])")
+_RUNS = re.compile(f"[{_SPACELESS}]+|[^{_SPACELESS}]+")
 _SEPARATOR = "\u200b"
 
 # Marks are parts of words: in Thai and Hindi they are vowels.
@@ -100,6 +101,22 @@ def query_words(query: str) -> list[str]:
         for word in dict.fromkeys(query[:LONGEST_QUERY].split())
         if any(unicodedata.category(character).startswith(_IS_WORD) for character in word)
     ][:MOST_WORDS]
+
+
+def question_words(question: str) -> list[str]:
+    """Return what to look for one by one where some of it is enough: words that say something, and pairs of characters.
+
+    Of scripts without spaces, each two characters that stand together are looked for, as most words there have two.
+    """
+    words: list[str] = []
+    for word in query_words(without_punctuation(_without_controls(question))):
+        for run in _RUNS.findall(word):
+            if _AROUND_SPACELESS.search(run):
+                words += [run[start : start + 2] for start in range(max(len(run) - 1, 1))]
+            # What apostrophes leave ("Ada's", "l'été") is no word.
+            elif run.lower() not in STOP_WORDS and (len(run) > 1 or not run.isalpha()):
+                words.append(run)
+    return [*dict.fromkeys(words)][:MOST_WORDS]
 
 
 def without_punctuation(query: str) -> str:

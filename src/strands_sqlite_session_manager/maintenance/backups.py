@@ -131,7 +131,7 @@ def _is_ahead(database: Database, saved: Database) -> bool:
         was_last_id, was_count, was_size = backed_up.get((session_id, agent_id), (-1, 0, 0))
         if last_id > was_last_id or count > was_count or (count == was_count and size != was_size):
             return True
-    for table, column in (("sessions", "session_id"), ("storage", "key")):
+    for table, column in (("sessions", "session_id"), ("storage", "key"), ("memories", "memory_id")):
         if table in table_names(saved):
             sql = f"SELECT {column} FROM {table}"  # noqa: S608 (constants only)
             if set(database.query(sql)) - set(saved.query(sql)):

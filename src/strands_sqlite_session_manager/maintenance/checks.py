@@ -141,6 +141,7 @@ def findings(database: Database, progress: Callable[[int, int], object] | None =
     if not damage:
         yield from _bad_ids(database)
         yield from _orphans(database)
+        yield from _damaged_metadata(database)
         yield from _damaged_states(database)
         yield from _damaged_conversations(database, progress)
         yield from _future_times(database)
@@ -275,26 +276,28 @@ def _bad_ids(database: Database) -> Iterator[Finding]:
                 )
 
 
+def _damaged_metadata(database: Database) -> Iterator[Finding]:
+    for table, column in (("sessions", "session_id"), ("memories", "memory_id")):
+        for record_id, metadata in _rows(database, table, (column,), ("metadata",)):
+            key: tuple[Any, ...] = (record_id,)
+            for complaint in _complaints((metadata,), table, key):
+                # Unless it was corrected in between. Ids of sessions may be no UTF-8.
+                remedy = f"""
+                    UPDATE {table} SET metadata = '{{}}'
+                    WHERE {column} = {"CAST(? AS TEXT)" if table == "sessions" else "?"} AND metadata = CAST(? AS TEXT)
+                    """  # noqa: S608 (constants only)
+                yield Finding(
+                    "error",
+                    "metadata",
+                    f"{complaint}; it reads {metadata!r}",
+                    "correct it by hand, or repair, which makes it {}",
+                    table,
+                    key,
+                    ((remedy, (record_id, metadata)),),
+                )
+
+
 def _damaged_states(database: Database) -> Iterator[Finding]:
-    for session_id, metadata in _rows(database, "sessions", ("session_id",), ("metadata",)):
-        key: tuple[Any, ...] = (session_id,)
-        for complaint in _complaints((metadata,), "sessions", key):
-            yield Finding(
-                "error",
-                "metadata",
-                f"{complaint}; it reads {metadata!r}",
-                "correct it by hand, or repair, which makes it {}",
-                "sessions",
-                key,
-                (
-                    (
-                        # Unless it was corrected in between.
-                        "UPDATE sessions SET metadata = '{}' "
-                        "WHERE session_id = CAST(? AS TEXT) AND metadata = CAST(? AS TEXT)",
-                        (session_id, metadata),
-                    ),
-                ),
-            )
     states = {
         "agents": ("agent_id", ("state", "conversation_manager_state", "internal_state")),
         "multi_agents": ("multi_agent_id", ("state",)),
@@ -425,7 +428,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Go through a table in the order of its key, in batches."""
     names = ", ".join(key)
-    last: tuple[Any, ...] = tuple(-1 if column == "message_id" else "" for column in key)
+    last: tuple[Any, ...] = tuple(-1 if column in ("message_id", "memory_id") else "" for column in key)
     comparison = ">="  # Somebody may have put the empty id there.
     while True:
         rows = database.query(

@@ -24,7 +24,7 @@ def repair(
     * A trigger, an index or a view of this library that is missing or was changed is made again.
     * The session or agent that a row belongs to, and that is missing, is created, without metadata and states. If it
       was deleted on purpose, without `PRAGMA foreign_keys = ON`, delete it again.
-    * Metadata of a session that is no JSON becomes `{}`. Its former text is in the finding.
+    * Metadata of a session or memory that is no JSON becomes `{}`. Its former text is in the finding.
     * A live view that is damaged is given up: the agent is restored by the SDK's rule, with the messages that its
       conversation manager has not removed.
     * A write-ahead log that has grown too large is emptied.

@@ -1,0 +1,1 @@
+"""Memories: what agents remember across sessions, found by words and by meaning."""

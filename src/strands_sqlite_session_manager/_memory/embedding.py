@@ -1,0 +1,139 @@
+"""Embedders: having them embed memories and questions, and going on without them when they fail."""
+
+import asyncio
+import inspect
+import logging
+import math
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from .._engine.database import Database
+from .._threads import to_its_end
+from .records import Place
+from .vectors import VectorIndex, has_vector, storing, without_vector
+
+logger = logging.getLogger(__name__)
+
+# Takes texts, and returns a vector for each, all of one length.
+Embedder = Callable[[list[str]], Sequence[Sequence[float]] | Awaitable[Sequence[Sequence[float]]]]
+
+# Texts that an embedder is given at once.
+_BATCH = 64
+
+
+class Embedding:
+    """An embedder, and the vectors that it has made of the memories in a place.
+
+    Attributes:
+        vectors: What finds the nearest of them.
+    """
+
+    def __init__(self, database: Database, place: Place, embedder: Embedder, model: str):
+        """Begin without asking it anything.
+
+        Args:
+            database: Database with the memories.
+            place: Where they are.
+            embedder: What embeds them.
+            model: Name of what it uses.
+        """
+        self.vectors = VectorIndex(database, place, model)
+        self._database = database
+        self._place = place
+        self._embedder = embedder
+        self._model = model
+        self._has_looked_for_missing = False
+
+    async def of_query(self, query: str) -> bytes | None:
+        """Return the vector of a question; None if the embedder fails, which is logged."""
+        vector = await self._attempt(query)
+        if vector is not None and not self._has_looked_for_missing:
+            self._has_looked_for_missing = True
+            await asyncio.to_thread(self._warn_of_missing, len(vector))
+        return vector
+
+    async def add(self, memory_id: int, text: str) -> None:
+        """Give a memory its vector, unless it has one, or the embedder fails, which is logged."""
+        if await asyncio.to_thread(has_vector, self._database, memory_id, self._model):
+            return
+        vector = await self._attempt(text)
+        if vector is not None:
+            await self._store([text], [vector])
+
+    async def add_missing(self) -> int:
+        """Give all memories vectors that have none of this embedder, and return how many those were.
+
+        Raises:
+            Exception: What the embedder raises.
+        """
+        # Only a vector tells how long they are.
+        size = len((await embed(self._embedder, ["length"]))[0])
+        embedded = last_id = 0
+        while rows := await asyncio.to_thread(
+            without_vector, self._database, self._place, self._model, size, last_id, _BATCH
+        ):
+            last_id = rows[-1][0]
+            texts = [content for _, content in rows]
+            await self._store(texts, await embed(self._embedder, texts))
+            embedded += len(rows)
+        return embedded
+
+    async def _attempt(self, text: str) -> bytes | None:
+        try:
+            (vector,) = await embed(self._embedder, [text])
+        except Exception as error:
+            logger.warning(
+                "store=<%s>, error=<%s> | the embedder failed, so words alone count",
+                self._place.store,
+                error,
+                exc_info=True,
+            )
+            return None
+        return vector
+
+    async def _store(self, texts: list[str], vectors: list[bytes]) -> None:
+        statements = [
+            storing(self._place, self._model, text, vector) for text, vector in zip(texts, vectors, strict=True)
+        ]
+        await to_its_end(lambda: self._database.transaction(statements))
+
+    def _warn_of_missing(self, size: int) -> None:
+        if without_vector(self._database, self._place, self._model, size, 0, 1):
+            logger.warning(
+                "store=<%s>, scope=<%s>, embedding_model=<%s> | some memories have no vector of this embedder, and are "
+                "found by their words alone: call reindex()",
+                *self._place,
+                self._model,
+            )
+
+
+async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
+    """Have texts embedded, in a thread, or on this loop if the embedder is asynchronous.
+
+    Args:
+        embedder: What does it.
+        texts: The texts.
+
+    Returns:
+        The vectors, of length 1, as the table holds them: float32, little-endian.
+
+    Raises:
+        ValueError: If the embedder returns something else than a vector of numbers for each text, all of one length.
+        Exception: What the embedder raises.
+    """
+    vectors: Any = await asyncio.to_thread(embedder, texts)
+    if inspect.isawaitable(vectors):
+        vectors = await vectors
+    packed = [_packed(vector) for vector in vectors]
+    if len(packed) != len(texts) or len({len(vector) for vector in packed}) > 1:
+        raise ValueError(f"the embedder returned {len(packed)} vectors for {len(texts)} texts, or of several lengths")
+    return packed
+
+
+def _packed(vector: Iterable[float]) -> bytes:
+    numbers = [float(number) for number in vector]
+    length = math.hypot(*numbers)
+    if not 0 < length < math.inf:
+        raise ValueError("the embedder returned a vector that is empty, zero, or not finite")
+    return struct.pack(f"<{len(numbers)}f", *(number / length for number in numbers))

@@ -1,0 +1,129 @@
+"""Memories as JSON Lines.
+
+The first line says what the file is, and the last one how many memories there are, so that a file that was cut off is
+noticed. Between them is one memory a line, with the columns of its row:
+
+    {"format": "strands-sqlite-session-manager memories", "version": 1}
+    {"store": …, "scope": …, "content": …, "metadata": {…}, "times_added": 1, "created_at": …, "updated_at": …,
+     "used_at": … or null, "expires_at": … or null}
+    {"memories": 1}
+
+Vectors are left out: `reindex` makes them again.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from strands.types.exceptions import SessionException
+
+from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time
+from .._codec import encode
+from .._engine.database import Database, Statement
+from .records import COLUMNS, Memory, to_memory
+
+_HEADER = {"format": "strands-sqlite-session-manager memories", "version": 1}
+_ROWS = 500
+_FIELDS = ("content", "metadata", "times_added", "created_at", "updated_at", "used_at", "expires_at")
+
+
+def export(database: Database, store: str | None, scope: str | None, skipped: list[Memory]) -> Iterator[str]:
+    """Return the lines for memories.
+
+    Args:
+        database: Database that they are in.
+        store: Only those of this store; None is all.
+        scope: Only those of this scope; None is all.
+        skipped: Gets those that are damaged, which are left out.
+    """
+    yield json.dumps(_HEADER)
+    number = last_id = 0
+    while rows := database.query(
+        f"""
+        SELECT {COLUMNS}, memories.store, memories.scope FROM memories
+        WHERE memory_id > :last_id AND store = coalesce(:store, store) AND scope = coalesce(:scope, scope)
+        ORDER BY memory_id LIMIT {_ROWS}
+        """,  # noqa: S608 (constants only)
+        {"last_id": last_id, "store": store, "scope": scope},
+    ):
+        last_id = rows[-1][0]
+        for *columns, of_store, of_scope in rows:
+            memory = to_memory(columns)
+            if memory.damage:
+                skipped.append(memory)
+                continue
+            number += 1
+            fields = {name: getattr(memory, name) for name in _FIELDS}
+            yield encode({"store": of_store, "scope": of_scope, **fields}, "memory", around=1)
+    yield json.dumps({"memories": number})
+
+
+def load(database: Database, lines: Iterable[str]) -> tuple[int, int]:
+    """Add memories, with their times. A text that its store and scope have already stays as it is.
+
+    Args:
+        database: Database to add to.
+        lines: The lines of an export.
+
+    Returns:
+        How many were added, and how many there were already.
+
+    Raises:
+        SessionException: If a line is none of such a file, or the last one is missing. What came before it is added.
+    """
+    numbered = enumerate(lines, 1)
+    if _parsed(*next(numbered, (1, ""))) != _HEADER:
+        raise SessionException(f"line 1: not a file of memories; one begins with {json.dumps(_HEADER)}")
+    records = _records(numbered)
+    added = there = 0
+    while batch := list(islice(records, _ROWS)):
+        counts = database.transaction(batch)
+        added += sum(counts)
+        there += len(counts) - sum(counts)
+    return added, there
+
+
+def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[Statement]:
+    total = 0
+    for number, line in numbered:
+        record = _parsed(number, line)
+        if record == {"memories": total}:
+            return
+        try:
+            yield _statement(record)
+        except (ValueError, TypeError, LookupError, SessionException) as error:
+            raise SessionException(f"line {number}: not a memory: {error}") from error
+        total += 1
+    raise SessionException(f"the file was cut off: its last line would be {json.dumps({'memories': total})}")
+
+
+def _parsed(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SessionException(f"line {number}: not JSON: {error}") from error
+
+
+def _statement(record: Any) -> Statement:
+    values = checked_mapping("memory", record)
+    for name in ("store", "scope", "content"):
+        values[name] = checked_id(name, values[name].strip() if name == "content" else values[name])
+    values["metadata"] = encode(checked_metadata("metadata", values["metadata"]), "metadata")
+    values["times_added"] = checked_number("times_added", values["times_added"])
+    for name in ("created_at", "updated_at", "used_at", "expires_at"):
+        if values[name] is not None or name in ("created_at", "updated_at"):
+            values[name] = checked_time(name, datetime.fromisoformat(values[name]))
+    return (
+        """
+        INSERT INTO memories (
+            store, scope, content, metadata, times_added, created_at, updated_at, used_at, expires_at
+        )
+        VALUES (
+            :store, :scope, :content, :metadata, :times_added, :created_at, :updated_at, :used_at, :expires_at
+        )
+        ON CONFLICT (store, scope, content) DO NOTHING
+        """,
+        {name: values[name] for name in ("store", "scope", *_FIELDS)},
+    )

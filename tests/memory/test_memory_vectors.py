@@ -1,0 +1,310 @@
+"""Searches by words and meaning: rankings, embedders of all kinds, those that fail or change, and their vectors."""
+
+import asyncio
+import builtins
+import logging
+import math
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("strands.memory", reason="it needs an SDK with memory")
+
+from strands_sqlite_session_manager._memory import vectors
+from strands_sqlite_session_manager._memory.embedding import embed
+from strands_sqlite_session_manager._memory.records import Place
+
+# What texts are about: drinks, animals, places.
+TOPICS = {
+    "tea": (1, 0, 0),
+    "drink": (1, 0.1, 0),
+    "coffee": (0.9, 0, 0.1),
+    "cat": (0, 1, 0),
+    "pet": (0, 1, 0.1),
+    "Paris": (0, 0, 1),
+    "lives": (0, 0.1, 1),
+}
+
+
+def meaning(text: str) -> list[float]:
+    sums = [0.01, 0.01, 0.01]
+    for word, topic in TOPICS.items():
+        if word in text:
+            sums = [a + b for a, b in zip(sums, topic, strict=True)]
+    return sums
+
+
+class Embedder:
+    """An embedder that knows three topics, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, texts: list[str]) -> list[list[float]]:
+        self.asked.append(texts)
+        return [meaning(text) for text in texts]
+
+
+async def asynchronous(texts: list[str]) -> list[list[float]]:
+    await asyncio.sleep(0)
+    return [meaning(text) for text in texts]
+
+
+def failing(texts: list[str]) -> list[list[float]]:
+    raise ConnectionError("no route to the model")
+
+
+@pytest.fixture(params=["numpy", "plain"])
+def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With NumPy and without."""
+    if request.param == "numpy":
+        pytest.importorskip("numpy")
+    else:
+        monkeypatch.setitem(sys.modules, "numpy", None)
+    return str(request.param)
+
+
+async def found(store: Any, query: str, limit: int = 10) -> list[str]:
+    return [entry.content for entry in await store.search(query, {"max_search_results": limit})]
+
+
+FACTS = ("Ada likes tea", "Bob owns a cat", "Ada lives in Paris", "Bob likes coffee")
+
+
+@pytest.mark.usefixtures("arithmetic")
+class TestMeaning:
+    @pytest.mark.parametrize("embedder", [Embedder(), asynchronous, lambda texts: asynchronous(texts)])
+    async def test_finds_what_shares_no_word_with_the_question(
+        self, open_store: Callable[..., Any], embedder: Any
+    ) -> None:
+        """By an embedder that is a function, a coroutine function, or returns an awaitable."""
+        store = open_store(embedder=embedder)
+        for fact in FACTS:
+            await store.add(fact)
+        assert (await found(store, "Any pets?"))[0] == "Bob owns a cat"
+        assert (await found(store, "What to drink?"))[:2] == ["Ada likes tea", "Bob likes coffee"]
+        assert len(await found(store, "Any pets?", 2)) == 2
+
+    async def test_both_rankings_count(self, open_store: Callable[..., Any]) -> None:
+        """What is first in both comes before what is first in one, by the sum of 1 / (60 + rank)."""
+        store = open_store(embedder=Embedder())
+        for fact in FACTS:
+            await store.add(fact)
+        entries = await store.search("Does Bob drink?")
+        assert entries[0].content == "Bob likes coffee"
+        assert entries[0].metadata["score"] == pytest.approx(1 / 61 + 1 / 62)
+        assert {entry.content for entry in entries} == set(FACTS)
+
+    async def test_what_is_gone_expired_elsewhere_or_of_other_metadata_is_not_found(
+        self, open_store: Callable[..., Any], raw: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Although its vector is the nearest, and more of them than the ranking is deep."""
+        monkeypatch.setattr("strands_sqlite_session_manager._memory.search._DEPTH", 2)
+        store, other = (open_store(embedder=Embedder(), scope=scope) for scope in ("one", "other"))
+        await other.add("tea drink of another")
+        for number in range(20):
+            await store.add(f"tea drink {number}", {"kind": "old"})
+        await store.add("coffee", {"kind": "new"})
+        assert [entry.content for entry in await store.search("drink", {"metadata": {"kind": "new"}})] == ["coffee"]
+        raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE content LIKE '%1%'")
+        assert not any("1" in content for content in await found(store, "drink", 30))
+        await store.forget("tea")
+        assert await found(store, "drink", 30) == ["coffee"]
+        assert await found(other, "drink", 30) == ["tea drink of another"]
+
+    async def test_changes_of_others_are_seen(self, open_store: Callable[..., Any], raw: Any) -> None:
+        """A store keeps no vector of what another has deleted or changed, and reads those that came."""
+        one, other = open_store(embedder=Embedder()), open_store(embedder=Embedder())
+        ids = [await one.add(fact) for fact in FACTS]
+        assert (await found(one, "pets"))[0] == "Bob owns a cat"
+        await other.update(ids[1], content="Bob owns a boat")
+        await other.update(ids[0], content="Ada owns a cat")
+        assert (await found(one, "pets"))[0] == "Ada owns a cat"
+        await other.delete(ids[0])
+        await other.add("Eve owns a cat")
+        assert (await found(one, "pets"))[0] == "Eve owns a cat"
+        assert "Ada owns a cat" not in await found(one, "pets")
+        await other.clear()
+        assert await found(one, "pets") == []
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (0,)
+
+
+class TestNearest:
+    def test_with_numpy_and_without_the_ranking_is_that_of_the_cosine(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of many vectors, read in parts, added to, and partly deleted."""
+        pytest.importorskip("numpy")
+        import random
+
+        monkeypatch.setattr(vectors, "_ROWS", 7)
+        source = random.Random(1)
+        points: dict[str, list[float]] = {}
+
+        def embedder(texts: list[str]) -> list[list[float]]:
+            return [points.setdefault(text, [source.gauss(0, 1) for _ in range(5)]) for text in texts]
+
+        store = open_store(embedder=embedder)
+        index = vectors.VectorIndex(store._database, Place("facts", "default"), "default")
+        sought = [source.gauss(0, 1) for _ in range(5)]
+        (packed,) = asyncio.run(embed(lambda texts: [sought], ["x"]))
+
+        def cosine(point: list[float]) -> float:
+            return sum(a * b for a, b in zip(point, sought, strict=True)) / math.hypot(*point) / math.hypot(*sought)
+
+        for number in range(60):
+            asyncio.run(store.add(f"fact {number}"))
+            if number % 5 == 4:
+                asyncio.run(store.delete(asyncio.run(store.list(limit=3)).memories[2].memory_id))
+            if number % 4 == 3:
+                there = {m.memory_id: m.content for m in asyncio.run(store.list(limit=100)).memories}
+                expected = sorted(there, key=lambda memory_id: -cosine(points[there[memory_id]]))
+                for limit in (1, 10, 1000):
+                    with monkeypatch.context() as without:
+                        without.setitem(sys.modules, "numpy", None)
+                        assert index.nearest(packed, limit) == expected[:limit]
+                    assert index.nearest(packed, limit) == expected[:limit]
+
+    def test_vectors_are_floats_of_32_bits_and_of_length_one(self, open_store: Callable[..., Any], raw: Any) -> None:
+        """Anyone can read them with SQL."""
+        asyncio.run(open_store(embedder=lambda texts: [[3, 0, 4]] * len(texts), embedding_model="m").add("a fact"))
+        ((model, dimensions, digits),) = raw.execute(
+            "SELECT model, dimensions, hex(vector) FROM memory_vectors"
+        ).fetchall()
+        assert (model, dimensions) == ("m", 3)
+        assert struct.unpack("<3f", bytes.fromhex(digits)) == pytest.approx((0.6, 0, 0.8))
+
+
+class TestEmbedder:
+    async def test_is_asked_once_for_a_text(self, open_store: Callable[..., Any]) -> None:
+        """A memory that is added again is not embedded again; `reindex` asks for many at once."""
+        embedder = Embedder()
+        store = open_store(embedder=embedder)
+        for _ in range(3):
+            await store.add("tea")
+        assert embedder.asked == [["tea"]]
+        plain = open_store()
+        for number in range(70):
+            await plain.add(f"tea {number}")
+        embedder.asked.clear()
+        assert await store.reindex() == 70
+        assert [len(texts) for texts in embedder.asked] == [1, 64, 6]
+        assert await store.reindex() == 0
+
+    async def test_is_called_outside_of_any_lock(self, open_store: Callable[..., Any], raw: Any) -> None:
+        """While it works, others write, and what it is called for is stored already."""
+        stored: list[Any] = []
+
+        async def embedder(texts: list[str]) -> list[list[float]]:
+            raw.execute("UPDATE memories SET metadata = '{\"seen\":true}'")
+            stored.extend(raw.execute("SELECT content FROM memories").fetchall())
+            return [meaning(text) for text in texts]
+
+        await open_store(embedder=embedder).add("tea")
+        assert stored == [("tea",)]
+
+    async def test_a_text_that_changes_while_it_is_embedded_gets_no_vector_of_the_former(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """The vector of a text belongs to that text alone."""
+
+        async def embedder(texts: list[str]) -> list[list[float]]:
+            raw.execute("UPDATE memories SET content = 'cat'")
+            return [meaning(text) for text in texts]
+
+        await open_store(embedder=embedder).add("tea")
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (0,)
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            failing,
+            lambda texts: [],
+            lambda texts: [[1.0]] * (len(texts) + 1),
+            lambda texts: [[0.0, 0.0]],
+            lambda texts: [[math.nan]],
+            lambda texts: [[math.inf, 1.0]],
+            lambda texts: [[]],
+            lambda texts: [["a"]],
+            lambda texts: None,
+        ],
+    )
+    async def test_one_that_fails_leaves_memories_that_are_found_by_words(
+        self, open_store: Callable[..., Any], broken: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The failure is logged, for the memory and for the search; asking for it explicitly raises."""
+        store = open_store(embedder=broken)
+        await store.add("Ada likes tea")
+        assert await found(store, "tea") == ["Ada likes tea"]
+        warnings = [record for record in caplog.records if "the embedder failed" in record.message]
+        assert len(warnings) == 2
+        assert all(record.levelno == logging.WARNING and record.exc_info for record in warnings)
+        with pytest.raises((ConnectionError, ValueError, TypeError)):
+            await store.reindex()
+
+    async def test_what_it_missed_is_embedded_when_it_is_added_again_or_on_request(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """A write that the SDK repeats makes up for it."""
+        broken, sound = open_store(embedder=failing), open_store(embedder=Embedder())
+        await broken.add("tea")
+        await broken.add("cat")
+        await sound.add("tea")
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (1,)
+        assert await sound.reindex() == 1
+        assert (await found(sound, "pet"))[0] == "cat"
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"embedder": lambda texts: [[*meaning(text), 0.0] for text in texts]},
+            {"embedder": Embedder(), "embedding_model": "another"},
+        ],
+        ids=["dimensions", "model"],
+    )
+    async def test_another_model_is_noticed_and_embeds_all_again_on_request(
+        self,
+        open_store: Callable[..., Any],
+        raw: Any,
+        changed: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Vectors of the former one are not compared with the new ones'. Until then, words count."""
+        before = open_store(embedder=Embedder())
+        for fact in FACTS:
+            await before.add(fact)
+        await before.search("pets")
+        assert caplog.records == []
+        after = open_store(**changed)
+        assert await found(after, "pets") == []
+        assert await found(after, "cat") == ["Bob owns a cat"]
+        assert [record.levelno for record in caplog.records if "call reindex()" in record.message] == [logging.WARNING]
+        assert await after.reindex() == 4
+        assert (await found(after, "pets"))[0] == "Bob owns a cat"
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (4,)
+
+    async def test_a_fault_of_the_database_while_vectors_are_stored_is_raised(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """It is none of the embedder's, and adding again makes up for it."""
+        store = open_store(embedder=Embedder())
+        raw.execute(
+            "CREATE TRIGGER refusing BEFORE INSERT ON memory_vectors BEGIN SELECT RAISE(ABORT, 'no vectors'); END"
+        )
+        with pytest.raises(Exception, match="no vectors"):
+            await store.add("tea")
+        raw.execute("DROP TRIGGER refusing")
+        await store.add("tea")
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (1,)
+
+    async def test_progress_of_reindexing_is_told(self, open_store: Callable[..., Any]) -> None:
+        """Of the index of words."""
+        store = open_store()
+        for number in range(3):
+            await store.add(f"tea {number}")
+        told: builtins.list[tuple[int, int]] = []
+        await store.reindex(progress=lambda done, total: told.append((done, total)))
+        assert told[-1] == (3, 3)
