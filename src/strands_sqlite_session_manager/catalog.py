@@ -10,17 +10,20 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
-from ._catalog import cutting, listing, message_search, pruning
+from ._catalog import agents, cutting, listing, message_search, pruning
 from ._catalog import usage as token_usage
 from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions, wanted_metadata, where_clauses
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
+    AgentDescription,
     AgentSummary,
     HistoryMessage,
     MultiAgentSummary,
+    NodeSummary,
     PruneResult,
     RecordCounts,
     SearchResult,
+    SessionContents,
     SessionEntry,
     SessionPage,
     SessionSummary,
@@ -36,13 +39,16 @@ from ._search.sources import MESSAGES, STORAGE
 from .repository import SQLiteSessionRepository
 
 __all__ = [
+    "AgentDescription",
     "AgentSummary",
     "HistoryMessage",
     "MultiAgentSummary",
+    "NodeSummary",
     "PruneResult",
     "RecordCounts",
     "SearchResult",
     "SessionCatalog",
+    "SessionContents",
     "SessionEntry",
     "SessionPage",
     "SessionSummary",
@@ -170,6 +176,17 @@ class SessionCatalog(DatabaseHolder):
         """
         return listing.describe(self._database, checked_id("session_id", session_id))
 
+    def contents(self, session_ids: Iterable[str]) -> dict[str, SessionContents]:
+        """Tell what is in sessions, without reading their messages: as quick for long ones as for short ones.
+
+        Args:
+            session_ids: Ids of the sessions.
+
+        Returns:
+            What is in each of them that exists.
+        """
+        return listing.contents(self._database, checked_ids("session_ids", session_ids))
+
     def set_metadata(self, session_id: str, metadata: Mapping[str, Any]) -> None:
         """Replace the metadata of a session.
 
@@ -249,6 +266,30 @@ class SessionCatalog(DatabaseHolder):
             raise missing("sessions", session_id)
         return [AgentSummary(*row) for row in rows if row[0] is not None]
 
+    def describe_agent(self, session_id: str, agent_id: str) -> AgentDescription | None:
+        """Describe an agent: its state, and which of the messages it has now.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+
+        Returns:
+            What is stored of it beside its messages, or None if it does not exist.
+        """
+        return agents.describe(self._database, checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+
+    def revisions(self, conversations: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Tell whether conversations have changed, at the cost of a few looks at an index.
+
+        Args:
+            conversations: Tuples of session id and agent id.
+
+        Returns:
+            For each that exists, a text that is another one after something was stored.
+        """
+        keys = [(checked_id("session_id", session), checked_id("agent_id", agent)) for session, agent in conversations]
+        return agents.revisions(self._database, keys)
+
     def history(
         self,
         session_id: str,
@@ -256,6 +297,7 @@ class SessionCatalog(DatabaseHolder):
         *,
         limit: int = 50,
         before: int | None = None,
+        after: int | None = None,
         with_damaged: bool = False,
     ) -> list[HistoryMessage]:
         """Read a conversation from its end, as a window shows it that is scrolled back.
@@ -265,6 +307,7 @@ class SessionCatalog(DatabaseHolder):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
+            after: Message id that all of them are above. Those that follow it are read then, not the last ones.
             with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
@@ -275,19 +318,22 @@ class SessionCatalog(DatabaseHolder):
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         rows = self._database.query(
-            """
+            f"""
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id <= ?
-            ORDER BY message_id DESC LIMIT ?
-            """,
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id > ? AND message_id <= ?
+            ORDER BY message_id {"DESC" if after is None else "ASC"} LIMIT ?
+            """,  # noqa: S608 (constants only)
             (
                 *key,
+                -1 if after is None else checked_number("after", after),
                 2**63 - 1 if before is None else checked_number("before", before) - 1,
                 checked_number("limit", limit),
             ),
         )
         if not rows:
             self._require_agent(key)
+        if after is not None:
+            rows.reverse()
         return [_history_message(row, session_id, agent_id, with_damaged) for row in rows]
 
     def search(
