@@ -48,7 +48,10 @@ def picture(width: int = 360, height: int = 170) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"".join(rows)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -203,7 +206,10 @@ def fill(db_path: Path) -> None:
             {"support": PARCEL},
             state={"customer": {"id": 42, "name": "Ada", "language": "de"}, "open_parcels": ["JD-0146"]},
         )
-        summary = {"role": "user", "content": [{"text": "Summary: the customer asked about 34 invoices; all are paid."}]}
+        summary = {
+            "role": "user",
+            "content": [{"text": "Summary: the customer asked about 34 invoices; all are paid."}],
+        }
         add_session(
             repository,
             "billing-2031",
@@ -220,7 +226,12 @@ def fill(db_path: Path) -> None:
                 "activated": True,
                 "context": {},
                 "interrupts": {
-                    "i1": {"id": "i1", "name": "approve_refund", "reason": {"order": 7781, "amount": 129.9}, "response": None}
+                    "i1": {
+                        "id": "i1",
+                        "name": "approve_refund",
+                        "reason": {"order": 7781, "amount": 129.9},
+                        "response": None,
+                    }
                 },
             }
         }
@@ -239,7 +250,12 @@ def fill(db_path: Path) -> None:
         long_id = "tenant-eu-central-1/customer-0f8fad5b-d9cb-469f-a165-70867728950e/thread-2026-11-03T09:12:44.512Z"
         add_session(repository, long_id, timedelta(days=1, hours=2), {"default": small_talk(6, "an address")})
         for number, (name, topic) in enumerate(
-            [("user-7", "a voucher"), ("user-105", "my password"), ("ユーザー-88", "a gift 🎁"), ("user-311", "a return")]
+            [
+                ("user-7", "a voucher"),
+                ("user-105", "my password"),
+                ("ユーザー-88", "a gift 🎁"),
+                ("user-311", "a return"),
+            ]
         ):
             ago = timedelta(days=number + 1, hours=number * 3)
             add_session(repository, name, ago, {"support": small_talk(4 + 3 * number, topic)})

@@ -8,6 +8,7 @@ import typer
 from strands.types.exceptions import SessionException
 
 from .. import maintenance
+from .._catalog import writing
 from .._codec import encode
 from .._engine.path import is_cluster
 from ..catalog import AgentSummary, SessionCatalog
@@ -70,6 +71,10 @@ def show(
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of last messages of each agent.")] = 50,
     raw: Annotated[bool, typer.Option("--raw", "--json", help="Print the messages as JSON, one on a line.")] = False,
+    form: Annotated[
+        Literal["json", "markdown", "python"] | None,
+        typer.Option("--as", help="Print the messages of one agent as a list in JSON, as Markdown, or as a test."),
+    ] = None,
 ) -> None:
     """Show the conversations of a session.
 
@@ -79,6 +84,9 @@ def show(
     """
     is_damaged = False
     with open_catalog(db, read_only=True) as catalog:
+        if form is not None:
+            _write(catalog, session, agent, limit, form)
+            return
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
                 messages = catalog.history(session, agent_id, limit=limit, with_damaged=True)[::-1]
@@ -98,6 +106,17 @@ def show(
             is_damaged |= any(summary.damage for summary in multi_agents)
             console.print(display.multi_agents(multi_agents))
     if is_damaged:
+        raise typer.Exit(1)
+
+
+def _write(catalog: SessionCatalog, session: str, agent: str | None, limit: int, form: str) -> None:
+    """Print the messages of one agent in a form to take elsewhere."""
+    names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
+    if len(names) != 1:
+        raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
+    messages = catalog.history(session, names[0], limit=limit, with_damaged=True)[::-1]
+    print(writing.FORMS[form](messages, f"{session}, agent {names[0]}"), end="")
+    if any(message.damage for message in messages):
         raise typer.Exit(1)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from .._catalog.records import AgentDescription, HistoryMessage
 from .blocks import Block, blocks_of
 
-
 # Makes the address of bytes from the number of a message and the place in it.
 Href = Callable[[int, str], str]
 
@@ -120,9 +119,7 @@ def _nowhere(_: str) -> None:
 
 def _remarks(metadata: Any) -> list[str]:
     metadata = metadata if isinstance(metadata, dict) else {}
-    usage, metrics = (
-        found if isinstance(found, dict) else {} for found in map(metadata.get, ("usage", "metrics"))
-    )
+    usage, metrics = (found if isinstance(found, dict) else {} for found in map(metadata.get, ("usage", "metrics")))
     remarks = [
         f"{usage[name]:,} {what}"
         for name, what in (

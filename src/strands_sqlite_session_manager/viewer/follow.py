@@ -30,7 +30,8 @@ class Follower:
             catalog: Where the conversations are.
         """
         self._catalog = catalog
-        self._watchers: dict[Key, list[asyncio.Queue[str]]] = {}
+        # None ends the events.
+        self._watchers: dict[Key, list[asyncio.Queue[str | None]]] = {}
         self._states: dict[Key, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -40,7 +41,7 @@ class Follower:
         Args:
             key: Ids of the session and of the agent.
         """
-        queue: asyncio.Queue[str] = asyncio.Queue()
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._watchers.setdefault(key, []).append(queue)
         if key in self._states:
             queue.put_nowait(self._states[key])
@@ -50,6 +51,8 @@ class Follower:
             while True:
                 try:
                     state = await asyncio.wait_for(queue.get(), TICK * KEEP_ALIVE)
+                    if state is None:
+                        return
                     yield f"event: changed\ndata: {json.dumps(state)}\n\n"
                 except asyncio.TimeoutError:
                     yield ": still here\n\n"
@@ -58,6 +61,12 @@ class Follower:
             if not self._watchers[key]:
                 del self._watchers[key]
                 self._states.pop(key, None)
+
+    def stop(self) -> None:
+        """End all events, so that the server can end. To be called in the thread of its event loop."""
+        for queues in self._watchers.values():
+            for queue in queues:
+                queue.put_nowait(None)
 
     async def _watch(self) -> None:
         while self._watchers:

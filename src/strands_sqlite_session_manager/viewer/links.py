@@ -44,13 +44,14 @@ class Links:
                 given. A list is an option that is repeated.
         """
         command, *arguments = map(str, words)
-        line = ["--db", self._db_path]
-        for name, value in options.items():
+        line = []
+        for name, value in {**options, "db": self._db_path}.items():
             for item in value if isinstance(value, list) else [value]:
                 if item is True:
                     line.append(f"--{name}")
                 elif item not in (None, ""):
                     line += [f"--{name}", str(item)]
         # What begins with a dash would be taken for an option.
-        arguments = ["--", *arguments] if any(word.startswith("-") for word in arguments) else arguments
-        return shlex.join(["strands-sqlite", command, *line, *arguments])
+        if any(word.startswith("-") for word in arguments):
+            line, arguments = [], [*line, "--", *arguments]
+        return shlex.join(["strands-sqlite", command, *arguments, *line])

@@ -22,7 +22,7 @@ def sessions_page(request: Request) -> Response:
     """Show the sessions, the last active first."""
     catalog, query = catalog_of(request), request.query_params
     limit = min(number_of(request, "limit") or PAGE, 500)
-    filters = {
+    filters: Any = {
         "prefix": query.get("prefix", "").strip() or None,
         "metadata": tag_of(query.get("tag", "")),
         "updated_after": day_of(query.get("since", "")),
@@ -72,7 +72,7 @@ def search_page(request: Request) -> Response:
     """Show messages that have some words."""
     catalog, query = catalog_of(request), request.query_params
     words, session_id = query.get("q", "").strip(), query.get("session") or None
-    options = {
+    options: Any = {
         "session_id": session_id,
         "agent_id": query.get("agent") or None,
         "role": query.get("role") or None,

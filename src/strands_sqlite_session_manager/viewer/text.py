@@ -25,9 +25,7 @@ def visible(html: str) -> str:
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", html.translate(_CONTROLS))
 
 
-def _link_open(
-    self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any
-) -> str:
+def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
     tokens[index].attrSet("rel", "noopener noreferrer")
     tokens[index].attrSet("target", "_blank")
     return self.renderToken(tokens, index, options, environment)
@@ -35,7 +33,9 @@ def _link_open(
 
 # HTML in a text is text. The library refuses links with `javascript:` and the like by itself. A picture of another host
 # would tell that host who reads, so it is a link.
-_markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
+_markdown = (
+    MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
+)
 _markdown.add_render_rule("link_open", _link_open)
 
 

@@ -77,6 +77,11 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
+// A long conversation is opened at its end.
+if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|after)=/.test(location.search)) {
+  document.getElementById("end").scrollIntoView({ block: "end" });
+}
+
 // Following: the server says that something has changed, and the page is read again. What is on it stays, with its folds
 // as they are, and only what differs from what was sent before is replaced.
 const conversation = document.getElementById("conversation");
