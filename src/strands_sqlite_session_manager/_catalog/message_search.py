@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .._engine.database import Database
+from .._engine.database import Database, valid_text
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MESSAGES, message_text

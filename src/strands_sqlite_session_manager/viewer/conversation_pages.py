@@ -100,7 +100,8 @@ def _piece(request: Request, session_id: str, agent_id: str, limit: int, at: int
 def _interrupts(state: Any) -> list[dict[str, Any]]:
     """Return the interrupts that the SDK keeps of an agent."""
     found = state.get("interrupts") if isinstance(state, dict) else None
-    return [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
+    items = [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
+    return [{name: item.get(name) for name in ("name", "reason", "response")} for item in items]
 
 
 def _one(request: Request) -> HistoryMessage:

@@ -35,6 +35,11 @@ class Follower:
         self._states: dict[Key, str] = {}
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether it looks at the database."""
+        return self._task is not None and not self._task.done()
+
     async def events(self, key: Key) -> AsyncIterator[str]:
         """Yield server-sent events: the state of a conversation at first, and whenever it has changed.
 
@@ -45,7 +50,7 @@ class Follower:
         self._watchers.setdefault(key, []).append(queue)
         if key in self._states:
             queue.put_nowait(self._states[key])
-        if self._task is None or self._task.done():
+        if self._task is None or not self.is_watching:
             self._task = asyncio.create_task(self._watch())
         try:
             while True:
