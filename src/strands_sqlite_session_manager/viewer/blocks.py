@@ -29,6 +29,7 @@ class Block:
         children: Blocks in it: of "result", and of "tool" that of its result, once it is paired.
         message_id: Number of the message that it is in.
         created_at: When that was created.
+        is_anchor: Whether it stands for that message, of which nothing is left elsewhere.
         tags: Short remarks: a format, a size.
         sources: Of "citations", each with a title, a text and a link or None.
     """
@@ -43,6 +44,7 @@ class Block:
     children: list["Block"] = field(default_factory=list)
     message_id: int | None = None
     created_at: str = ""
+    is_anchor: bool = False
     tags: list[str] = field(default_factory=list)
     sources: list[tuple[str, str, str | None]] = field(default_factory=list)
 

@@ -160,11 +160,13 @@ def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
     """Fold results of tools under their calls, and leave out messages of which nothing is left."""
     open_calls: dict[str | None, Block] = {}
     for message in shown:
-        kept = []
+        kept: list[Block] = []
+        folded: list[Block] = []
         for block in message.blocks:
             call = open_calls.pop(block.tool_use_id, None) if block.kind == "result" else None
             if call is not None:
                 call.children, call.status = [block], block.status
+                folded.append(block)
                 continue
             kept.append(block)
             if block.kind == "tool":
@@ -172,3 +174,6 @@ def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
         if kept or not message.blocks or message.is_redacted or message.edited is not None:
             message.blocks = kept
             yield message
+        else:
+            # A link to the message leads there.
+            folded[0].is_anchor = True

@@ -41,7 +41,9 @@ class Follower:
         return self._task is not None and not self._task.done()
 
     async def events(self, key: Key) -> AsyncIterator[str]:
-        """Yield server-sent events: the state of a conversation at first, and whenever it has changed.
+        """Yield server-sent events: the revision of a conversation at first, and whenever it has changed.
+
+        "" is that of one that was deleted.
 
         Args:
             key: Ids of the session and of the agent.
@@ -76,7 +78,9 @@ class Follower:
     async def _watch(self) -> None:
         while self._watchers:
             try:
-                states = await run_in_threadpool(self._catalog.revisions, list(self._watchers))
+                keys = list(self._watchers)
+                found = await run_in_threadpool(self._catalog.revisions, keys)
+                states = {key: found.get(key, "") for key in keys}
             except SessionException as error:
                 # A lock, say: the next tick may have more luck.
                 logger.warning("error=<%s> | could not look for new messages", error)

@@ -166,6 +166,12 @@ if (conversation && conversation.dataset.events) {
     status.className = "quiet";
   });
   source.addEventListener("changed", (event) => {
+    if (JSON.parse(event.data) === "") {
+      source.close();
+      status.textContent = "No longer there";
+      status.className = "quiet";
+      return;
+    }
     reading = reading.then(async () => {
       if (JSON.parse(event.data) === conversation.dataset.revision) {
         return;
