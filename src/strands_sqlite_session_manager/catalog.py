@@ -34,7 +34,7 @@ from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
 from ._search.erasing import erase_former_content
-from ._search.index import rebuild
+from ._search.index import backlog, rebuild
 from ._search.sources import MESSAGES, STORAGE
 from .repository import SQLiteSessionRepository
 
@@ -387,6 +387,14 @@ class SessionCatalog(DatabaseHolder):
         return message_search.search(
             self._database, query, " AND ".join(conditions), parameters, checked_number("limit", limit), progress
         )
+
+    def search_backlog(self) -> int:
+        """Tell about how many messages the next search has to index, or, with `read_only`, each search has to read.
+
+        Returns:
+            Their number, which may be too high where messages were deleted.
+        """
+        return backlog(self._database, MESSAGES)
 
     def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
         """Build the index of messages again, where a search does not find what is there.

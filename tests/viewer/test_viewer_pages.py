@@ -9,7 +9,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, serving
 
-from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app
 
 
@@ -104,6 +104,22 @@ class TestSearch:
         assert "user-105" not in get(desk, "/search", q="question", session="user-311").text.split("<ol")[1]
         assert "assistant ·" not in get(desk, "/search", q="voucher", role="user").text
         assert "No message has" in get(desk, "/search", q="voucher", until="2001-01-01").text
+
+    def test_a_search_that_would_take_long_asks_first(self, db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where much is not in the index; not in one session, nor when it was said to go on."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.session_pages.MOST_READ", 3)
+        add_conversation(db_path, "s", "one", "two", "three", "four")
+        with serving(create_app(db_path)) as host:
+            html = get(host, "/search", q="two").text
+            assert "About 4 messages are not in the search index" in html
+            (link,) = re.findall(r'href="([^"]*)">search anyway', html)
+            assert "<mark>two</mark>" in get(host, link.replace("&amp;", "&")).text
+            assert "<mark>two</mark>" in get(host, "/search", q="two", session="s").text
+            with SessionCatalog(db_path) as catalog:
+                assert catalog.search_backlog() == 4
+                catalog.search("two")
+                assert catalog.search_backlog() == 0
+            assert "<mark>two</mark>" in get(host, "/search", q="two").text
 
     def test_nothing_found_and_nothing_asked_are_told(self, desk: str) -> None:
         """There is a page for either."""

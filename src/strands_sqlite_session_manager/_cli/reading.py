@@ -37,6 +37,8 @@ def list_sessions(
     db: Database = None,
     prefix: Annotated[str | None, typer.Option(help="Only ids that begin with this.")] = None,
     metadata: Metadata = None,
+    since: Age = None,
+    until: Age = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of sessions at the most.")] = 50,
     after: Annotated[str | None, typer.Option(help="`next` of the page before, from --json.")] = None,
     as_json: Json = False,
@@ -46,7 +48,14 @@ def list_sessions(
     Example: strands-sqlite ls --prefix user- --metadata team=support
     """
     with open_catalog(db, read_only=True) as catalog:
-        page = catalog.list_sessions(prefix=prefix, metadata=pairs_of(metadata), limit=limit, after=after)
+        page = catalog.list_sessions(
+            prefix=prefix,
+            metadata=pairs_of(metadata),
+            updated_after=time_of(since),
+            updated_before=time_of(until),
+            limit=limit,
+            after=after,
+        )
         agents = {entry.session_id: _agents(catalog, entry.session_id) for entry in page.sessions}
     if as_json:
         sessions = [{**fields_of(entry), "agents": agents[entry.session_id]} for entry in page.sessions]

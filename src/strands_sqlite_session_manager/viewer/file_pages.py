@@ -49,7 +49,7 @@ def usage_page(request: Request) -> Response:
         total=(_sum(totals), _money(_sum(totals), prices)),
         highest=max((usage.total_tokens for usage in shown.values()), default=0),
         left_out=len(totals) - len(shown),
-        command=links_of(request).command("usage", *filter(None, [session_id]), by=by, since=since, until=until),
+        command=links_of(request).command("usage", *filter(None, [session_id]), by=by, **options),
     )
 
 

@@ -4,6 +4,7 @@ An id may have any characters in it, slashes and dots too, which a path would no
 """
 
 import shlex
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,17 +41,13 @@ class Links:
 
         Args:
             *words: Command and arguments.
-            **options: Options; those that are None or "" are left out, and of those that are True only the name is
-                given. A list is an option that is repeated.
+            **options: Options; those that are None or "" are left out.
         """
         command, *arguments = map(str, words)
         line = []
         for name, value in {**options, "db": self._db_path}.items():
-            for item in value if isinstance(value, list) else [value]:
-                if item is True:
-                    line.append(f"--{name}")
-                elif item not in (None, ""):
-                    line += [f"--{name}", str(item)]
+            if value not in (None, ""):
+                line += [f"--{name}", value.isoformat() if isinstance(value, datetime) else str(value)]
         # What begins with a dash would be taken for an option.
         if any(word.startswith("-") for word in arguments):
             line, arguments = [], [*line, "--", *arguments]

@@ -14,6 +14,8 @@ from .app import catalog_of, links_of, number_of, render
 
 PAGE = 50
 HITS = 50
+# Messages that a search reads one by one without asking: about a second.
+MOST_READ = 50_000
 # Tokens of longer sessions are added up on the page of usage only: their messages must be read for that.
 SHORT = 500
 
@@ -45,6 +47,8 @@ def sessions_page(request: Request) -> Response:
             "ls",
             prefix=given["prefix"],
             metadata=given["tag"],
+            since=filters["updated_after"],
+            until=filters["updated_before"],
             limit=limit,
             after=query.get("after"),
         ),
@@ -79,12 +83,15 @@ def search_page(request: Request) -> Response:
         "since": day_of(query.get("since", "")),
         "until": day_of(query.get("until", ""), end=True),
     }
-    hits = catalog.search(words, limit=HITS, **options)
+    # What is not in the index is read each time, because nothing is written. In one session, that is quick.
+    backlog = 0 if session_id or not words or "anyway" in query else catalog.search_backlog()
+    hits = [] if backlog > MOST_READ else catalog.search(words, limit=HITS, **options)
     return render(
         request,
         "search.html",
         words=words,
         hits=hits,
+        backlog=backlog if backlog > MOST_READ else 0,
         limit=HITS,
         session_id=session_id or "",
         given={name: query.get(name, "") for name in ("role", "since", "until")},
@@ -93,8 +100,9 @@ def search_page(request: Request) -> Response:
             *words.split(),
             session=session_id,
             role=query.get("role"),
-            since=query.get("since"),
-            until=query.get("until"),
+            agent=options["agent_id"],
+            since=options["since"],
+            until=options["until"],
             limit=HITS,
         ),
     )

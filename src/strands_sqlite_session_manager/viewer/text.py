@@ -15,14 +15,20 @@ from markupsafe import Markup
 # Characters of a text that a page shows; there is a link to the rest.
 LONGEST = 10_000
 
-# What a terminal, a parser of HTML or UTF-8 might take for a command: as pictures of them, U+FFFD for half a pair.
-_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# What a terminal or a parser of HTML might take for a command, and what UTF-8 cannot hold.
+_INVISIBLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def visible(html: str) -> str:
-    """Return a page without characters that could do anything but be shown."""
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", html.translate(_CONTROLS))
+    """Return a page in which control characters are pictures of them, and half a surrogate pair is U+FFFD."""
+    return _INVISIBLE.sub(_picture, html)
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code > 127:
+        return "\N{REPLACEMENT CHARACTER}"
+    return chr(0x2400 + code) if code < 32 else "\N{SYMBOL FOR DELETE}"
 
 
 def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
@@ -39,9 +45,15 @@ _markdown = (
 _markdown.add_render_rule("link_open", _link_open)
 
 
+# What Markdown could mean something by. Most texts have nothing of it, and need not be parsed.
+_MARKUP = re.compile(r"[\\`*_~\[\]<>&|#\r\t]|\n\n|^\s*(?:[-+=]|\d+[.)])|^ {2}| {2}$", re.MULTILINE)
+
+
 @functools.lru_cache(maxsize=2_000)
 def markdown(text: str) -> Markup:
     """Return the HTML of a Markdown text, in which nothing can run."""
+    if not _MARKUP.search(text):
+        return Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
     html = _markdown.render(text)
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     html = html.replace("<pre>", '<pre tabindex="0">')
