@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import run
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+from command_line import run
 from nodes import raw_connection
 from strands_sqlite_session_manager import SQLiteSessionRepository
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
+
 from command_line import run
 
 pytest.importorskip("uvicorn", reason="the viewer needs the extra viewer")

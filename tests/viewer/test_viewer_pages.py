@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
-from viewer_helpers import add_conversation, get, serving
+from viewer_helpers import add_conversation, get, opened
 
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app
@@ -71,7 +71,7 @@ class TestSessions:
     def test_an_empty_database_says_so(self, db_path: Path) -> None:
         """There is a page for a database without sessions."""
         SQLiteSessionRepository(db_path).close()
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             assert "There are no sessions yet" in get(host, "/").text
 
     def test_a_long_session_is_listed_without_being_read(self, db_path: Path) -> None:
@@ -81,7 +81,7 @@ class TestSessions:
             repository.create_agent("long", SessionAgent("a", {}, {}))
             message: Any = {"role": "user", "content": [{"text": "x"}]}
             repository.create_message("long", "a", SessionMessage(message, 999_999))
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/").text
         assert "1,000,000" in html
         assert "add up" in html
@@ -109,7 +109,7 @@ class TestSearch:
         """Where much is not in the index; not in one session, nor when it was said to go on."""
         monkeypatch.setattr("strands_sqlite_session_manager.viewer.session_pages.MOST_READ", 3)
         add_conversation(db_path, "s", "one", "two", "three", "four")
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/search", q="two").text
             assert "About 4 messages are not in the search index" in html
             (link,) = re.findall(r'href="([^"]*)">search anyway', html)
@@ -156,7 +156,7 @@ class TestConversation:
         use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
         result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found"}]}}
         add_conversation(db_path, "s", [result], [use], [result], [use])
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
         assert ids_on(html) == [0, 1, 3]
         assert "of a call that is not on this page" in article(html, 0)
@@ -176,7 +176,7 @@ class TestConversation:
     def test_pieces(self, db_path: Path, query: dict[str, int], first: int, last: int) -> None:
         """A conversation opens at its end; links lead to what is before, after and around a message."""
         add_conversation(db_path, "s", *(f"number {number}" for number in range(300)))
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s", **query).text
             assert ids_on(html) == list(range(first, last + 1))
             for name, page in (
@@ -200,7 +200,7 @@ class TestConversation:
         add_conversation(db_path, "s", "as it was", "yes", "bye")
         view = [{"message_id": 0, "message": {"role": "user", "content": [{"text": "as it is"}]}}, [2]]
         raw.execute("UPDATE agents SET live_view = ?", (json.dumps(view),))
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
         assert "as it was" in article(html, 0)
         assert "as it is" in article(html, 0).split("What the agent has instead")[1]
@@ -230,7 +230,7 @@ class TestConversation:
         add_conversation(db_path, "s", "one", "two", "three")
         raw.execute("UPDATE messages SET message = '{' WHERE message_id = 1")
         raw.execute("UPDATE agents SET state = 'x'")
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
         assert ids_on(html) == [0, 1, 2]
         assert "damaged JSON" in article(html, 1)
@@ -249,7 +249,7 @@ class TestConversation:
             repository.create_session(Session("empty", SessionType.AGENT))
             repository.create_session(Session("quiet", SessionType.AGENT))
             repository.create_agent("quiet", SessionAgent("a", {}, {}))
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             assert "No agent of this session is stored" in get(host, "/session", id="empty").text
             assert "Nothing was said yet" in get(host, "/session", id="quiet").text
 
@@ -322,7 +322,7 @@ class TestUsageAndHealth:
         """A damaged row is found by the check."""
         add_conversation(db_path, "s", "one", "two")
         raw.execute("UPDATE messages SET message = '{' WHERE message_id = 1")
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             assert "Check now" in get(host, "/health").text
             html = get(host, "/health", check=1).text
         assert 'class="badge error"' in html

@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from strands.types.exceptions import SessionException
-from viewer_helpers import add_conversation, get, serving
+from viewer_helpers import add_conversation, get, opened, serving
 
 from strands_sqlite_session_manager import SessionCatalog
 from strands_sqlite_session_manager.viewer import create_app
@@ -236,7 +236,7 @@ class TestFiles:
                 {"text": "none"},
             ],
         )
-        with serving(create_app(db_path)) as host:
+        with opened(create_app(db_path)) as host:
             yield host
 
     def test_images_are_nothing_else(self, host: str) -> None:
@@ -266,7 +266,7 @@ def test_a_very_long_line_is_shown_in_part(db_path: Path) -> None:
     """With a link to all of it, as plain text."""
     line = "<b>" + "x" * 5_000_000
     add_conversation(db_path, "s", line)
-    with serving(create_app(db_path)) as host:
+    with opened(create_app(db_path)) as host:
         html = get(host, "/session", id="s").text
         assert len(html) < 50_000
         (link,) = re.findall(r'href="([^"]*)">Show all', html)
@@ -276,7 +276,7 @@ def test_a_very_long_line_is_shown_in_part(db_path: Path) -> None:
 def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
     """JSON can hold it, UTF-8 cannot."""
     add_conversation(db_path, "s", "a \ud83d b")
-    with serving(create_app(db_path)) as host:
+    with opened(create_app(db_path)) as host:
         assert "a � b" in get(host, "/session", id="s").text
         assert get(host, "/copy", session="s", agent="default", **{"as": "markdown"}).status == 200
 
@@ -299,7 +299,7 @@ def test_nothing_is_written(desk: str, desk_path: Path) -> None:
 def test_a_writer_is_not_held_up(db_path: Path) -> None:
     """Nor are pages by a writer: neither waits for the other."""
     add_conversation(db_path, "s", "one")
-    with serving(create_app(db_path)) as host, closing(sqlite3.connect(db_path, timeout=0)) as writer:
+    with opened(create_app(db_path)) as host, closing(sqlite3.connect(db_path, timeout=0)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         for path in ("/", "/session?id=s", "/search?q=one", "/usage"):
             assert get(host, path).status == 200
@@ -309,7 +309,7 @@ def test_a_writer_is_not_held_up(db_path: Path) -> None:
 def test_a_database_that_went_away_is_told(db_path: Path) -> None:
     """The page has the reason, and the server goes on."""
     add_conversation(db_path, "s", "one")
-    with serving(create_app(db_path)) as host:
+    with opened(create_app(db_path)) as host:
         db_path.write_bytes(b"x" * 10_000)
         for name in ("-wal", "-shm"):
             Path(f"{db_path}{name}").unlink(missing_ok=True)
@@ -341,7 +341,7 @@ def test_can_be_mounted_under_another_application(desk_path: Path) -> None:
 def test_json_of_a_page_is_text(db_path: Path) -> None:
     """A state with markup in it is shown as it is."""
     add_conversation(db_path, "s", "one", state={"a": "</pre><script>"})
-    with serving(create_app(db_path)) as host:
+    with opened(create_app(db_path)) as host:
         html = get(host, "/session", id="s").text
     assert dangers(html) == []
     assert "&lt;/pre&gt;&lt;script&gt;" in html

@@ -1,5 +1,6 @@
 """A server of the viewer in a thread, and a database that looks like work, for the tests of its pages."""
 
+import asyncio
 import http.client
 import importlib.util
 import json
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import uvicorn
+from starlette.types import ASGIApp
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
@@ -57,8 +59,19 @@ class Answer:
         return self.body.decode()
 
 
-def get(host: str, path: str, headers: dict[str, str] | None = None, method: str = "GET", **query: Any) -> Answer:
-    """Ask a server for a page."""
+@contextmanager
+def opened(app: Any) -> Iterator[Any]:
+    """Yield an application that is asked in this process, without a server, and close its database in the end."""
+    yield app
+    app.state.catalog.close()
+
+
+def get(
+    host: str | ASGIApp, path: str, headers: dict[str, str] | None = None, method: str = "GET", **query: Any
+) -> Answer:
+    """Ask a server for a page, or an application itself."""
+    if not isinstance(host, str):
+        return asyncio.run(_ask(host, f"{path}?{urlencode(query)}" if query else path, headers or {}, method))
     connection = http.client.HTTPConnection(host, timeout=20)
     try:
         connection.request(method, f"{path}?{urlencode(query)}" if query else path, headers=headers or {})
@@ -67,6 +80,36 @@ def get(host: str, path: str, headers: dict[str, str] | None = None, method: str
         return Answer(response.status, found, response.read())
     finally:
         connection.close()
+
+
+async def _ask(app: ASGIApp, path: str, headers: dict[str, str], method: str) -> Answer:
+    raw_path, _, query = path.partition("?")
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    names = {"host": "127.0.0.1", **{name.lower(): value for name, value in headers.items()}}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+        "server": ("127.0.0.1", 80),
+    }
+    await app(scope, receive, send)
+    start, *bodies = sent
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answer(start["status"], found, b"".join(message.get("body", b"") for message in bodies))
 
 
 def add_conversation(db_path: Any, session_id: str, *contents: Any, agent_id: str = "default", **states: Any) -> None:
