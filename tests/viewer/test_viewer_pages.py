@@ -243,6 +243,35 @@ class TestConversation:
         """With the status that says so."""
         assert get(desk, path).status in (400, 404)
 
+    def test_is_not_mistaken_for_one_whose_id_begins_so(self, db_path: Path) -> None:
+        """Not even where that was active later."""
+        for name in ("user-4", "user-42"):
+            add_conversation(db_path, name, f"I am {name}.")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("user-4", {"title": "the fourth"})
+            html = get(host, "/session", id="user-4").text
+        assert "the fourth" in html
+        assert "I am user-4." in html
+
+    @pytest.mark.file_only
+    def test_an_agent_whose_id_is_none_leaves_the_others_alone(self, db_path: Path, raw: Any) -> None:
+        """It is named, and the others are shown."""
+        add_conversation(db_path, "s", "one")
+        raw.execute("INSERT INTO agents (session_id, agent_id) VALUES ('s', CAST(x'41ff' AS TEXT))")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+            assert get(host, "/").status == 200
+        assert "The id of an agent is no UTF-8" in html
+        assert "one" in article(html, 0)
+
+    def test_large_states_are_shown_in_part(self, db_path: Path) -> None:
+        """The page stays small."""
+        add_conversation(db_path, "s", "one", state={"a": "x" * 1_000_000})
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert len(html) < 50_000
+        assert "The first 10,000 of 1,000,013 characters" in html
+
     def test_a_session_without_agents_says_so(self, db_path: Path) -> None:
         """There is a page for it."""
         with SQLiteSessionRepository(db_path) as repository:

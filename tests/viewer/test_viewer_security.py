@@ -296,6 +296,7 @@ def test_nothing_is_written(desk: str, desk_path: Path) -> None:
     assert desk_path.read_bytes() == before
 
 
+@pytest.mark.file_only
 def test_a_writer_is_not_held_up(db_path: Path) -> None:
     """Nor are pages by a writer: neither waits for the other."""
     add_conversation(db_path, "s", "one")
@@ -306,6 +307,7 @@ def test_a_writer_is_not_held_up(db_path: Path) -> None:
         writer.execute("COMMIT")
 
 
+@pytest.mark.file_only
 def test_a_database_that_went_away_is_told(db_path: Path) -> None:
     """The page has the reason, and the server goes on."""
     add_conversation(db_path, "s", "one")

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from strands.types.exceptions import SessionException
 
-from .._engine.path import chosen_path, is_cluster
 from .program import Database, command, path_of_existing
 
 # Numbers of the same ports all over again, so that bookmarks lead somewhere.
@@ -39,10 +38,9 @@ def view(
         raise SessionException(
             f"the package {error.name} is missing; run: pip install 'strands-sqlite-session-manager[viewer]'"
         ) from error
-    path = chosen_path(db) if is_cluster(chosen_path(db)) else path_of_existing(db)
     token = secrets.token_urlsafe(24)
     # What a browser may call this machine besides its addresses.
-    app = create_app(path, token=token, hosts=[host, socket.gethostname(), socket.getfqdn()])
+    app = create_app(path_of_existing(db), token=token, hosts=[host, socket.gethostname()])
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -66,6 +66,11 @@ def blocks_of(content: Any, href: Href, place: str = "") -> list[Block]:
     return [_block(block, href, f"{place}{index}") for index, block in enumerate(content)]
 
 
+def json_block(value: Any) -> Block:
+    """Return any value as a block of JSON."""
+    return _code("", value)
+
+
 def _block(block: Any, href: Href, place: str) -> Block:
     if not isinstance(block, Mapping) or len(block) != 1:
         return _code("block", block)

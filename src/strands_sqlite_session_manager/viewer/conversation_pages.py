@@ -12,8 +12,9 @@ from strands.types.exceptions import SessionException
 
 from .._catalog import writing
 from .._catalog.records import HistoryMessage
+from .._engine.database import BrokenText
 from .app import catalog_of, links_of, number_of, render
-from .blocks import SHOWN_IMAGES, find_bytes
+from .blocks import SHOWN_IMAGES, find_bytes, json_block
 from .conversation import LiveMessages, shown_messages
 from .session_pages import tag_text
 
@@ -27,18 +28,22 @@ def session_page(request: Request) -> Response:
     """Show a conversation of a session: its end, or what is before, after or around a message."""
     catalog, session_id = catalog_of(request), request.query_params.get("id", "")
     contents = catalog.contents([session_id]).get(session_id)
-    page = catalog.list_sessions(limit=1, prefix=session_id).sessions if contents else []
+    # The id itself comes before all that begin with it.
+    page = catalog.list_sessions(limit=1, prefix=session_id, order="session_id").sessions if contents else []
     if contents is None or not page:
         raise HTTPException(404, f"Session {session_id} does not exist.")
-    agent_id = request.query_params.get("agent") or next(iter(contents.agents), None)
-    if agent_id is not None and agent_id not in contents.agents:
+    # Somebody may have put an id there that cannot be one.
+    agents = {name: last for name, last in contents.agents.items() if not isinstance(name, BrokenText)}
+    agent_id = request.query_params.get("agent") or next(iter(agents), None)
+    if agent_id is not None and agent_id not in agents:
         raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
     return render(
         request,
         "session.html",
         entry=page[0],
         tags=[(name, value, tag_text(name, value)) for name, value in page[0].metadata.items()],
-        agents=contents.agents,
+        agents=agents,
+        unreadable=[name for name in contents.agents if name not in agents],
         multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
         session_id=session_id,
         agent_id=agent_id,
@@ -79,6 +84,11 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "live_count": live.count(agent.last_message_id),
         "manager": str(manager.get("__name__", "")),
         "interrupts": _interrupts(interrupts),
+        "state": json_block(agent.state) if agent.state else None,
+        "others": {
+            "Conversation manager": json_block(manager),
+            "What the SDK keeps": json_block(agent.internal_state),
+        },
     }
 
 
@@ -101,7 +111,14 @@ def _interrupts(state: Any) -> list[dict[str, Any]]:
     """Return the interrupts that the SDK keeps of an agent."""
     found = state.get("interrupts") if isinstance(state, dict) else None
     items = [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
-    return [{name: item.get(name) for name in ("name", "reason", "response")} for item in items]
+    return [
+        {
+            "name": item.get("name"),
+            "reason": json_block(item.get("reason")),
+            "response": None if item.get("response") is None else json_block(item["response"]),
+        }
+        for item in items
+    ]
 
 
 def _one(request: Request) -> HistoryMessage:

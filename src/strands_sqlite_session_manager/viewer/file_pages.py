@@ -11,7 +11,6 @@ from starlette.responses import Response
 from .. import maintenance
 from .._catalog.records import Usage
 from .._engine.holder import database_of
-from .._engine.path import is_cluster
 from .app import catalog_of, links_of, render
 from .session_pages import day_of
 
@@ -85,16 +84,12 @@ def _money(usage: Usage, prices: tuple[float | None, float | None]) -> float | N
 def health_page(request: Request) -> Response:
     """Show how large the database is, and on demand what is wrong with it."""
     db_path = database_of(catalog_of(request)).location
-    wanted = "check" in request.query_params
     links = links_of(request)
-    values: dict[str, Any] = {"stats": None, "findings": None}
-    if not is_cluster(db_path):
-        values["stats"] = maintenance.stats(db_path)
-        values["findings"] = maintenance.check(db_path) if wanted else None
     return render(
         request,
         "health.html",
-        **values,
+        stats=maintenance.stats(db_path),
+        findings=maintenance.check(db_path) if "check" in request.query_params else None,
         commands=(links.command("stats"), links.command("check")),
     )
 
