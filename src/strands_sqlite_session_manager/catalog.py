@@ -307,7 +307,8 @@ class SessionCatalog(DatabaseHolder):
             agent_id: Id of the agent.
             limit: Number of messages at the most.
             before: Message id that all of them are below: the last one's of the page before.
-            after: Message id that all of them are above. Those that follow it are read then, not the last ones.
+            after: Message id that all of them are above, -1 for the beginning. Those that follow it are read then, not
+                the last ones.
             with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
@@ -325,7 +326,7 @@ class SessionCatalog(DatabaseHolder):
             """,  # noqa: S608 (constants only)
             (
                 *key,
-                -1 if after is None else checked_number("after", after),
+                -1 if after in (None, -1) else checked_number("after", after),
                 2**63 - 1 if before is None else checked_number("before", before) - 1,
                 checked_number("limit", limit),
             ),

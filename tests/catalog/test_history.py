@@ -75,4 +75,7 @@ class TestHistory:
         add_session(empty, "s", messages=10)
         assert [found.message_id for found in catalog.history("s", "a", limit=3, after=4)] == [7, 6, 5]
         assert [found.message_id for found in catalog.history("s", "a", after=4, before=6)] == [5]
+        assert [found.message_id for found in catalog.history("s", "a", limit=2, after=-1)] == [1, 0]
         assert catalog.history("s", "a", after=9) == []
+        with pytest.raises(ValueError, match="after=-2"):
+            catalog.history("s", "a", after=-2)

@@ -99,8 +99,6 @@ def _piece(request: Request, session_id: str, agent_id: str, limit: int, at: int
     if at is None:
         found = catalog.history(session_id, agent_id, limit=limit, before=before, after=after, with_damaged=True)
         return found[::-1]
-    if at == 0:
-        return catalog.history(session_id, agent_id, limit=limit, before=limit, with_damaged=True)[::-1]
     # Some before it, and the rest from there on.
     earlier = catalog.history(session_id, agent_id, limit=limit // 2, before=at, with_damaged=True)
     later = catalog.history(session_id, agent_id, limit=limit - len(earlier), after=at - 1, with_damaged=True)
@@ -131,7 +129,7 @@ def _one(request: Request) -> HistoryMessage:
         query.get("agent", ""),
         limit=1,
         before=message_id + 1,
-        after=message_id - 1 if message_id else None,
+        after=message_id - 1,
         with_damaged=True,
     )
     if not found or found[0].message_id != message_id:
@@ -166,13 +164,13 @@ def copy(request: Request) -> Response:
     if number_of(request, "message") is not None:
         messages = [_one(request)]
     else:
-        first, last = number_of(request, "first") or 0, number_of(request, "last")
+        first, last = number_of(request, "first"), number_of(request, "last")
         messages = catalog_of(request).history(
             query.get("session", ""),
             query.get("agent", ""),
             limit=LONGEST_COPY,
             before=None if last is None else last + 1,
-            after=first - 1 if first else None,
+            after=None if first is None else first - 1,
             with_damaged=True,
         )[::-1]
     name = f"{query.get('session')}, agent {query.get('agent')}"
