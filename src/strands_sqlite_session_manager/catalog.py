@@ -11,6 +11,7 @@ from strands.types.exceptions import SessionException
 
 from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
 from ._catalog import (
+    agents,
     cutting,
     forgetting,
     listing,
@@ -24,13 +25,16 @@ from ._catalog import usage as token_usage
 from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
+    AgentDescription,
     AgentSummary,
     ForgetResult,
     HistoryMessage,
     MultiAgentSummary,
+    NodeSummary,
     PruneResult,
     RecordCounts,
     SearchResult,
+    SessionContents,
     SessionEntry,
     SessionPage,
     SessionSummary,
@@ -44,20 +48,23 @@ from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
 from ._metadata import wanted_metadata, where_clauses
 from ._search.erasing import erase_former_content
-from ._search.index import rebuild
+from ._search.index import backlog, rebuild
 from ._search.sources import MEMORIES, MESSAGES, STORAGE
 from ._search.text import query_words
 from .repository import SQLiteSessionRepository
 
 __all__ = [
+    "AgentDescription",
     "AgentSummary",
     "ForgetResult",
     "HistoryMessage",
     "MultiAgentSummary",
+    "NodeSummary",
     "PruneResult",
     "RecordCounts",
     "SearchResult",
     "SessionCatalog",
+    "SessionContents",
     "SessionEntry",
     "SessionPage",
     "SessionSummary",
@@ -187,6 +194,17 @@ class SessionCatalog(DatabaseHolder):
         """
         return listing.describe(self._database, checked_id("session_id", session_id))
 
+    def contents(self, session_ids: Iterable[str]) -> dict[str, SessionContents]:
+        """Tell what is in sessions, without reading their messages: as quick for long ones as for short ones.
+
+        Args:
+            session_ids: Ids of the sessions.
+
+        Returns:
+            What is in each of them that exists.
+        """
+        return listing.contents(self._database, checked_ids("session_ids", session_ids))
+
     def set_metadata(self, session_id: str, metadata: Mapping[str, Any]) -> None:
         """Replace the metadata of a session.
 
@@ -268,6 +286,31 @@ class SessionCatalog(DatabaseHolder):
         others = snapshots.agent_summaries(self._database, session_id)
         return sorted([*in_tables, *others], key=lambda agent: agent.agent_id) if others else in_tables
 
+    def describe_agent(self, session_id: str, agent_id: str) -> AgentDescription | None:
+        """Describe an agent: its state, and which of the messages it has now.
+
+        Args:
+            session_id: Id of the session.
+            agent_id: Id of the agent.
+
+        Returns:
+            What is stored of it beside its messages, or None if it does not exist.
+        """
+        key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        return agents.describe(self._database, *key) or snapshots.describe(self._database, *key)
+
+    def revisions(self, conversations: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Tell whether conversations have changed, at the cost of a few looks at an index.
+
+        Args:
+            conversations: Tuples of session id and agent id.
+
+        Returns:
+            For each that exists, a text that is another one after something was stored.
+        """
+        keys = [(checked_id("session_id", session), checked_id("agent_id", agent)) for session, agent in conversations]
+        return {**snapshots.revisions(self._database, keys), **agents.revisions(self._database, keys)}
+
     def history(
         self,
         session_id: str,
@@ -276,6 +319,7 @@ class SessionCatalog(DatabaseHolder):
         limit: int = 50,
         before: int | None = None,
         snapshot_id: str | None = None,
+        after: int | None = None,
         with_damaged: bool = False,
     ) -> list[HistoryMessage]:
         """Read a conversation from its end, as a window shows it that is scrolled back.
@@ -287,6 +331,8 @@ class SessionCatalog(DatabaseHolder):
             before: Message id that all of them are below: the last one's of the page before.
             snapshot_id: Id of a snapshot to read, see `list_snapshots`. Defaults to the conversation as it is now: of
                 an agent that is not in the tables, the latest snapshot.
+            after: Message id that all of them are above, -1 for the beginning. Those that follow it are read then, not
+                the last ones.
             with_damaged: Whether to return damaged messages too, empty, with what is wrong in `damage`.
 
         Returns:
@@ -297,25 +343,23 @@ class SessionCatalog(DatabaseHolder):
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         limit = checked_number("limit", limit)
-        if before is not None:
-            checked_number("before", before)
+        first = 0 if after in (None, -1) else checked_number("after", after) + 1
+        last = 2**63 - 1 if before is None else checked_number("before", before) - 1
         if snapshot_id is not None:
             snapshot = self._snapshot(*key, checked_id("snapshot_id", snapshot_id))
-            return snapshots.history(snapshot, limit, before, with_damaged)
+            return snapshots.history(snapshot, limit, first, last, after is not None, with_damaged)
         rows = self._database.query(
-            """
+            f"""
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id <= ?
-            ORDER BY message_id DESC LIMIT ?
-            """,
-            (
-                *key,
-                2**63 - 1 if before is None else before - 1,
-                limit,
-            ),
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ?
+            ORDER BY message_id {"DESC" if after is None else "ASC"} LIMIT ?
+            """,  # noqa: S608 (constants only)
+            (*key, first, last, limit),
         )
         if not rows and not self._is_in_tables(key):
-            return snapshots.history(self._snapshot(*key), limit, before, with_damaged)
+            return snapshots.history(self._snapshot(*key), limit, first, last, after is not None, with_damaged)
+        if after is not None:
+            rows.reverse()
         return [_history_message(row, session_id, agent_id, with_damaged) for row in rows]
 
     def search(
@@ -383,6 +427,14 @@ class SessionCatalog(DatabaseHolder):
             limit,
         )
         return sorted(found, key=lambda result: -result.score)[:limit]
+
+    def search_backlog(self) -> int:
+        """Tell about how many messages the next search has to index, or, with `read_only`, each search has to read.
+
+        Returns:
+            Their number, which may be too high where messages were deleted.
+        """
+        return backlog(self._database, MESSAGES)
 
     def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
         """Build the index of messages again, where a search does not find what is there.

@@ -61,5 +61,21 @@ class TestHistory:
         add_session(empty, "s", messages=2)
         plans = query_plans(catalog, raw, monkeypatch)
         catalog.history("s", "a", limit=1, before=1)
-        key = "SEARCH messages USING INDEX sqlite_autoindex_messages_1 (session_id=? AND agent_id=? AND message_id<?)"
-        assert plans == [[key]]
+        catalog.history("s", "a", limit=1, after=0)
+        key = (
+            "SEARCH messages USING INDEX sqlite_autoindex_messages_1 "
+            "(session_id=? AND agent_id=? AND message_id>? AND message_id<?)"
+        )
+        assert plans == [[key], [key]]
+
+    def test_after_reads_what_follows_and_not_the_end(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository
+    ) -> None:
+        """The messages behind a number are those next to it, the newest first as always."""
+        add_session(empty, "s", messages=10)
+        assert [found.message_id for found in catalog.history("s", "a", limit=3, after=4)] == [7, 6, 5]
+        assert [found.message_id for found in catalog.history("s", "a", after=4, before=6)] == [5]
+        assert [found.message_id for found in catalog.history("s", "a", limit=2, after=-1)] == [1, 0]
+        assert catalog.history("s", "a", after=9) == []
+        with pytest.raises(ValueError, match="after=-2"):
+            catalog.history("s", "a", after=-2)

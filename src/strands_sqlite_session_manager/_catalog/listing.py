@@ -11,7 +11,15 @@ from .._arguments import checked_id, checked_number
 from .._codec import decode
 from .._engine.database import BrokenText, Database, text_marks
 from . import snapshots
-from .records import MultiAgentSummary, SessionEntry, SessionPage, SessionSummary, Usage
+from .records import (
+    MultiAgentSummary,
+    NodeSummary,
+    SessionContents,
+    SessionEntry,
+    SessionPage,
+    SessionSummary,
+    Usage,
+)
 from .usage import OF_MESSAGE, TOTALS, add
 
 # By order: what a list is sorted by, and how what follows a cursor compares with it.
@@ -80,6 +88,36 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
     )
 
 
+def contents(database: Database, session_ids: list[str]) -> dict[str, SessionContents]:
+    """Tell what is in sessions; see `SessionCatalog.contents`."""
+    rows = database.query(
+        """
+        WITH wanted AS (
+            SELECT session_id FROM json_each(:session_ids) AS id CROSS JOIN sessions ON session_id = id.value
+        )
+        SELECT session_id, 0 AS is_multi_agent, NULL, NULL FROM wanted
+        UNION ALL
+        SELECT session_id, 0, agent_id, (
+            SELECT max(message_id) FROM messages
+            WHERE messages.session_id = agents.session_id AND messages.agent_id = agents.agent_id
+        )
+        FROM wanted CROSS JOIN agents USING (session_id)
+        UNION ALL
+        SELECT session_id, 1, multi_agent_id, CASE WHEN json_valid(state) THEN json_extract(state, '$.type') END
+        FROM wanted CROSS JOIN multi_agents USING (session_id)
+        ORDER BY 3
+        """,
+        {"session_ids": json.dumps(session_ids)},
+    )
+    found = {row[0]: SessionContents({}, {}) for row in rows}
+    for session_id, is_multi_agent, name, value in rows:
+        if name is not None and is_multi_agent:
+            found[session_id].multi_agents[name] = value
+        elif name is not None:
+            found[session_id].agents[name] = value
+    return found
+
+
 def multi_agent_summary(
     session_id: str, multi_agent_id: str, text: str, created_at: str, updated_at: str
 ) -> MultiAgentSummary:
@@ -88,17 +126,46 @@ def multi_agent_summary(
         state, damage = decode(text, "multi_agents", (session_id, multi_agent_id)), None
     except SessionException as error:
         state, damage = {}, str(error)
-    next_nodes = state.get("next_nodes_to_execute")
     return MultiAgentSummary(
         multi_agent_id,
         state.get("type"),
         state.get("status"),
         state.get("current_task"),
-        [str(node) for node in next_nodes] if isinstance(next_nodes, list) else [],
+        _names(state.get("next_nodes_to_execute")),
         created_at,
         updated_at,
         damage,
+        _nodes(state),
     )
+
+
+def _nodes(state: dict[str, Any]) -> list[NodeSummary]:
+    """Return the nodes that had their turns, and those that come next."""
+    # A graph calls it the one, a swarm the other.
+    order = _names(state.get("execution_order")) or _names(state.get("node_history"))
+    results = state.get("node_results")
+    results = results if isinstance(results, dict) else {}
+    nodes = []
+    for node_id in [*order, *(node_id for node_id in results if node_id not in order)]:
+        result = results.get(node_id)
+        result = result if isinstance(result, dict) else {}
+        status, time = result.get("status"), result.get("execution_time")
+        usage = result.get("accumulated_usage")
+        tokens = usage.get("totalTokens") if isinstance(usage, dict) else None
+        nodes.append(
+            NodeSummary(
+                node_id,
+                status if isinstance(status, str) else "executing",
+                time if isinstance(time, int) else None,
+                tokens if isinstance(tokens, int) else None,
+            )
+        )
+    following = [name for name in _names(state.get("next_nodes_to_execute")) if name not in [n.node_id for n in nodes]]
+    return [*nodes, *(NodeSummary(node_id, "pending", None, None) for node_id in following)]
+
+
+def _names(value: Any) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else []
 
 
 def decode_metadata(session_id: str, text: str) -> dict[str, Any]:

@@ -80,6 +80,19 @@ class SessionSummary(SessionEntry):
 
 
 @dataclass(frozen=True)
+class SessionContents:
+    """What is in a session.
+
+    Attributes:
+        agents: Its agents by their ids, each with the number of its last message; None if it has none.
+        multi_agents: Its graphs and swarms by their ids, each with its kind; None if its state does not tell.
+    """
+
+    agents: dict[str, int | None]
+    multi_agents: dict[str, str | None]
+
+
+@dataclass(frozen=True)
 class AgentSummary:
     """An agent of a session.
 
@@ -99,6 +112,52 @@ class AgentSummary:
 
 
 @dataclass(frozen=True)
+class AgentDescription:
+    """An agent, without its messages.
+
+    Attributes:
+        agent_id: Its id.
+        last_message_id: Number of its last message; None if it has none.
+        live_view: Which messages it has now, as in the column of that name: `[first, last]` for those of the log with
+            these numbers and between them, `{"message_id": …, "message": …}` for one that was changed since,
+            `{"message": …}` for one that is not in the log, and at the end `[first]` for all from there on.
+        state: What the application keeps in `agent.state`.
+        conversation_manager_state: What its conversation manager keeps.
+        internal_state: What the SDK keeps: open interrupts, say.
+        created_at: When it was created, in ISO 8601, UTC.
+        updated_at: When its state was last stored.
+        damage: What is wrong with its row in the database, of which nothing is shown then; None if it is sound.
+    """
+
+    agent_id: str
+    last_message_id: int | None
+    live_view: list[Any]
+    state: dict[str, Any]
+    conversation_manager_state: dict[str, Any]
+    internal_state: dict[str, Any]
+    created_at: str
+    updated_at: str
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
+class NodeSummary:
+    """A node of a graph or swarm, at one of its turns.
+
+    Attributes:
+        node_id: Its id.
+        status: "completed", "failed", "interrupted", "executing" or "pending".
+        execution_time: Milliseconds that it took; None if it has not ended.
+        total_tokens: Tokens that it took.
+    """
+
+    node_id: str
+    status: str
+    execution_time: int | None
+    total_tokens: int | None
+
+
+@dataclass(frozen=True)
 class MultiAgentSummary:
     """A graph or swarm of a session, as its last stored state tells.
 
@@ -111,6 +170,7 @@ class MultiAgentSummary:
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When its state was last stored.
         damage: What is wrong with the state in the database, of which nothing is shown then; None if it is sound.
+        nodes: Its nodes in the order in which they had their turns, then those that come next.
     """
 
     multi_agent_id: str
@@ -121,6 +181,7 @@ class MultiAgentSummary:
     created_at: str
     updated_at: str
     damage: str | None = None
+    nodes: list[NodeSummary] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from strands.types.session import decode_bytes_values
 
 from .._arguments import BEGINS_WITH
 from .._engine.database import Database, Statement
-from .records import AgentSummary, HistoryMessage, Usage
+from .records import AgentDescription, AgentSummary, HistoryMessage, Usage
 
 SESSION_TYPE = "SNAPSHOT"
 
@@ -188,7 +188,7 @@ def in_tables(database: Database, session_ids: Iterable[str] | None = None) -> s
     return set(rows)
 
 
-def agentparsed(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
+def of_agents(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
     """Yield the latest snapshots of agents that are not in the tables: of a session, or of all."""
     others = None
     for snapshot in latest(database, session_id):
@@ -218,28 +218,64 @@ def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, in
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
     summaries = []
-    for snapshot in agentparsed(database, session_id):
+    for snapshot in of_agents(database, session_id):
         count = len(readable_messages(snapshot))
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
         summaries.append(AgentSummary(snapshot.name, count, *times))
     return summaries
 
 
-def history(snapshot: Snapshot, limit: int, before: int | None, with_damaged: bool) -> list[HistoryMessage]:
-    """Return the last messages of a snapshot, the newest first.
+def describe(database: Database, session_id: str, agent_id: str) -> AgentDescription | None:
+    """Describe an agent by its latest snapshot; see `SessionCatalog.describe_agent`."""
+    snapshot = read(database, session_id, "agent", agent_id)
+    if snapshot is None:
+        return None
+    times = (snapshot.created_at, snapshot.updated_at)
+    try:
+        data = decode(snapshot)["data"]
+    except SessionException as error:
+        return AgentDescription(agent_id, None, [[0]], {}, {}, {}, *times, str(error))
+    states = (data.get("state") or {}, data.get("conversation_manager_state") or {})
+    others = {name: data[name] for name in ("interrupt_state", "model_state", "system_prompt") if data.get(name)}
+    last_message_id = len(data.get("messages", [])) - 1
+    return AgentDescription(agent_id, last_message_id if last_message_id >= 0 else None, [[0]], *states, others, *times)
+
+
+def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
+    keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
+    rows = database.query(
+        "SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)),)
+    )
+    return {keys[key]: updated_at for key, updated_at in rows}
+
+
+def history(
+    snapshot: Snapshot, limit: int, first: int, last: int, from_first: bool, with_damaged: bool
+) -> list[HistoryMessage]:
+    """Return messages of a snapshot, the newest first.
 
     A snapshot does not tell when a message was created, so all have the time of the snapshot.
+
+    Args:
+        snapshot: The snapshot.
+        limit: Number of messages at the most.
+        first: Number of the first that may be among them.
+        last: Number of the last.
+        from_first: Whether to take the first ones of these, not the last.
+        with_damaged: Whether to return one message that tells of a damaged snapshot.
 
     Raises:
         SessionException: If it is damaged and `with_damaged` is False.
     """
     try:
-        numbered = list(enumerate(messages_of(snapshot)))[:before]
+        numbered = list(enumerate(messages_of(snapshot)))[first : last + 1]
     except SessionException as error:
         if not with_damaged:
             raise
         return [HistoryMessage(0, cast(Message, {}), False, snapshot.updated_at, str(error))]
-    return [HistoryMessage(number, message, False, snapshot.updated_at) for number, message in numbered[::-1][:limit]]
+    chosen = numbered[:limit] if from_first else numbered[max(0, len(numbered) - limit) :]
+    return [HistoryMessage(number, message, False, snapshot.updated_at) for number, message in chosen[::-1]]
 
 
 def delete_statements(scope: Scope, session_id: str, name: str) -> list[Statement]:
@@ -267,7 +303,7 @@ def usage(
     database: Database, session_id: str | None, since: str | None, until: str | None
 ) -> Iterator[tuple[Snapshot, Usage]]:
     """Yield the tokens of each message in the latest snapshots of a time; see `SessionCatalog.usage`."""
-    for snapshot in agentparsed(database, session_id):
+    for snapshot in of_agents(database, session_id):
         if (since is None or snapshot.updated_at >= since) and (until is None or snapshot.updated_at < until):
             for message in readable_messages(snapshot):
                 yield snapshot, usage_of(message)

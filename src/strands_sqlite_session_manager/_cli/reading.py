@@ -7,6 +7,7 @@ import typer
 from strands.types.exceptions import SessionException
 
 from .. import maintenance
+from .._catalog import writing
 from .._codec import encode
 from ..catalog import AgentSummary, SessionCatalog
 from . import display
@@ -34,6 +35,8 @@ def list_sessions(
     db: Database = None,
     prefix: Annotated[str | None, typer.Option(help="Only ids that begin with this.")] = None,
     metadata: Metadata = None,
+    since: Age = None,
+    until: Age = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of sessions at the most.")] = 50,
     after: Annotated[str | None, typer.Option(help="`next` of the page before, from --json.")] = None,
     as_json: Json = False,
@@ -43,7 +46,14 @@ def list_sessions(
     Example: strands-sqlite ls --prefix user- --metadata team=support
     """
     with open_catalog(db, read_only=True) as catalog:
-        page = catalog.list_sessions(prefix=prefix, metadata=pairs_of(metadata), limit=limit, after=after)
+        page = catalog.list_sessions(
+            prefix=prefix,
+            metadata=pairs_of(metadata),
+            updated_after=time_of(since),
+            updated_before=time_of(until),
+            limit=limit,
+            after=after,
+        )
         agents = {entry.session_id: _agents(catalog, entry.session_id) for entry in page.sessions}
     if as_json:
         sessions = [{**fields_of(entry), "agents": agents[entry.session_id]} for entry in page.sessions]
@@ -71,6 +81,10 @@ def show(
         str | None, typer.Option(help="The agent in this snapshot, see `snapshots`.", metavar="ID")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", "--json", help="Print the messages as JSON, one on a line.")] = False,
+    form: Annotated[
+        Literal["json", "markdown", "python"] | None,
+        typer.Option("--as", help="Print the messages of one agent as a list in JSON, as Markdown, or as a test."),
+    ] = None,
 ) -> None:
     """Show the conversations of a session.
 
@@ -82,6 +96,9 @@ def show(
     if snapshot is not None:
         agent = agent or "default"
     with open_catalog(db, read_only=True) as catalog:
+        if form is not None:
+            _write(catalog, session, agent, limit, form)
+            return
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
                 messages = catalog.history(session, agent_id, limit=limit, snapshot_id=snapshot, with_damaged=True)[
@@ -103,6 +120,17 @@ def show(
             is_damaged |= any(summary.damage for summary in multi_agents)
             console.print(display.multi_agents(multi_agents))
     if is_damaged:
+        raise typer.Exit(1)
+
+
+def _write(catalog: SessionCatalog, session: str, agent: str | None, limit: int, form: str) -> None:
+    """Print the messages of one agent in a form to take elsewhere."""
+    names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
+    if len(names) != 1:
+        raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
+    messages = catalog.history(session, names[0], limit=limit, with_damaged=True)[::-1]
+    print(writing.FORMS[form](messages, f"{session}, agent {names[0]}"), end="")
+    if any(message.damage for message in messages):
         raise typer.Exit(1)
 
 

@@ -129,6 +129,18 @@ def find(
     return search_beside("TRUE")
 
 
+def backlog(database: Database, source: Source) -> int:
+    """Return about how many rows are new since the index was brought up to date last, or all if there is none."""
+    ((count,),) = database.query(
+        f"""
+        SELECT coalesce((SELECT max(rowid) FROM {source.table}), 0)
+            - coalesce((SELECT indexed_id FROM search_state WHERE source = :source), 0)
+        """,  # noqa: S608 (a constant)
+        {"source": source.table},
+    )
+    return max(int(count), 0)
+
+
 def _is_up_to_date(database: Database, source: Source, progress: Progress | None) -> bool:
     """Bring the index up to date if that is possible, and tell."""
     if database.read_only:

@@ -1,0 +1,79 @@
+"""Pages of the viewer on large files."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from contenders import OURS
+from strands_sqlite_session_manager import SQLiteSessionRepository
+from strands_sqlite_session_manager._engine.holder import database_of
+from strands_sqlite_session_manager.viewer import create_app
+from strands_sqlite_session_manager.viewer.text import markdown
+
+ANSWER = """Here is **what** I found for `order {0}`:
+
+1. It left the depot on Monday.
+2. It was delivered to a neighbour.
+
+Is that [fine](https://example.com)?"""
+
+
+def opened(repository: SQLiteSessionRepository) -> Iterator[TestClient]:
+    with TestClient(create_app(database_of(repository).path)) as client:
+        yield client
+
+
+@pytest.fixture
+def sessions(many_sessions: SQLiteSessionRepository) -> Iterator[TestClient]:
+    yield from opened(many_sessions)
+
+
+@pytest.fixture
+def conversation(long_conversation: SQLiteSessionRepository) -> Iterator[TestClient]:
+    """Beside the long conversation is one of 200 messages, half of them in Markdown."""
+    if long_conversation.read_session("markdown") is None:
+        long_conversation.create_session(Session("markdown", SessionType.AGENT))
+        long_conversation.create_agent("markdown", SessionAgent("a", {}, {}))
+        for number in range(200):
+            text = ANSWER.format(number) if number % 2 else f"Hello, where is my parcel {number}, please?"
+            message: Any = {"role": "assistant" if number % 2 else "user", "content": [{"text": text}]}
+            long_conversation.create_message("markdown", "a", SessionMessage(message, number))
+    yield from opened(long_conversation)
+
+
+def get(client: TestClient, path: str) -> str:
+    markdown.cache_clear()
+    response = client.get(path)
+    assert response.status_code == 200
+    return response.text
+
+
+@pytest.mark.work("a page of 50 of 100,000 sessions", (OURS,))
+@pytest.mark.goal(0.050)
+def test_sessions(measure: Callable[..., Any], sessions: TestClient) -> None:
+    assert measure(partial(get, sessions, "/"), rounds=100).count("<tr>") == 51
+
+
+@pytest.mark.work("a page of 200 of 1,000,000 messages", (OURS,))
+@pytest.mark.goal(0.050)
+def test_end_of_a_conversation(measure: Callable[..., Any], conversation: TestClient) -> None:
+    page = partial(get, conversation, "/session?id=session-0&limit=200")
+    assert measure(page, rounds=100).count("<article") == 200
+
+
+@pytest.mark.work("a page of 200 messages in its middle", (OURS,))
+@pytest.mark.goal(0.050)
+def test_middle_of_a_conversation(measure: Callable[..., Any], conversation: TestClient) -> None:
+    page = partial(get, conversation, "/session?id=session-0&limit=200&at=50000")
+    assert measure(page, rounds=100).count("<article") == 200
+
+
+@pytest.mark.work("a page of 200 messages in Markdown", (OURS,))
+@pytest.mark.goal(0.050)
+def test_markdown(measure: Callable[..., Any], conversation: TestClient) -> None:
+    page = partial(get, conversation, "/session?id=markdown&limit=200")
+    assert measure(page, rounds=100).count("<article") == 200

@@ -1,0 +1,168 @@
+"""The application: its pages, and what they have in common."""
+
+import os
+from collections.abc import Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from strands.types.exceptions import SessionException
+
+from .._engine.holder import database_of
+from ..catalog import SessionCatalog
+from . import text
+from .follow import Follower
+from .links import Links
+from .security import Gate, SafeHeaders
+
+HERE = Path(__file__).parent
+# Seconds that a page waits for a lock.
+BUSY_TIMEOUT = 5.0
+
+
+def create_app(
+    db_path: str | os.PathLike[str] | None = None, *, token: str | None = None, hosts: Collection[str] = ()
+) -> Starlette:
+    """Return an ASGI application that shows the sessions of a database, and changes nothing in it.
+
+    Mount it under an application of your own, which decides who may see it:
+
+    ```python
+    app.mount("/sessions", create_app("sessions.db"))
+    ```
+
+    Args:
+        db_path: Path of the database, or URL of a cluster. Defaults to the environment variable
+            `STRANDS_SQLITE_DB_PATH`, else `sessions.db` in the working directory. It must exist.
+        token: What a browser must have got in a link, `?token=…`, to see anything. It keeps it in a cookie. Defaults to
+            letting in everyone whom the application around this one lets in.
+        hosts: Names in the `Host` header that are accepted besides IP addresses and `localhost`, if there is a token.
+
+    Returns:
+        The application.
+
+    Raises:
+        SessionException: If the database cannot be opened, or belongs to another program or a newer version.
+        ValueError: If the token is empty.
+    """
+    from . import conversation_pages, file_pages, session_pages
+
+    if token is not None and not token:
+        raise ValueError("token='': an empty token would let everyone in; leave it out for that")
+    catalog = SessionCatalog(db_path, read_only=True, busy_timeout=BUSY_TIMEOUT)
+    middleware = [Middleware(SafeHeaders)]
+    if token is not None:
+        middleware.append(Middleware(Gate, token=token, hosts=hosts))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> Any:
+        yield
+        catalog.close()
+
+    app = Starlette(
+        routes=[
+            *(Route(path, _page(function)) for path, function in session_pages.ROUTES.items()),
+            *(Route(path, _page(function)) for path, function in conversation_pages.ROUTES.items()),
+            *(Route(path, _page(function)) for path, function in file_pages.ROUTES.items()),
+            Route("/events", conversation_pages.events),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ],
+        middleware=middleware,
+        exception_handlers={HTTPException: _failed},
+        lifespan=lifespan,
+    )
+    app.state.catalog, app.state.follower, app.state.db_path = catalog, Follower(catalog), db_path
+    app.state.templates = _templates()
+    return app
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    functions: tuple[Callable[..., Any], ...] = (
+        *(text.age, text.clock, text.count, text.day, text.marked, text.pretty_json, text.short_json, text.size),
+    )
+    templates.filters |= {function.__name__: function for function in functions}
+    return templates
+
+
+def _page(function: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Return a page that says what is wrong with a request, or with the database."""
+
+    def page(request: Request) -> Response:
+        try:
+            return function(request)
+        except ValueError as error:
+            return message_page(request, "This cannot be shown", str(error), 400)
+        except SessionException as error:
+            return message_page(request, "The database cannot be read", str(error), 503)
+
+    return page
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
+    return message_page(request, "There is no such page", error.detail, error.status_code)
+
+
+def catalog_of(request: Request) -> SessionCatalog:
+    """Return the catalog of the application that a request is for."""
+    catalog: SessionCatalog = request.app.state.catalog
+    return catalog
+
+
+def links_of(request: Request) -> Links:
+    """Return what makes links in the page that a request is for."""
+    return Links(request, database_of(catalog_of(request)).path)
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """Return a page.
+
+    Args:
+        request: The request.
+        template: Name of its template.
+        status: Its status in HTTP.
+        **values: What the template needs.
+    """
+    links = links_of(request)
+    html = request.app.state.templates.get_template(template).render(
+        to=links.to,
+        command_for=links.command,
+        db_path=database_of(catalog_of(request)).path,
+        page=request.url.path.rsplit("/", 1)[-1],
+        **values,
+    )
+    return HTMLResponse(text.visible(html), status)
+
+
+def message_page(request: Request, title: str, message: str, status: int) -> Response:
+    """Return a page that says what is wrong."""
+    return render(request, "message.html", status, title=title, message=message)
+
+
+def number_of(request: Request, name: str) -> int | None:
+    """Return a number in the query; None if there is none.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    given = request.query_params.get(name, "").strip()
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) < 19):
+        raise ValueError(f"{name}={given!r:.100}: must be a number")
+    return int(given)

@@ -1,0 +1,198 @@
+"""The page of a session, what one can take from it, and how it follows an agent that is at work."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from strands.types.exceptions import SessionException
+
+from .._catalog import writing
+from .._catalog.records import HistoryMessage
+from .._engine.database import BrokenText
+from .app import catalog_of, links_of, number_of, render
+from .blocks import SHOWN_IMAGES, find_bytes, json_block
+from .conversation import LiveMessages, shown_messages
+from .session_pages import tag_text
+
+PAGE = 50
+LONGEST_PAGE = 500
+# Messages at the most that are copied at once.
+LONGEST_COPY = 1_000
+
+
+def session_page(request: Request) -> Response:
+    """Show a conversation of a session: its end, or what is before, after or around a message."""
+    catalog, session_id = catalog_of(request), request.query_params.get("id", "")
+    contents = catalog.contents([session_id]).get(session_id)
+    # The id itself comes before all that begin with it.
+    page = catalog.list_sessions(limit=1, prefix=session_id, order="session_id").sessions if contents else []
+    if contents is None or not page:
+        raise HTTPException(404, f"Session {session_id} does not exist.")
+    # Somebody may have put an id there that cannot be one.
+    agents = {name: last for name, last in contents.agents.items() if not isinstance(name, BrokenText)}
+    agent_id = request.query_params.get("agent") or next(iter(agents), None)
+    if agent_id is not None and agent_id not in agents:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    return render(
+        request,
+        "session.html",
+        entry=page[0],
+        tags=[(name, value, tag_text(name, value)) for name, value in page[0].metadata.items()],
+        agents=agents,
+        unreadable=[name for name in contents.agents if name not in agents],
+        multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
+        session_id=session_id,
+        agent_id=agent_id,
+        conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
+    )
+
+
+def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str, Any]:
+    """Return what the page shows of an agent."""
+    links, catalog = links_of(request), catalog_of(request)
+    # Before anything else is read: what comes in between is then told of.
+    revision = catalog.revisions([(session_id, agent_id)]).get((session_id, agent_id), "")
+    agent = catalog.describe_agent(session_id, agent_id)
+    if agent is None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
+    at = number_of(request, "at")
+    messages = _piece(request, session_id, agent_id, limit, at)
+    last = messages[-1].message_id if messages else None
+    is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
+    live = LiveMessages(agent)
+
+    def href(message_id: int, place: str) -> str:
+        return links.to("attachment", session=session_id, agent=agent_id, message=message_id, place=place)
+
+    manager = agent.conversation_manager_state
+    interrupts = agent.internal_state.get("interrupt_state")
+    return {
+        "agent": agent,
+        "revision": revision,
+        "messages": shown_messages(messages, live, href, is_end),
+        "first": messages[0].message_id if messages else None,
+        "last": last,
+        "at": at,
+        "limit": limit,
+        "has_older": bool(messages) and messages[0].message_id > 0,
+        "is_end": is_end,
+        "live_count": live.count(agent.last_message_id),
+        "manager": str(manager.get("__name__", "")),
+        "interrupts": _interrupts(interrupts),
+        "state": json_block(agent.state) if agent.state else None,
+        "others": {
+            "Conversation manager": json_block(manager),
+            "What the SDK keeps": json_block(agent.internal_state),
+        },
+    }
+
+
+def _piece(request: Request, session_id: str, agent_id: str, limit: int, at: int | None) -> list[HistoryMessage]:
+    """Return the messages of the page, the oldest first."""
+    catalog = catalog_of(request)
+    before, after = number_of(request, "before"), number_of(request, "after")
+    if at is None:
+        found = catalog.history(session_id, agent_id, limit=limit, before=before, after=after, with_damaged=True)
+        return found[::-1]
+    # Some before it, and the rest from there on.
+    earlier = catalog.history(session_id, agent_id, limit=limit // 2, before=at, with_damaged=True)
+    later = catalog.history(session_id, agent_id, limit=limit - len(earlier), after=at - 1, with_damaged=True)
+    return [*earlier[::-1], *later[::-1]]
+
+
+def _interrupts(state: Any) -> list[dict[str, Any]]:
+    """Return the interrupts that the SDK keeps of an agent."""
+    found = state.get("interrupts") if isinstance(state, dict) else None
+    items = [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
+    return [
+        {
+            "name": item.get("name"),
+            "reason": json_block(item.get("reason")),
+            "response": None if item.get("response") is None else json_block(item["response"]),
+        }
+        for item in items
+    ]
+
+
+def _one(request: Request) -> HistoryMessage:
+    """Return the message that the query names."""
+    query, message_id = request.query_params, number_of(request, "message")
+    if message_id is None:
+        raise ValueError("message: must be a number")
+    found = catalog_of(request).history(
+        query.get("session", ""),
+        query.get("agent", ""),
+        limit=1,
+        before=message_id + 1,
+        after=message_id - 1,
+        with_damaged=True,
+    )
+    if not found or found[0].message_id != message_id:
+        raise HTTPException(404, f"Message {message_id} does not exist.")
+    return found[0]
+
+
+def attachment(request: Request) -> Response:
+    """Return an image to show, or another file to save: never anything that the browser would run."""
+    message = _one(request)
+    found = find_bytes(message.message.get("content"), request.query_params.get("place", ""))
+    if found is None:
+        raise HTTPException(404, "There is no such file in this message.")
+    kind, block, content = found
+    file_format = str(block.get("format", "")).lower()
+    headers = {"Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'"}
+    if kind == "image" and file_format in SHOWN_IMAGES:
+        return Response(content, media_type=SHOWN_IMAGES[file_format], headers=headers)
+    name = str(block.get("name") or f"{kind}-{message.message_id}")
+    ending = "".join(letter for letter in file_format if letter.isascii() and letter.isalnum())
+    encoded = quote(f"{name}.{ending}" if ending else name, safe="", errors="replace")
+    headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{encoded}"
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def copy(request: Request) -> Response:
+    """Return messages as a text to copy: one, or those from `first` to `last`."""
+    query = request.query_params
+    form = query.get("as", "json")
+    if form not in writing.FORMS:
+        raise ValueError(f"as={form!r:.100}: must be one of {', '.join(writing.FORMS)}")
+    if number_of(request, "message") is not None:
+        messages = [_one(request)]
+    else:
+        first, last = number_of(request, "first"), number_of(request, "last")
+        messages = catalog_of(request).history(
+            query.get("session", ""),
+            query.get("agent", ""),
+            limit=LONGEST_COPY,
+            before=None if last is None else last + 1,
+            after=None if first is None else first - 1,
+            with_damaged=True,
+        )[::-1]
+    name = f"{query.get('session')}, agent {query.get('agent')}"
+    content = writing.FORMS[form](messages, name).encode(errors="backslashreplace")
+    return PlainTextResponse(content)
+
+
+async def events(request: Request) -> Response:
+    """Tell the page of a conversation when something in it has changed, for as long as it is open."""
+    query = request.query_params
+    key = (query.get("session", ""), query.get("agent", ""))
+    try:
+        is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
+    except (ValueError, SessionException) as error:
+        return PlainTextResponse(str(error), 400)
+    if not is_there:
+        return PlainTextResponse("There is no such agent.", 404)
+    return StreamingResponse(request.app.state.follower.events(key), media_type="text/event-stream")
+
+
+ROUTES: dict[str, Callable[[Request], Response]] = {
+    "/session": session_page,
+    "/attachment": attachment,
+    "/copy": copy,
+}

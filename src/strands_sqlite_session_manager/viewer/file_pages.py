@@ -1,0 +1,97 @@
+"""Pages about the database as a whole: tokens and money, and its health."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal, get_args
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import maintenance
+from .._catalog.records import Usage
+from .._engine.holder import database_of
+from .app import catalog_of, links_of, render
+from .session_pages import day_of
+
+# Rows at the most; those with the most tokens, where they are no days.
+ROWS = 200
+DAYS = 30
+By = Literal["day", "session", "agent"]
+
+
+def usage_page(request: Request) -> Response:
+    """Show what answers cost."""
+    query = request.query_params
+    by: Any = query.get("by", "day")
+    if by not in get_args(By):
+        raise ValueError(f"by={by!r:.100}: must be one of {', '.join(get_args(By))}")
+    session_id = query.get("session") or None
+    # The last days, unless a form was sent in which somebody may have emptied the field.
+    start = (datetime.now(timezone.utc) - timedelta(days=DAYS)).date().isoformat()
+    since = query.get("since", "" if session_id else start)
+    until = query.get("until", "")
+    prices = (_price_of(query.get("input", "")), _price_of(query.get("output", "")))
+    options = {"since": day_of(since), "until": day_of(until, end=True)}
+    totals = catalog_of(request).usage(session_id, **options, by=by)
+    shown = _largest(totals) if by != "day" else dict(list(totals.items())[-ROWS:])
+    return render(
+        request,
+        "usage.html",
+        by=by,
+        choices=get_args(By),
+        session_id=session_id or "",
+        since=since,
+        until=until,
+        prices=prices,
+        rows=[(key, usage, _money(usage, prices)) for key, usage in shown.items()],
+        total=(_sum(totals), _money(_sum(totals), prices)),
+        highest=max((usage.total_tokens for usage in shown.values()), default=0),
+        left_out=len(totals) - len(shown),
+        command=links_of(request).command("usage", *filter(None, [session_id]), by=by, **options),
+    )
+
+
+def _largest(totals: Mapping[Any, Usage]) -> dict[Any, Usage]:
+    return dict(sorted(totals.items(), key=lambda item: -item[1].total_tokens)[:ROWS])
+
+
+def _sum(totals: Mapping[Any, Usage]) -> Usage:
+    names = list(Usage.__dataclass_fields__)
+    return Usage(*(sum(getattr(usage, name) for usage in totals.values()) for name in names))
+
+
+def _price_of(given: str) -> float | None:
+    """Return a price; None if none is given."""
+    if not given.strip():
+        return None
+    try:
+        price = float(given)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < 1e9:
+        raise ValueError(f"{given!r:.100} is no price")
+    return price
+
+
+def _money(usage: Usage, prices: tuple[float | None, float | None]) -> float | None:
+    """Return what tokens cost at prices for a million of input and of output; None without prices."""
+    if prices == (None, None):
+        return None
+    return (usage.input_tokens * (prices[0] or 0) + usage.output_tokens * (prices[1] or 0)) / 1_000_000
+
+
+def health_page(request: Request) -> Response:
+    """Show how large the database is, and on demand what is wrong with it."""
+    db_path = database_of(catalog_of(request)).location
+    links = links_of(request)
+    return render(
+        request,
+        "health.html",
+        stats=maintenance.stats(db_path),
+        findings=maintenance.check(db_path) if "check" in request.query_params else None,
+        commands=(links.command("stats"), links.command("check")),
+    )
+
+
+ROUTES: dict[str, Callable[[Request], Response]] = {"/usage": usage_page, "/health": health_page}

@@ -1,0 +1,123 @@
+"""Who may look at the pages, and what a browser may do with them."""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Nothing but our own files: no inline script or style, no other host, no frame.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Conversations are private: they are not to stay in the browser's cache.
+    "Cache-Control": "no-store",
+}
+
+
+class SafeHeaders:
+    """Adds `HEADERS` to each response that does not set them itself."""
+
+    def __init__(self, app: ASGIApp):
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
+
+
+class Gate:
+    """Lets in who has the token, once in a link and from then on in a cookie.
+
+    The name in the `Host` header must be this machine's: a page of another site, whose name was made to lead here (DNS
+    rebinding), would come with its own.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, hosts: Collection[str] = ()):
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            token: What the link has as `token`.
+            hosts: Names in the `Host` header that are accepted besides IP addresses and `localhost`.
+        """
+        self._app = app
+        self._token = token
+        self._hosts = frozenset(host.lower() for host in hosts)
+        # Cookies know no ports: two viewers on one machine must not take each other's.
+        self._cookie = f"strands_viewer_{hashlib.sha256(token.encode()).hexdigest()[:12]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            answer = self._answer(Request(scope))
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+        elif scope["type"] != "lifespan":
+            return
+        await self._app(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response | None:
+        """Return the answer to a request that is not passed on."""
+        if not is_trusted_host(Headers(scope=request.scope).get("host", ""), self._hosts):
+            return PlainTextResponse("The Host header names another machine.", 421)
+        given = request.query_params.get("token")
+        if given is not None and self._is_token(given):
+            return self._welcome(request)
+        if self._is_token(request.cookies.get(self._cookie, "")):
+            return None
+        return PlainTextResponse("Open the link that `strands-sqlite view` has printed: it has the token.", 403)
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), self._token.encode())
+
+    def _welcome(self, request: Request) -> Response:
+        """Return the way to the same page without the token, which is not to stay in the history."""
+        query = [pair for pair in parse_qsl(request.scope["query_string"].decode("latin-1")) if pair[0] != "token"]
+        # Only the path: what begins with two slashes would name another host.
+        path = "/" + request.scope["path"].lstrip("/")
+        response = RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
+        response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+        return response
+
+
+def is_trusted_host(header: str, hosts: Collection[str] = ()) -> bool:
+    """Tell whether a `Host` header can only come from a link to this machine.
+
+    An address needs no name server, which could lie.
+
+    Args:
+        header: The header, with or without a port.
+        hosts: Names that are accepted besides.
+    """
+    name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() and ":" in header else header
+    name = name.lower()
+    if name == "localhost" or name in hosts:
+        return True
+    try:
+        ipaddress.ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""The list of sessions, and searches of their messages."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .._catalog.records import SessionContents, SessionEntry, Usage
+from ..catalog import SessionCatalog
+from .app import catalog_of, links_of, number_of, render
+
+PAGE = 50
+HITS = 50
+# Messages that a search reads one by one without asking: about a second.
+MOST_READ = 50_000
+# Tokens of longer sessions are added up on the page of usage only: their messages must be read for that.
+SHORT = 500
+
+
+def sessions_page(request: Request) -> Response:
+    """Show the sessions, the last active first."""
+    catalog, query = catalog_of(request), request.query_params
+    limit = min(number_of(request, "limit") or PAGE, 500)
+    filters: Any = {
+        "prefix": query.get("prefix", "").strip() or None,
+        "metadata": tag_of(query.get("tag", "")),
+        "updated_after": day_of(query.get("since", "")),
+        "updated_before": day_of(query.get("until", ""), end=True),
+    }
+    page = catalog.list_sessions(limit=limit, after=query.get("after") or None, **filters)
+    contents = catalog.contents(entry.session_id for entry in page.sessions if not entry.damage)
+    rows = [_row(catalog, entry, contents.get(entry.session_id)) for entry in page.sessions]
+    given = {name: query.get(name, "").strip() for name in ("prefix", "tag", "since", "until")}
+    links = links_of(request)
+    return render(
+        request,
+        "sessions.html",
+        rows=rows,
+        given=given,
+        is_filtered=any(given.values()),
+        is_first="after" not in query,
+        following=page.next and links.to("", **{**given, "limit": query.get("limit"), "after": page.next}),
+        command=links.command(
+            "ls",
+            prefix=given["prefix"],
+            metadata=given["tag"],
+            since=filters["updated_after"],
+            until=filters["updated_before"],
+            limit=limit,
+            after=query.get("after"),
+        ),
+    )
+
+
+def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents | None) -> dict[str, Any]:
+    """Return what the list tells of a session."""
+    contents = contents or SessionContents({}, {})
+    messages = sum(0 if last is None else last + 1 for last in contents.agents.values())
+    usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT and not entry.damage else None
+    kinds = sorted({kind or "multi-agent" for kind in contents.multi_agents.values()})
+    return {
+        "entry": entry,
+        "agents": list(contents.agents),
+        "messages": usage.message_count if usage else messages,
+        "is_about": messages > SHORT,
+        "tokens": usage.total_tokens if usage else None,
+        "kind": ", ".join(kinds) or ("agents" if len(contents.agents) > 1 else "agent"),
+        "tags": [(name, value, tag_text(name, value)) for name, value in entry.metadata.items()],
+    }
+
+
+def search_page(request: Request) -> Response:
+    """Show messages that have some words."""
+    catalog, query = catalog_of(request), request.query_params
+    words, session_id = query.get("q", "").strip(), query.get("session") or None
+    options: Any = {
+        "session_id": session_id,
+        "agent_id": query.get("agent") or None,
+        "role": query.get("role") or None,
+        "since": day_of(query.get("since", "")),
+        "until": day_of(query.get("until", ""), end=True),
+    }
+    # What is not in the index is read each time, because nothing is written. In one session, that is quick.
+    backlog = 0 if session_id or not words or "anyway" in query else catalog.search_backlog()
+    hits = [] if backlog > MOST_READ else catalog.search(words, limit=HITS, **options)
+    return render(
+        request,
+        "search.html",
+        words=words,
+        hits=hits,
+        backlog=backlog if backlog > MOST_READ else 0,
+        limit=HITS,
+        session_id=session_id or "",
+        given={name: query.get(name, "") for name in ("role", "since", "until")},
+        command=links_of(request).command(
+            "search",
+            *words.split(),
+            session=session_id,
+            role=query.get("role"),
+            agent=options["agent_id"],
+            since=options["since"],
+            until=options["until"],
+            limit=HITS,
+        ),
+    )
+
+
+def tag_text(name: str, value: Any) -> str:
+    """Return a name and a value of metadata as the command line takes them."""
+    return f"{name}={value}" if isinstance(value, str) else f"{name}:={json.dumps(value, ensure_ascii=False)}"
+
+
+def tag_of(given: str) -> dict[str, Any] | None:
+    """Return what a text of `tag_text` stands for; None if it is empty.
+
+    Raises:
+        ValueError: If it is no such text.
+    """
+    given = given.strip()
+    if not given:
+        return None
+    name, equals, value = given.partition("=")
+    if not equals or not name.rstrip(":"):
+        raise ValueError(f"tag={given!r:.100}: must be NAME=VALUE")
+    if not name.endswith(":"):
+        return {name: value}
+    try:
+        return {name[:-1]: json.loads(value)}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"tag={given!r:.100}: no JSON after the :=: {error}") from error
+
+
+def day_of(given: str, *, end: bool = False) -> datetime | None:
+    """Return the beginning of a day (of UTC), or its end; None if none is given.
+
+    Raises:
+        ValueError: If it is no day.
+    """
+    if not given.strip():
+        return None
+    try:
+        day = datetime.strptime(given.strip(), "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        return day + timedelta(days=1) if end else day
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{given!r:.100} is no day such as 2026-01-31") from error
+
+
+ROUTES: dict[str, Callable[[Request], Response]] = {"/": sessions_page, "/search": search_page}

@@ -1,0 +1,191 @@
+// Comfort only: every page works without it.
+"use strict";
+
+// Keys: "/" goes to the search, "j" and "k" to the next and the previous thing on the page.
+const things = () => [...document.querySelectorAll("a.next, article.message")];
+
+function move(step) {
+  const all = things();
+  const current = all.findIndex((thing) => thing.contains(document.activeElement));
+  let target = current + step;
+  if (current < 0) {
+    // The first one that is in sight.
+    target = Math.max(0, all.findIndex((thing) => thing.getBoundingClientRect().top >= 0));
+  }
+  const thing = all[Math.min(Math.max(target, 0), all.length - 1)];
+  if (thing) {
+    thing.focus({ preventScroll: true });
+    thing.scrollIntoView({ block: "nearest" });
+  }
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea, [contenteditable]");
+  if (event.key === "Escape" && typing) {
+    event.target.blur();
+  }
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) {
+    return;
+  }
+  if (event.key === "/") {
+    event.preventDefault();
+    document.getElementById("find").select();
+  } else if (event.key === "j") {
+    move(1);
+  } else if (event.key === "k") {
+    move(-1);
+  }
+});
+
+// Copying: a link that shows a text copies it instead.
+async function copy(element, text) {
+  const before = element.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    element.textContent = "Copied";
+  } catch {
+    element.textContent = "Not allowed";
+  }
+  setTimeout(() => (element.textContent = before), 1200);
+}
+
+for (const button of document.querySelectorAll("button.copy")) {
+  button.hidden = !navigator.clipboard;
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  const link = event.target.closest("a.take");
+  if (button) {
+    await copy(button, button.dataset.text);
+  } else if (link && navigator.clipboard && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    const response = await fetch(link.href);
+    await copy(link, await response.text());
+  }
+});
+
+// A link to a message opens what it is folded in.
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const fold = target && target.closest("details");
+  if (fold) {
+    fold.open = true;
+    target.scrollIntoView();
+  }
+}
+addEventListener("hashchange", unfold);
+unfold();
+
+// A long conversation is opened at its end.
+if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|after)=/.test(location.search)) {
+  document.getElementById("end").scrollIntoView({ block: "end" });
+}
+
+// Following: the server says that something has changed, and the page is read again. What is on it stays, with its folds
+// as they are, and only what differs from what was sent before is replaced.
+const conversation = document.getElementById("conversation");
+const status = document.getElementById("follow");
+const sent = new Map();
+
+function remember(root) {
+  for (const element of root.querySelectorAll("#conversation > [id], [data-fresh]")) {
+    sent.set(element.id, element.outerHTML);
+  }
+}
+
+// Puts an element in the place of another, with the same folds open.
+function replace(old, element) {
+  const folds = [...old.querySelectorAll("details")];
+  [...element.querySelectorAll("details")].forEach((fold, index) => {
+    fold.open = folds[index] ? folds[index].open : fold.open;
+  });
+  old.replaceWith(element);
+}
+
+function isNew(element) {
+  const html = element.outerHTML;
+  const differs = sent.get(element.id) !== html;
+  sent.set(element.id, html);
+  return differs;
+}
+
+function update(fresh) {
+  const list = fresh.getElementById("conversation");
+  if (!list) {
+    location.reload();
+    return;
+  }
+  const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
+  conversation.dataset.revision = list.dataset.revision || "";
+  for (const element of fresh.querySelectorAll("[data-fresh]")) {
+    const old = document.getElementById(element.id);
+    if (old && isNew(element)) {
+      replace(old, element);
+    }
+  }
+  // Lines that have moved, and the note that there is nothing.
+  for (const old of conversation.querySelectorAll(":scope > .empty, :scope > [id^=live-]")) {
+    if (!old.id || !fresh.getElementById(old.id)) {
+      old.remove();
+    }
+  }
+  let before = null;
+  for (const element of [...list.children]) {
+    const old = element.id ? document.getElementById(element.id) : null;
+    const differs = isNew(element);
+    if (old && old.parentElement === conversation) {
+      if (differs) {
+        replace(old, element);
+      }
+      before = differs ? element : old;
+    } else {
+      if (before) {
+        before.after(element);
+      } else {
+        conversation.append(element);
+      }
+      before = element;
+    }
+  }
+  if (atEnd) {
+    scrollTo({ top: document.documentElement.scrollHeight });
+  }
+}
+
+if (conversation && conversation.dataset.events) {
+  remember(document);
+  const source = new EventSource(conversation.dataset.events);
+  let reading = Promise.resolve();
+  source.addEventListener("open", () => {
+    status.textContent = "Following";
+    status.className = "quiet on";
+  });
+  source.addEventListener("error", () => {
+    status.textContent = "Not connected";
+    status.className = "quiet";
+  });
+  source.addEventListener("changed", (event) => {
+    if (JSON.parse(event.data) === "") {
+      source.close();
+      status.textContent = "No longer there";
+      status.className = "quiet";
+      return;
+    }
+    reading = reading.then(async () => {
+      if (JSON.parse(event.data) === conversation.dataset.revision) {
+        return;
+      }
+      // What came before on this page is read again too: the agent may no longer have it.
+      const page = new URL(location.href);
+      const count = conversation.querySelectorAll("article").length;
+      page.searchParams.set("limit", Math.min(500, Math.max(50, count + 20)));
+      page.searchParams.delete("after");
+      page.searchParams.delete("at");
+      const response = await fetch(page);
+      if (response.ok) {
+        update(new DOMParser().parseFromString(await response.text(), "text/html"));
+      }
+    });
+  });
+}

@@ -1,0 +1,128 @@
+"""Text as a page shows it: Markdown, JSON, numbers, and whatever else somebody has put into a message."""
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markupsafe import Markup
+
+# Characters of a text that a page shows; there is a link to the rest.
+LONGEST = 10_000
+
+# What a terminal or a parser of HTML might take for a command, and what UTF-8 cannot hold.
+_INVISIBLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def visible(html: str) -> str:
+    """Return a page in which control characters are pictures of them, and half a surrogate pair is U+FFFD."""
+    return _INVISIBLE.sub(_picture, html)
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code > 127:
+        return "\N{REPLACEMENT CHARACTER}"
+    return chr(0x2400 + code) if code < 32 else "\N{SYMBOL FOR DELETE}"
+
+
+def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
+    tokens[index].attrSet("rel", "noopener noreferrer")
+    tokens[index].attrSet("target", "_blank")
+    return self.renderToken(tokens, index, options, environment)
+
+
+# HTML in a text is text. The library refuses links with `javascript:` and the like by itself. A picture of another host
+# would tell that host who reads, so it is a link.
+_markdown = (
+    MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
+)
+_markdown.add_render_rule("link_open", _link_open)
+
+
+# What Markdown could mean something by. Most texts have nothing of it, and need not be parsed.
+_MARKUP = re.compile(r"[\\`*_~\[\]<>&|#\r\t]|\n\n|^\s*(?:[-+=]|\d+[.)])|^ {2}| {2}$", re.MULTILINE)
+
+
+@functools.lru_cache(maxsize=2_000)
+def markdown(text: str) -> Markup:
+    """Return the HTML of a Markdown text, in which nothing can run."""
+    if not _MARKUP.search(text):
+        return Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
+    html = _markdown.render(text)
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    html = html.replace("<pre>", '<pre tabindex="0">')
+    # A heading of a message is none of the page.
+    return Markup(re.sub(r"(</?)h([1-6])>", r"\1p>", html))  # noqa: S704 (made by a library that escapes)
+
+
+def pretty_json(value: Any) -> str:
+    """Return a value as JSON that a person can read; bytes are told of."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_told)
+
+
+def short_json(value: Any, length: int = 100) -> str:
+    """Return the beginning of a value as JSON on one line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_told)
+    text = " ".join(text[: 4 * length].split())
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _told(value: Any) -> str:
+    return f"{size(len(value))} of bytes" if isinstance(value, bytes) else str(value)
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    amount = float(number)
+    for unit in ("B", "KB", "MB", "GB"):
+        if round(amount, 1) < 1000:
+            return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:,.1f} TB"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things as a person reads it."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def day(time: str) -> str:
+    """Return the day of a time."""
+    return time[:10]
+
+
+def clock(time: str) -> str:
+    """Return the time of day of a time."""
+    return time[11:19]
+
+
+def age(time: str, now: datetime | None = None) -> str:
+    """Return how long ago a time was, as a person says it; of one to come, the day; what is no time, as it is."""
+    try:
+        passed = (now or datetime.now(timezone.utc)) - datetime.fromisoformat(time).astimezone(timezone.utc)
+    except ValueError:
+        return time
+    seconds = passed.total_seconds()
+    if seconds < 0:
+        return time[:10]
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return f"{count(int(seconds // length), unit)} ago"
+    return "just now"
+
+
+_HIT = re.compile(r"\[([^\[\]]+)\]")
+
+
+def marked(snippet: str) -> Markup:
+    """Return the snippet of a search with its hits, which are in brackets, marked."""
+    parts = _HIT.split(snippet)
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(part) if index % 2 else part for index, part in enumerate(parts)
+    )

@@ -1,0 +1,278 @@
+"""The viewer in a real browser: headless Chromium, driven by Playwright."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import SessionMessage
+from test_viewer_follow import TALKER
+from test_viewer_security import ATTACKS, attacked
+from viewer_helpers import add_conversation, serving
+
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
+from strands_sqlite_session_manager.viewer import create_app
+
+playwright = pytest.importorskip("playwright.sync_api", reason="tests in a browser need the extra test-browser")
+expect = playwright.expect
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+# axe.min.js of the npm package axe-core.
+AXE = os.environ.get("AXE_CORE")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: install it, or name it in CHROMIUM"),
+]
+__all__ = ["attacked"]  # a fixture
+
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+PAGES = [
+    *("/", "/?prefix=nobody", "/search?q=invoice", "/search?q=zebra", "/session?id=user-42", "/session?id=refund-7781"),
+    *("/session?id=billing-2031", "/usage?by=session&input=3&output=15", "/usage", "/health", "/health?check=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Any]:
+    """A function that opens a page, which must then report no error, and ask no other host for anything."""
+    troubles: list[str] = []
+    contexts = []
+
+    def open_it(host: str, path: str, **options: Any) -> Any:
+        context = browser.new_context(base_url=f"http://{host}", **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("request", lambda request: host in request.url or troubles.append(request.url))
+        page.goto(path)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+class TestLooks:
+    """What every page keeps."""
+
+    @pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js")
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("path", PAGES)
+    def test_everyone_can_read_it(self, desk: str, open_page: Any, path: str, scheme: str) -> None:
+        """The tool axe finds nothing serious: names, roles, contrast, order of headings."""
+        page = open_page(desk, path, color_scheme=scheme)
+        for fold in page.locator("details").all():
+            fold.evaluate("fold => fold.open = true")
+        page.evaluate(Path(str(AXE)).read_text("utf-8"))
+        found = page.evaluate("axe.run()")["violations"]
+        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious] == []
+
+    @pytest.mark.parametrize("width", [320, 700, 1600])
+    @pytest.mark.parametrize("path", PAGES)
+    def test_nothing_is_cut_off(self, desk: str, open_page: Any, path: str, width: int) -> None:
+        """The page is as wide as the window, however narrow."""
+        page = open_page(desk, path, viewport={"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    def test_dark_mode_is_dark(self, desk: str, open_page: Any) -> None:
+        """As the system says."""
+        shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        dark = open_page(desk, "/", color_scheme="dark").evaluate(shade)
+        light = open_page(desk, "/", color_scheme="light").evaluate(shade)
+        assert max(dark) < 60 < 200 < min(light)
+
+
+class TestWays:
+    """Ways through the pages."""
+
+    def test_from_a_filter_to_a_conversation_and_its_folds(self, desk: str, open_page: Any) -> None:
+        """Filter, open, unfold a tool's result."""
+        page = open_page(desk, "/")
+        page.get_by_label("Id begins with").fill("user-4")
+        page.get_by_role("button", name="Filter").click()
+        page.get_by_role("link", name="user-42").click()
+        result = page.locator("#m-2")
+        expect(result).not_to_be_visible()
+        page.locator("summary", has_text="track_parcel").click()
+        expect(result).to_be_visible()
+        expect(result).to_contain_text("Leipzig")
+        # The picture is there, and not only its place.
+        page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+
+    def test_keys(self, desk: str, open_page: Any) -> None:
+        """A slash searches; j and k go to the next and the previous thing; Enter opens it."""
+        page = open_page(desk, "/")
+        page.keyboard.press("/")
+        page.keyboard.type("carrier /jk")
+        assert page.get_by_role("searchbox", name="Search all messages").input_value() == "carrier /jk"
+        page.keyboard.press("Escape")
+        for key, focused in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+            page.keyboard.press(key)
+            expect(page.locator("a.next").nth(focused)).to_be_focused()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/session?id=*")
+        page.keyboard.press("j")
+        expect(page.locator("article").first).to_be_focused()
+
+    def test_a_hit_leads_to_its_message(self, db_path: Path, open_page: Any) -> None:
+        """Also in the middle of a long conversation, and into a fold."""
+        add_conversation(db_path, "s", *(f"number {number}, {'needle' * (number == 700)}" for number in range(1_000)))
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/search?q=needle")
+            expect(page.locator("mark")).to_have_text("needle")
+            page.locator(".hits a").click()
+            expect(page.locator("#m-700")).to_be_in_viewport()
+            expect(page.locator("article")).to_have_count(50)
+
+    def test_a_link_to_a_result_unfolds_it(self, desk: str, open_page: Any) -> None:
+        """A bookmark of a message that is folded under a call."""
+        page = open_page(desk, "/session?id=user-42&at=2#m-2")
+        expect(page.locator("#m-2")).to_be_in_viewport()
+
+    def test_a_long_conversation_opens_at_its_end(self, desk: str, open_page: Any) -> None:
+        """And what is before it, with a link."""
+        page = open_page(desk, "/session?id=billing-2031")
+        expect(page.locator("#m-79")).to_be_in_viewport()
+        page.get_by_role("link", name="Earlier messages").click()
+        expect(page.locator("#m-0")).to_be_attached()
+
+    def test_copying(self, desk: str, open_page: Any) -> None:
+        """A link that shows a text copies it; a button copies the command."""
+        page = open_page(desk, "/session?id=user-7", permissions=["clipboard-read", "clipboard-write"])
+        page.locator(".bar").get_by_role("link", name="JSON").click()
+        expect(page.locator(".bar").get_by_role("link", name="Copied")).to_be_visible()
+        assert len(json.loads(page.evaluate("navigator.clipboard.readText()"))) == 8
+        page.get_by_role("button", name="Copy").first.click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()").startswith("strands-sqlite show user-7")
+
+    def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
+        """From then on the browser is known, and the token is in no address."""
+        with serving(create_app(desk_path, token="secret")) as host:
+            page = open_page(host, "/?token=secret")
+            assert page.url == f"http://{host}/"
+            page.get_by_role("link", name="user-42").click()
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.close()
+
+    def test_without_javascript(self, desk: str, open_page: Any) -> None:
+        """Everything but comfort works."""
+        page = open_page(desk, "/?prefix=user", java_script_enabled=False)
+        page.get_by_role("link", name="user-42").click()
+        page.locator("summary", has_text="track_parcel").click()
+        expect(page.locator("#m-2")).to_be_visible()
+        page.goto("/session?id=billing-2031")
+        page.get_by_role("link", name="Earlier messages").click()
+        expect(page.locator("#m-0")).to_be_visible()
+        page.get_by_label("Go to").fill("70")
+        page.get_by_role("button", name="Go").click()
+        expect(page.locator("#m-70")).to_be_visible()
+        page.get_by_role("searchbox", name="Search all messages").fill("voucher")
+        page.keyboard.press("Enter")
+        expect(page.locator("mark").first).to_have_text("voucher")
+        page.get_by_role("link", name="Usage").click()
+        expect(page.locator("tfoot")).to_contain_text("207,730")
+
+
+@pytest.mark.parametrize("number", range(len(ATTACKS)))
+def test_attacks_do_nothing(attacked: str, open_page: Any, number: int) -> None:
+    """No dialog, no error, no request: `open_page` looks for them."""
+    page = open_page(attacked, "/")
+    page.locator("a.next").nth(number).click()
+    for fold in page.locator("details").all():
+        fold.evaluate("fold => fold.open = true")
+    page.goto("/health?check=1")
+    page.goto("/usage?by=agent&since=")
+
+
+class TestFollow:
+    """A page that follows an agent at work in another process."""
+
+    @pytest.fixture
+    def talk(self, db_path: Path) -> Iterator[Any]:
+        with subprocess.Popen(
+            [sys.executable, "-c", TALKER, str(db_path), str(Path(__file__).parent.parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+
+            def say(text: str) -> None:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                print(text, file=process.stdin, flush=True)
+                assert process.stdout.readline() == "said\n"
+
+            yield say
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def test_messages_appear_within_a_second(self, db_path: Path, talk: Any, open_page: Any) -> None:
+        """Without a reload, in their order, each once."""
+        talk("one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.evaluate("window.mark = 'the same page'")
+            for count, text in ((4, "two"), (6, "three")):
+                talk(text)
+                expect(page.locator("article")).to_have_count(count, timeout=1_000)
+            assert re.findall(r"one|two|three", page.locator("#conversation").inner_text()) == ["one", "two", "three"]
+            assert page.locator("#range").inner_text() == "Messages 0 to 5 of 6"
+            assert page.evaluate("window.mark") == "the same page"
+            page.close()
+
+    def test_folds_stay_open_and_redactions_appear(self, db_path: Path, open_page: Any) -> None:
+        """What differs is replaced, and the rest is left alone."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}
+        add_conversation(db_path, "s", "secret", [use])
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.locator("summary", has_text="look").click()
+            message: Any = {"role": "user", "content": [result]}
+            stored = repository.read_message("s", "default", 0)
+            assert stored is not None
+            stored.redact_message = {"role": "user", "content": [{"text": "gone"}]}
+            repository.update_message("s", "default", stored)
+            repository.create_message("s", "default", SessionMessage(message, 2))
+            expect(page.locator("#m-2")).to_contain_text("found it")
+            expect(page.locator("#m-2")).to_be_visible()
+            expect(page.locator("#m-0")).to_contain_text("gone")
+            assert "secret" not in page.content()
+            page.close()
+
+    def test_a_session_that_goes_away_is_told(self, db_path: Path, open_page: Any) -> None:
+        """The page stays as it was."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            catalog.delete_session("s")
+            expect(page.locator("#follow")).to_have_text("No longer there")
+            expect(page.locator("#m-0")).to_be_visible()
+            page.close()

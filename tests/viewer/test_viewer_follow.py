@@ -1,0 +1,150 @@
+"""The viewer follows agents that are at work in other processes."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import Session, SessionAgent, SessionType
+from viewer_helpers import add_conversation, events, get, serving
+
+from helpers import make_agent, text_message
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.viewer import create_app
+
+# An agent that says something when it is told to, in a process of its own.
+TALKER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from helpers import make_agent
+from strands_sqlite_session_manager import SQLiteSessionManager
+agent = make_agent(SQLiteSessionManager("s", sys.argv[1]), *["Hello."] * 10)
+for line in sys.stdin:
+    agent(line.strip())
+    print("said", flush=True)
+"""
+
+
+@pytest.fixture
+def talk(db_path: Path) -> Any:
+    """A function that makes an agent in another process hear something and answer."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TALKER, str(db_path), str(Path(__file__).parent.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def say(text: str) -> None:
+            print(text, file=process.stdin, flush=True)
+            assert process.stdout.readline() == "said\n"
+
+        yield say
+        process.stdin.close()
+
+
+def test_each_turn_of_another_process_is_told(db_path: Path, talk: Any) -> None:
+    """The first event says how things are, and each that follows that something was stored."""
+    talk("first")
+    with serving(create_app(db_path)) as host:
+        told = events(host, session="s", agent="default")
+        seen = {next(told)}
+        for text in ("second", "third"):
+            talk(text)
+            revision = next(told)
+            assert revision not in seen
+            seen.add(revision)
+            while text not in get(host, "/session", id="s").text:
+                next(told)
+        told.close()
+
+
+def test_the_page_knows_which_state_it_shows(db_path: Path) -> None:
+    """A browser can tell that what an event speaks of is on the page already."""
+    add_conversation(db_path, "s", "one")
+    with serving(create_app(db_path)) as host:
+        told = events(host, session="s", agent="default")
+        assert f'data-revision="{next(told).replace("+", "&#43;")}"' in get(host, "/session", id="s").text.replace(
+            "+", "&#43;"
+        )
+        told.close()
+
+
+def test_many_viewers_cost_one_query_a_tick(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many browsers follow however many conversations."""
+    for name in "ab":
+        add_conversation(db_path, name, "one")
+    asked: list[int] = []
+    revisions = SessionCatalog.revisions
+
+    def counted(self: SessionCatalog, conversations: Any) -> Any:
+        asked.append(len(list(conversations)))
+        return revisions(self, conversations)
+
+    app = create_app(db_path)
+    with serving(app) as host, ThreadPoolExecutor(6) as pool:
+        told = [events(host, session=name, agent="default") for name in "aabbab"]
+        assert len(set(pool.map(next, told))) == 2
+        monkeypatch.setattr(SessionCatalog, "revisions", counted)
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_message("a", "default", text_message(1))
+            repository.create_message("b", "default", text_message(1))
+        assert all(pool.map(next, told))
+        assert set(asked) == {2}
+        for each in told:
+            each.close()
+
+
+def test_nobody_looks_when_nobody_follows(db_path: Path) -> None:
+    """The task ends with the last browser that goes."""
+    add_conversation(db_path, "s", "one")
+    app = create_app(db_path)
+    with serving(app) as host:
+        told = events(host, session="s", agent="default")
+        next(told)
+        assert app.state.follower.is_watching
+        told.close()
+        while app.state.follower.is_watching:
+            get(host, "/static/icon.svg")
+
+
+def test_what_does_not_exist_cannot_be_followed(db_path: Path) -> None:
+    """The answer says so at once."""
+    add_conversation(db_path, "s", "one")
+    with serving(create_app(db_path)) as host:
+        assert get(host, "/events", session="s", agent="x").status == 404
+        assert get(host, "/events", session="", agent="x").status == 400
+
+
+@pytest.mark.parametrize("change", ["message", "state", "redaction"])
+def test_revisions_change_with_what_is_stored(db_path: Path, change: str) -> None:
+    """A message, a state, a redaction; and with nothing else."""
+    with SQLiteSessionManager("s", db_path) as manager, SessionCatalog(db_path) as catalog:
+        agent = make_agent(manager, "Hello.", "Again.")
+        agent("one")
+        key = ("s", "default")
+        before = catalog.revisions([key, ("s", "x"), ("x", "default")])
+        assert list(before) == [key]
+        assert catalog.revisions([key]) == before
+        if change == "message":
+            agent("two")
+        elif change == "state":
+            agent.state.set("a", 1)
+            manager.sync_agent(agent)
+        else:
+            stored = manager.list_messages("s", "default")[-1]
+            stored.redact_message = {"role": "assistant", "content": [{"text": "removed"}]}
+            manager.update_message("s", "default", stored)
+        assert catalog.revisions([key]) != before
+
+
+def test_revisions_of_an_agent_without_messages(db_path: Path) -> None:
+    """It has one too."""
+    with SQLiteSessionRepository(db_path) as repository, SessionCatalog(db_path) as catalog:
+        repository.create_session(Session("s", SessionType.AGENT))
+        repository.create_agent("s", SessionAgent("a", {}, {}))
+        assert catalog.revisions([("s", "a")])[("s", "a")]

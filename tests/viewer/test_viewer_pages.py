@@ -1,0 +1,358 @@
+"""What the pages of the viewer show."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+from viewer_helpers import add_conversation, get, opened
+
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
+from strands_sqlite_session_manager.viewer import create_app
+
+
+def ids_on(html: str) -> list[int]:
+    """Return the numbers of the messages on a page, in their order."""
+    return [int(number) for number in re.findall(r'<article [^>]*id="m-(\d+)"', html)]
+
+
+def article(html: str, number: int) -> str:
+    """Return what a page shows of a message."""
+    return re.findall(rf'<article [^>]*id="m-{number}".*?</article>', html, re.DOTALL)[0]
+
+
+class TestSessions:
+    """The list of sessions."""
+
+    def test_lists_what_is_there_the_last_active_first(self, desk: str) -> None:
+        """A row has the session's agents, messages, tokens, kind and tags."""
+        html = get(desk, "/").text
+        assert html.index("refund-7781</bdi>") < html.index("user-42</bdi>") < html.index("user-311</bdi>")
+        (row,) = [row for row in html.split("<tr>") if ">refund-7781<" in row]
+        for shown in ("fraud_check", "triage", ">swarm<", ">12<", "6,497", "<bdi>finance</bdi>"):
+            assert shown in row
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ({"prefix": "user-1"}, ["user-105"]),
+            ({"tag": "team=finance"}, ["refund-7781", "billing-2031"]),
+            ({"tag": "priority:=2"}, ["user-42"]),
+            ({"tag": "priority=2"}, []),
+            ({"until": "2001-01-01"}, []),
+            ({"since": "2001-01-01", "prefix": "refund"}, ["refund-7781"]),
+        ],
+    )
+    def test_filters(self, desk: str, query: dict[str, str], found: list[str]) -> None:
+        """By the beginning of the id, a tag, and time; and the command line does the same."""
+        html = get(desk, "/", **query).text
+        assert re.findall(r'<th scope="row"><a[^>]*><bdi>([^<]*)', html) == found
+        assert ("No session matches" in html) == (not found)
+
+    def test_a_tag_that_is_none_and_a_day_that_is_none_are_refused(self, desk: str) -> None:
+        """The page says what is wrong."""
+        for query in ({"tag": "team"}, {"tag": "a:={"}, {"since": "yesterday"}, {"after": "x"}, {"limit": "-1"}):
+            answer = get(desk, "/", **query)
+            assert answer.status == 400
+            assert "This cannot be shown" in answer.text
+
+    def test_pages_follow_one_another(self, desk: str) -> None:
+        """The link to the next page leads to the sessions that follow, with the same filters."""
+        html = get(desk, "/", prefix="user", limit=2).text
+        first = re.findall(r'<th scope="row"><a[^>]*><bdi>([^<]*)', html)
+        (following,) = re.findall(r'rel="next" href="([^"]*)"', html)
+        second = get(desk, following.replace("&amp;", "&")).text
+        assert first == ["user-42", "user-7"]
+        assert re.findall(r'<th scope="row"><a[^>]*><bdi>([^<]*)', second) == ["user-105", "user-311"]
+        assert 'rel="next"' not in second
+
+    def test_an_empty_database_says_so(self, db_path: Path) -> None:
+        """There is a page for a database without sessions."""
+        SQLiteSessionRepository(db_path).close()
+        with opened(create_app(db_path)) as host:
+            assert "There are no sessions yet" in get(host, "/").text
+
+    def test_a_long_session_is_listed_without_being_read(self, db_path: Path) -> None:
+        """The number of messages is that of the last one, and tokens are left to the page of usage."""
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("long", SessionType.AGENT))
+            repository.create_agent("long", SessionAgent("a", {}, {}))
+            message: Any = {"role": "user", "content": [{"text": "x"}]}
+            repository.create_message("long", "a", SessionMessage(message, 999_999))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/").text
+        assert "1,000,000" in html
+        assert "add up" in html
+
+
+class TestSearch:
+    """Searches."""
+
+    def test_hits_are_marked_and_lead_to_the_message(self, desk: str) -> None:
+        """The link of a hit opens the page that has the message."""
+        html = get(desk, "/search", q="neighbour carrier").text
+        assert "<mark>carrier</mark>" in html
+        (link,) = re.findall(r'class="next" href="([^"]*)"', html)
+        path, _, fragment = link.replace("&amp;", "&").partition("#")
+        assert fragment == "m-3"
+        assert 3 in ids_on(get(desk, path).text)
+
+    def test_can_be_narrowed_down(self, desk: str) -> None:
+        """By session, role and time."""
+        assert "user-105" not in get(desk, "/search", q="question", session="user-311").text.split("<ol")[1]
+        assert "assistant ·" not in get(desk, "/search", q="voucher", role="user").text
+        assert "No message has" in get(desk, "/search", q="voucher", until="2001-01-01").text
+
+    def test_a_search_that_would_take_long_asks_first(self, db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where much is not in the index; not in one session, nor when it was said to go on."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.session_pages.MOST_READ", 3)
+        add_conversation(db_path, "s", "one", "two", "three", "four")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/search", q="two").text
+            assert "About 4 messages are not in the search index" in html
+            (link,) = re.findall(r'href="([^"]*)">search anyway', html)
+            assert "<mark>two</mark>" in get(host, link.replace("&amp;", "&")).text
+            assert "<mark>two</mark>" in get(host, "/search", q="two", session="s").text
+            with SessionCatalog(db_path) as catalog:
+                assert catalog.search_backlog() == 4
+                catalog.search("two")
+                assert catalog.search_backlog() == 0
+            assert "<mark>two</mark>" in get(host, "/search", q="two").text
+
+    def test_nothing_found_and_nothing_asked_are_told(self, desk: str) -> None:
+        """There is a page for either."""
+        assert "No message has all of these words" in get(desk, "/search", q="zebra").text
+        assert "Type a few words" in get(desk, "/search").text
+
+
+class TestConversation:
+    """The page of a session."""
+
+    def test_shows_each_kind_of_block(self, desk: str) -> None:
+        """Text, reasoning, tools with their results, images, documents and citations."""
+        html = get(desk, "/session", id="user-42").text
+        assert "<strong>it is on its way</strong>" in article(html, 3)
+        assert "<table>" in article(html, 3)
+        assert re.search(r'<img src="/attachment[^"]*place=1"', article(html, 0))
+        assert "The number on the label" in article(html, 1)
+        assert "Terms of delivery" in article(html, 5)
+        assert "Receipt JD-0146" in article(html, 5)
+        assert "redacted" in article(html, 4)
+
+    def test_results_are_folded_under_their_calls(self, desk: str) -> None:
+        """The message with the results has no place of its own, but a link to it leads to them."""
+        html = get(desk, "/session", id="user-42").text
+        assert 2 not in ids_on(html)
+        first, second = re.findall(r"<details class=\"tool.*?</details>", article(html, 1), re.DOTALL)
+        assert 'id="m-2"' in first
+        assert "Leipzig" in first
+        assert "failed" in second
+        assert "Timeout after 5 s" in second
+
+    def test_a_call_without_a_result_and_a_result_without_a_call_say_so(self, db_path: Path) -> None:
+        """So does a result whose call is on another page, and a second call with the same id."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found"}]}}
+        add_conversation(db_path, "s", [result], [use], [result], [use])
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert ids_on(html) == [0, 1, 3]
+        assert "of a call that is not on this page" in article(html, 0)
+        assert "found" in article(html, 1)
+        assert "no result" in article(html, 3)
+
+    @pytest.mark.parametrize(
+        ("query", "first", "last"),
+        [
+            ({}, 250, 299),
+            ({"before": 250}, 200, 249),
+            ({"after": 9}, 10, 59),
+            ({"at": 0}, 0, 49),
+            ({"at": 150}, 125, 174),
+        ],
+    )
+    def test_pieces(self, db_path: Path, query: dict[str, int], first: int, last: int) -> None:
+        """A conversation opens at its end; links lead to what is before, after and around a message."""
+        add_conversation(db_path, "s", *(f"number {number}" for number in range(300)))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s", **query).text
+            assert ids_on(html) == list(range(first, last + 1))
+            for name, page in (
+                ("prev", range(max(first - 50, 0), first)),
+                ("next", range(last + 1, min(last + 51, 300))),
+            ):
+                links = re.findall(rf'rel="{name}" href="([^"]*)"', html)
+                assert bool(links) == bool(page)
+                assert [ids_on(get(host, link.replace("&amp;", "&")).text) for link in links] == [[*page]][: len(links)]
+
+    def test_what_the_agent_has_now_is_told_from_the_log(self, desk: str) -> None:
+        """Removed messages are marked, and a summary stands before the first that is left."""
+        html = get(desk, "/session", id="billing-2031").text
+        assert " gone" in article(html, 67)
+        assert " gone" not in article(html, 68)
+        assert html.index('id="m-67"') < html.index("Summary: the customer asked") < html.index('id="m-68"')
+        assert "<dt>It has now</dt><dd>13</dd>" in html
+
+    def test_edited_messages_show_both_versions(self, db_path: Path, raw: Any) -> None:
+        """What the log has, and what the agent has in its place."""
+        add_conversation(db_path, "s", "as it was", "yes", "bye")
+        view = [{"message_id": 0, "message": {"role": "user", "content": [{"text": "as it is"}]}}, [2]]
+        raw.execute("UPDATE agents SET live_view = ?", (json.dumps(view),))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert "as it was" in article(html, 0)
+        assert "as it is" in article(html, 0).split("What the agent has instead")[1]
+        assert " gone" in article(html, 1)
+
+    def test_side_panel_has_state_and_interrupts(self, desk: str) -> None:
+        """What the agent keeps, and what it waits for."""
+        assert "&#34;language&#34;: &#34;de&#34;" in get(desk, "/session", id="user-42").text
+        html = get(desk, "/session", id="refund-7781").text
+        assert "approve_refund" in html
+        assert "waits for an answer" in html
+
+    def test_swarms_are_drawn_in_order(self, desk: str) -> None:
+        """Each node with its status; those that are agents lead to their conversations."""
+        html = get(desk, "/session", id="refund-7781", agent="triage").text
+        flow = re.findall(r'<ol class="flow">(.*?)</ol>', html, re.DOTALL)[0]
+        assert re.findall(r'<li class="(\w+)">.*?<bdi>(\w+)', flow) == [
+            ("completed", "triage"),
+            ("completed", "billing"),
+            ("interrupted", "fraud_check"),
+            ("pending", "payout"),
+        ]
+        assert "/session?id=refund-7781&amp;agent=fraud_check" in flow
+
+    def test_damage_is_shown_in_its_place(self, db_path: Path, raw: Any) -> None:
+        """One damaged row takes no other with it."""
+        add_conversation(db_path, "s", "one", "two", "three")
+        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 1")
+        raw.execute("UPDATE agents SET state = 'x'")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert ids_on(html) == [0, 1, 2]
+        assert "damaged JSON" in article(html, 1)
+        assert html.split("<aside")[1].count("damaged JSON") == 1
+
+    @pytest.mark.parametrize(
+        "path", ["/session?id=nobody", "/session?id=user-42&agent=x", "/session", "/x", "/static/x"]
+    )
+    def test_what_does_not_exist_is_told(self, desk: str, path: str) -> None:
+        """With the status that says so."""
+        assert get(desk, path).status in (400, 404)
+
+    def test_is_not_mistaken_for_one_whose_id_begins_so(self, db_path: Path) -> None:
+        """Not even where that was active later."""
+        for name in ("user-4", "user-42"):
+            add_conversation(db_path, name, f"I am {name}.")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("user-4", {"title": "the fourth"})
+            html = get(host, "/session", id="user-4").text
+        assert "the fourth" in html
+        assert "I am user-4." in html
+
+    @pytest.mark.file_only
+    def test_an_agent_whose_id_is_none_leaves_the_others_alone(self, db_path: Path, raw: Any) -> None:
+        """It is named, and the others are shown."""
+        add_conversation(db_path, "s", "one")
+        raw.execute("INSERT INTO agents (session_id, agent_id) VALUES ('s', CAST(x'41ff' AS TEXT))")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+            assert get(host, "/").status == 200
+        assert "The id of an agent is no UTF-8" in html
+        assert "one" in article(html, 0)
+
+    def test_large_states_are_shown_in_part(self, db_path: Path) -> None:
+        """The page stays small."""
+        add_conversation(db_path, "s", "one", state={"a": "x" * 1_000_000})
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert len(html) < 50_000
+        assert "The first 10,000 of 1,000,013 characters" in html
+
+    def test_a_session_without_agents_says_so(self, db_path: Path) -> None:
+        """There is a page for it."""
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("empty", SessionType.AGENT))
+            repository.create_session(Session("quiet", SessionType.AGENT))
+            repository.create_agent("quiet", SessionAgent("a", {}, {}))
+        with opened(create_app(db_path)) as host:
+            assert "No agent of this session is stored" in get(host, "/session", id="empty").text
+            assert "Nothing was said yet" in get(host, "/session", id="quiet").text
+
+
+class TestTaking:
+    """What can be taken from a page."""
+
+    def test_copies_are_what_the_session_has(self, desk: str) -> None:
+        """As JSON for a program, as Markdown for people, as a test that runs."""
+        query = {"session": "user-7", "agent": "support"}
+        messages = json.loads(get(desk, "/copy", **query).text)
+        assert [message["role"] for message in messages] == ["user", "assistant"] * 4
+        assert get(desk, "/copy", **query, **{"as": "markdown"}).text.count("\n## ") == 8
+        test = get(desk, "/copy", **query, **{"as": "python"}).text
+        namespace: dict[str, Any] = {}
+        exec(compile(test, "test", "exec"), namespace)
+        namespace["test_conversation"]()
+        assert [m["content"] for m in namespace["MESSAGES"]] == [m["content"] for m in messages]
+
+    def test_one_message_or_a_range_can_be_copied(self, desk: str) -> None:
+        """As the links beside a message and above a conversation do."""
+        query = {"session": "user-7", "agent": "support"}
+        (message,) = json.loads(get(desk, "/copy", **query, message=3).text)
+        assert message["role"] == "assistant"
+        assert len(json.loads(get(desk, "/copy", **query, first=2, last=5).text)) == 4
+        assert get(desk, "/copy", **query, message=99).status == 404
+        assert get(desk, "/copy", **query, **{"as": "xml"}).status == 400
+
+    def test_commands_do_the_same(self, desk: str, desk_path: Path) -> None:
+        """Beside each page stands the line for a shell."""
+        for path, line in (
+            ("/?prefix=user&tag=a%3Db", f"strands-sqlite ls --prefix user --metadata a=b --limit 50 --db {desk_path}"),
+            ("/search?q=-x+y", f"strands-sqlite search --limit 50 --db {desk_path} -- -x y"),
+            ("/session?id=user-42", f"strands-sqlite show user-42 --agent support --limit 50 --db {desk_path}"),
+            ("/usage?since=&by=agent", f"strands-sqlite usage --by agent --db {desk_path}"),
+            ("/health", f"strands-sqlite check --db {desk_path}"),
+        ):
+            assert f">{line}</code>" in get(desk, path).text
+
+
+class TestUsageAndHealth:
+    """The pages about the database as a whole."""
+
+    def test_tokens_and_money(self, desk: str) -> None:
+        """By session, with prices for a million tokens: 4,256 and 482 of them here."""
+        html = get(desk, "/usage", by="session", input="100", output="1000").text
+        (row,) = [row for row in html.split("<tr>") if "user-42" in row]
+        assert re.findall(r'class="number">([\d,.]*)', row) == ["8", "4,256", "482", "4,738", "0.91"]
+
+    @pytest.mark.parametrize("by", ["day", "session", "agent"])
+    def test_totals_are_those_of_all_rows(self, desk: str, by: str) -> None:
+        """Whatever they are told apart by."""
+        html = get(desk, "/usage", by=by).text
+        assert "207,730" in html.split("<tfoot>")[1]
+
+    def test_what_is_no_price_is_refused(self, desk: str) -> None:
+        """Neither are what JavaScript has no number for."""
+        for price in ("x", "nan", "-1", "inf"):
+            assert get(desk, "/usage", input=price).status == 400
+        assert get(desk, "/usage", by="week").status == 400
+
+    def test_time_without_messages_is_told(self, desk: str) -> None:
+        """With a link to all time, which leads there."""
+        html = get(desk, "/usage", until="2001-01-01").text
+        assert "No messages in this time" in html
+        (link,) = re.findall(r'href="([^"]*)">Show all time', html)
+        assert "207,730" in get(desk, link.replace("&amp;", "&")).text
+
+    def test_health_tells_sizes_and_on_demand_what_is_wrong(self, db_path: Path, raw: Any) -> None:
+        """A damaged row is found by the check."""
+        add_conversation(db_path, "s", "one", "two")
+        raw.execute("UPDATE messages SET message = '{' WHERE message_id = 1")
+        with opened(create_app(db_path)) as host:
+            assert "Check now" in get(host, "/health").text
+            html = get(host, "/health", check=1).text
+        assert 'class="badge error"' in html
+        assert "damaged JSON" in html

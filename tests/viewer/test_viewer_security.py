@@ -1,0 +1,349 @@
+"""Who may see the pages, and what a hostile message can do there: nothing."""
+
+import re
+import sqlite3
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from strands.types.exceptions import SessionException
+from viewer_helpers import add_conversation, get, opened, serving
+
+from strands_sqlite_session_manager import SessionCatalog
+from strands_sqlite_session_manager.viewer import create_app
+from strands_sqlite_session_manager.viewer.security import is_trusted_host
+from strands_sqlite_session_manager.viewer.text import markdown
+
+ATTACKS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "</title></pre></details><iframe src=//evil.example>",
+    "[a](javascript:alert(1)) [b](vbscript:x) [c](data:text/html,<script>alert(1)</script>)",
+    "[d](JaVaScRiPt&#58;alert(1)) <javascript:alert(1)>",
+    "![p](http://evil.example/pixel.png)",
+    "<style>@import url(//evil.example)</style>",
+    '```"onmouseover=alert(1)\n</code></pre><script>alert(1)</script>\n```',
+    "' onfocus='alert(1)' autofocus='",
+    "{{ 7 * 7 }} {% include 'x' %}",
+    "\x1b]0;title\x07\x1b[31mred\x1b[0m \x00 \u202eexe.txt",
+]
+
+
+class _Tags(HTMLParser):
+    """Collects what a browser would make of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def dangers(html: str) -> list[Any]:
+    """Return the elements of a page that could run something, or ask another host for something."""
+    parser = _Tags()
+    parser.feed(html)
+    found = []
+    for tag, attributes in parser.tags:
+        addresses = [value or "" for name, value in attributes.items() if name in ("href", "src", "action")]
+        if (
+            (tag in ("iframe", "object", "embed", "style", "base", "meta") and "http-equiv" in attributes)
+            or tag in ("iframe", "object", "embed", "style", "base")
+            or any(name.startswith("on") or name == "style" for name in attributes)
+            or (tag == "script" and not (attributes.get("src") or "").startswith("/static/"))
+            or any(not address.startswith(("/", "#")) for address in addresses if tag != "a")
+            or any(re.match(r"\s*(javascript|vbscript|data):", address, re.IGNORECASE) for address in addresses)
+        ):
+            found.append((tag, attributes))
+    return found
+
+
+class TestToken:
+    """The link with the token, and the cookie after it."""
+
+    @pytest.fixture
+    def host(self, desk_path: Path) -> Any:
+        with serving(create_app(desk_path, token="secret")) as host:
+            yield host
+
+    @pytest.mark.parametrize(
+        "path", ["/", "/session?id=user-42", "/static/viewer.js", "/events", "/copy", "/?token=no"]
+    )
+    def test_without_it_there_is_nothing_to_see(self, host: str, path: str) -> None:
+        """Not even a script, nor which sessions exist."""
+        answer = get(host, path)
+        assert answer.status == 403
+        assert "strands-sqlite view" in answer.text
+
+    def test_the_link_gives_a_cookie_and_leads_to_the_page_without_the_token(self, host: str) -> None:
+        """The cookie goes to no other site and no script sees it."""
+        answer = get(host, "/session?id=user-42&token=secret")
+        assert (answer.status, answer.headers["location"]) == (303, "/session?id=user-42")
+        cookie, *flags = answer.headers["set-cookie"].split("; ")
+        assert {flag.lower() for flag in flags} == {"httponly", "path=/", "samesite=strict"}
+        assert get(host, "/session?id=user-42", {"Cookie": cookie}).status == 200
+        assert get(host, "/", {"Cookie": cookie + "x"}).status == 403
+
+    def test_the_link_leads_to_no_other_host(self, host: str) -> None:
+        """A path with two slashes would be one."""
+        assert get(host, "//evil.example/?token=secret").headers["location"] == "/evil.example/"
+
+    def test_viewers_on_other_ports_have_other_cookies(self, desk_path: Path, host: str) -> None:
+        """A browser sends cookies to all ports of a host."""
+        with serving(create_app(desk_path, token="other")) as other:
+            names = {
+                get(each, f"/?token={token}").headers["set-cookie"].split("=")[0]
+                for each, token in ((host, "secret"), (other, "other"))
+            }
+        assert len(names) == 2
+
+    def test_names_of_other_machines_are_refused(self, host: str) -> None:
+        """A page of another site whose name leads here sees nothing, with or without a cookie."""
+        cookie = get(host, "/?token=secret").headers["set-cookie"].split(";")[0]
+        for name in ("evil.example", "evil.example:80", "", "localhost.evil.example", "127.0.0.1.evil.example"):
+            assert get(host, "/", {"Host": name, "Cookie": cookie}).status in (400, 421)
+        assert get(host, "/", {"Host": "localhost:1", "Cookie": cookie}).status == 200
+
+    def test_an_empty_token_is_refused(self, desk_path: Path) -> None:
+        """It would let everyone in."""
+        with pytest.raises(ValueError, match="empty token"):
+            create_app(desk_path, token="")
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:80", "[::1]", "192.168.0.7:80", "box"]
+)
+def test_addresses_and_given_names_are_trusted(name: str) -> None:
+    """No name server has a say in them."""
+    assert is_trusted_host(name, {"box"})
+
+
+class TestHeaders:
+    """What each response tells the browser."""
+
+    @pytest.mark.parametrize("path", ["/", "/nothing", "/static/viewer.css", "/copy?session=user-42&agent=support"])
+    def test_nothing_inline_and_no_other_host(self, desk: str, path: str) -> None:
+        """Pages, errors, files and copies have the same headers."""
+        headers = get(desk, path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+
+    def test_nothing_but_reading(self, desk: str) -> None:
+        """No page takes anything but GET and HEAD."""
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert get(desk, "/session?id=user-42", method=method).status == 405
+        assert get(desk, "/", method="HEAD").status == 200
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A viewer of a database in which everything is an attack: texts, ids, names, states, tags."""
+    path = tmp_path_factory.mktemp("attacks") / "sessions.db"
+    for number, attack in enumerate(ATTACKS):
+        name = attack.replace("\0", "")
+        use = {"toolUse": {"toolUseId": name, "name": name, "input": {name: name}}}
+        result = {"toolResult": {"toolUseId": name, "status": name, "content": [{"text": attack}, {"json": name}]}}
+        document = {"document": {"format": name, "name": name, "source": {"bytes": attack.encode()}}}
+        citation = {
+            "title": attack,
+            "location": {"web": {"url": "javascript:alert(1)"}},
+            "sourceContent": [{"text": attack}],
+        }
+        cited = {"citationsContent": {"content": [{"text": attack}], "citations": [citation]}}
+        thought = {"reasoningContent": {"reasoningText": {"text": attack}}}
+        odd = {name: name}
+        interrupt = {"interrupt_state": {"interrupts": {"i": {"name": name, "reason": name}}}}
+        add_conversation(
+            path,
+            f"{number}{name}",
+            [{"text": attack}, document],
+            [use, cited, thought, odd],
+            [result],
+            agent_id=name,
+            state={name: name},
+            internal=interrupt,
+        )
+        with SessionCatalog(path) as catalog:
+            catalog.set_metadata(f"{number}{name}", {name: name, "title": name})
+    with serving(create_app(path)) as host:
+        yield host
+
+
+class TestHostileMessages:
+    """Whatever somebody has said to an agent is only text."""
+
+    @pytest.mark.parametrize("number", range(len(ATTACKS)))
+    def test_do_nothing_on_the_page_of_their_session(self, attacked: str, number: int) -> None:
+        """Nor anywhere else where their names are shown."""
+        name = ATTACKS[number].replace("\0", "")
+        answer = get(attacked, "/session", id=f"{number}{name}", agent=name)
+        assert answer.status == 200
+        assert dangers(answer.text) == []
+        assert "\x1b" not in answer.text
+        assert "\0" not in answer.text
+
+    @pytest.mark.parametrize("path", ["/", "/search?q=alert", "/usage?by=agent&since=", "/health?check=1"])
+    def test_do_nothing_on_other_pages(self, attacked: str, path: str) -> None:
+        """Where their sessions are listed."""
+        answer = get(attacked, path)
+        assert answer.status == 200
+        assert dangers(answer.text) == []
+
+    @pytest.mark.parametrize("attack", [attack for attack in ATTACKS if "\0" not in attack])
+    def test_do_nothing_in_a_query(self, desk: str, attack: str) -> None:
+        """What is asked for is shown too."""
+        for path, name in (("/search", "q"), ("/", "prefix"), ("/", "tag"), ("/session", "id"), ("/usage", "since")):
+            assert dangers(get(desk, path, **{name: attack}).text) == []
+
+    @pytest.mark.parametrize("form", ["json", "markdown", "python"])
+    def test_copies_are_plain_text(self, attacked: str, form: str) -> None:
+        """A browser that is led there runs nothing."""
+        answer = get(attacked, "/copy", session=f"0{ATTACKS[0]}", agent=ATTACKS[0], **{"as": form})
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+class TestFiles:
+    """Images and documents of messages."""
+
+    @pytest.fixture
+    def host(self, db_path: Path) -> Any:
+        svg = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+        add_conversation(
+            db_path,
+            "s",
+            [
+                {"image": {"format": "png", "source": {"bytes": b"<script>alert(1)</script>"}}},
+                {"image": {"format": "svg", "source": {"bytes": svg}}},
+                {"document": {"format": "html", "name": 'a"; x="\r\nb/../é', "source": {"bytes": b"<script>"}}},
+                {
+                    "toolResult": {
+                        "toolUseId": "t",
+                        "content": [{"image": {"format": "gif", "source": {"bytes": b"GIF"}}}],
+                    }
+                },
+                {"text": "none"},
+            ],
+        )
+        with opened(create_app(db_path)) as host:
+            yield host
+
+    def test_images_are_nothing_else(self, host: str) -> None:
+        """A browser told the type, and not to guess, shows no HTML in the place of an image."""
+        for place, kind in (("0", "image/png"), ("3.0", "image/gif")):
+            answer = get(host, "/attachment", session="s", agent="default", message=0, place=place)
+            assert answer.headers["content-type"] == kind
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "sandbox" in answer.headers["content-security-policy"]
+
+    @pytest.mark.parametrize("place", ["1", "2"])
+    def test_everything_else_is_to_be_saved(self, host: str, place: str) -> None:
+        """An SVG can hold a script, and so can a document."""
+        answer = get(host, "/attachment", session="s", agent="default", message=0, place=place)
+        assert answer.headers["content-type"] == "application/octet-stream"
+        disposition = answer.headers["content-disposition"]
+        assert re.fullmatch(r"attachment; filename\*=UTF-8''[\w.%~-]+", disposition)
+        assert "/" not in disposition
+
+    @pytest.mark.parametrize("place", ["", "4", "5", "-1", "0.0", "x", "3", "3.1", "3.0.0"])
+    def test_what_is_no_file_does_not_exist(self, host: str, place: str) -> None:
+        """Whatever the address says."""
+        assert get(host, "/attachment", session="s", agent="default", message=0, place=place).status == 404
+
+
+def test_a_very_long_line_is_shown_in_part(db_path: Path) -> None:
+    """With a link to all of it, as plain text."""
+    line = "<b>" + "x" * 5_000_000
+    add_conversation(db_path, "s", line)
+    with opened(create_app(db_path)) as host:
+        html = get(host, "/session", id="s").text
+        assert len(html) < 50_000
+        (link,) = re.findall(r'href="([^"]*)">Show all', html)
+        assert line in get(host, link.replace("&amp;", "&")).text
+
+
+def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
+    """JSON can hold it, UTF-8 cannot."""
+    add_conversation(db_path, "s", "a \ud83d b")
+    with opened(create_app(db_path)) as host:
+        assert "a � b" in get(host, "/session", id="s").text
+        assert get(host, "/copy", session="s", agent="default", **{"as": "markdown"}).status == 200
+
+
+def test_links_are_kept_and_lead_out_without_a_trace() -> None:
+    """A link in Markdown opens elsewhere, and tells nobody where it was."""
+    assert 'href="https://example.com" rel="noopener noreferrer" target="_blank"' in markdown(
+        "[a](https://example.com)"
+    )
+
+
+def test_nothing_is_written(desk: str, desk_path: Path) -> None:
+    """The file is the same after every page was seen."""
+    before = desk_path.read_bytes()
+    for path in ("/", "/search?q=parcel", "/session?id=user-42", "/usage", "/health?check=1"):
+        assert get(desk, path).status == 200
+    assert desk_path.read_bytes() == before
+
+
+@pytest.mark.file_only
+def test_a_writer_is_not_held_up(db_path: Path) -> None:
+    """Nor are pages by a writer: neither waits for the other."""
+    add_conversation(db_path, "s", "one")
+    with opened(create_app(db_path)) as host, closing(sqlite3.connect(db_path, timeout=0)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        for path in ("/", "/session?id=s", "/search?q=one", "/usage"):
+            assert get(host, path).status == 200
+        writer.execute("COMMIT")
+
+
+@pytest.mark.file_only
+def test_a_database_that_went_away_is_told(db_path: Path) -> None:
+    """The page has the reason, and the server goes on."""
+    add_conversation(db_path, "s", "one")
+    with opened(create_app(db_path)) as host:
+        db_path.write_bytes(b"x" * 10_000)
+        for name in ("-wal", "-shm"):
+            Path(f"{db_path}{name}").unlink(missing_ok=True)
+        answer = get(host, "/")
+    assert answer.status in (200, 503)
+    assert dangers(answer.text) == []
+
+
+def test_a_database_must_exist(tmp_path: Path) -> None:
+    """Looking makes none."""
+    with pytest.raises(SessionException, match="no such file"):
+        create_app(tmp_path / "missing.db")
+    assert not any(tmp_path.iterdir())
+
+
+def test_can_be_mounted_under_another_application(desk_path: Path) -> None:
+    """All links lead to where it is mounted."""
+    with serving(Starlette(routes=[Mount("/admin/sessions", create_app(desk_path))])) as host:
+        html = get(host, "/admin/sessions/session?id=user-42").text
+        links = re.findall(r'(?:href|src|action|data-events)="(/[^"]*)"', html)
+        assert links
+        assert all(link.startswith("/admin/sessions/") for link in links)
+        for link in {
+            link.replace("&amp;", "&").partition("#")[0] for link in links if "?" in link and "/events" not in link
+        }:
+            assert get(host, link).status == 200, link
+
+
+def test_json_of_a_page_is_text(db_path: Path) -> None:
+    """A state with markup in it is shown as it is."""
+    add_conversation(db_path, "s", "one", state={"a": "</pre><script>"})
+    with opened(create_app(db_path)) as host:
+        html = get(host, "/session", id="s").text
+    assert dangers(html) == []
+    assert "&lt;/pre&gt;&lt;script&gt;" in html
