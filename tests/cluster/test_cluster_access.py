@@ -17,7 +17,7 @@ from helpers import make_agent, texts
 from nodes import running
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.database import open_database
-from strands_sqlite_session_manager._engine.schema import APPLICATION_ID
+from strands_sqlite_session_manager._engine.schema import IDENTITY
 
 PASSWORD = "pa/ss@word:1%"
 
@@ -108,7 +108,8 @@ def server(answer: bytes | dict[str, Any], asked: list[str] | None = None, **hea
 
 
 # What tells that a database is ours, and that foreign keys are on.
-OURS = {"types": ["integer"] * 4, "values": [[APPLICATION_ID, 1, 1, 5]]}
+with closing(open_database(":memory:")) as _ours:
+    OURS = {"types": ["integer"] * 4, "values": _ours.query(IDENTITY)}
 
 
 def test_another_server_is_named() -> None:
