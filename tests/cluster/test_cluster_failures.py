@@ -204,6 +204,43 @@ class TestLostAnswers:
             manager.close()
 
 
+def test_an_interrupted_agent_finds_out_too(cluster: Cluster) -> None:
+    """The write is done, but nobody waits for its answer any more."""
+    make_agent(SQLiteSessionManager("s", cluster.url), "one")("first")
+    is_armed = threading.Event()
+
+    def interrupt(request: bytes) -> bool:
+        if is_armed.is_set() and b"/db/execute" in request:
+            is_armed.clear()
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    with closing(Losing(cluster, interrupt)) as losing:
+        manager = SQLiteSessionManager("s", losing.url)
+        agent = make_agent(manager, "two", "three")
+        agent.messages.append({"role": "user", "content": [{"text": "second"}]})
+        is_armed.set()
+        with pytest.raises(KeyboardInterrupt):
+            manager.append_message(agent.messages[-1], agent)
+        manager.sync_agent(agent)
+        agent("third")
+        stored = texts(manager.list_messages("s", "default"))
+        assert stored == ["first", "one", "second", "third", "two"]
+        manager.close()
+
+
+def test_busy_timeout_is_kept_when_all_hang(own: Cluster) -> None:
+    with SQLiteSessionRepository(own.url, busy_timeout=0.5) as repository:
+        for node in own.nodes:
+            node.signal(signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(SessionException, match="no node answered"):
+            repository.read_session("s")
+        assert time.monotonic() - started < 5
+        for node in own.nodes:
+            node.signal(signal.SIGCONT)
+
+
 def test_the_answer_of_a_read_is_never_stale(own: Cluster) -> None:
     """What was acknowledged is read by whoever asks next, whichever node that asks, and after a change of leaders."""
     with ExitStack() as stack:

@@ -27,17 +27,24 @@ def test_without_user_and_options() -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        (f"rqlite://app:{SECRET}@", "'' is no host and port"),
-        (f"rqlite://app:{SECRET}@db1:70000", "'db1:70000' is no host and port"),
-        (f"rqlite://app:{SECRET}@db1,,db2", "'' is no host and port"),
-        (f"rqlite://app:{SECRET}@db1:4001/path", "is no host and port"),
-        (f"rqlite://app:{SECRET}@db1?levels=weak", "unknown option 'levels'; there are level and ca"),
-        (f"rqlite://app:{SECRET}@db1?level=none", "level='none'; it is weak, strong or linearizable"),
+        (f"rqlite://app:{SECRET}@", "a node is no host and port"),
+        (f"rqlite://app:{SECRET}@db1:70000", "a node is no host and port"),
+        (f"rqlite://app:{SECRET}@db1,,db2", "a node is no host and port"),
+        (f"rqlite://app:{SECRET}@db1:4001/path", "a node is no host and port"),
+        (f"rqlite://app:{SECRET}", "a node is no host and port"),
+        (f"rqlite://app?{SECRET}x@db1", "an option is no name=value"),
+        (f"rqlite://app?{SECRET}=@db1", "the options are level and ca, each once"),
+        (f"rqlite://db1?level={SECRET}", "the level is weak, strong or linearizable"),
+        (f"rqlite://db1?level=weak&level={SECRET}", "the options are level and ca, each once"),
+        (f"rqlite://app:{SECRET}@db1?levels=weak", "the options are level and ca, each once"),
+        (f"rqlite://app:{SECRET}@db1?level=none", "the level is weak, strong or linearizable"),
         (f"rqlite://app:{SECRET}@db1?ca=/x", "ca is for rqlites://"),
-        (f"http://app:{SECRET}@db1:4001", "begins with rqlite://, not with http://"),
-        (f"https://app:{SECRET}@db1:4001", "begins with rqlites://, not with https://"),
+        (f"http://app:{SECRET}@db1:4001", "a URL with http:// is no database; that of a cluster begins with rqlite://"),
+        (f"https://app:{SECRET}@db1:4001", "a URL with https:// is no database"),
         (Path(f"rqlite://app:{SECRET}@db1:4001"), "begins with rqlite://, not a Path"),
         (f"rqlite:/app:{SECRET}@db1:4001", "begins with rqlite://, not a Path"),
+        (f"RQLITE://app:{SECRET}@db1:4001", "begins with rqlite://, not a Path"),
+        (f"libsql://app:{SECRET}@db1:4001", "a URL with libsql:// is no database"),
     ],
 )
 def test_others_are_refused_with_a_hint_and_without_the_password(url: str | Path, complaint: str) -> None:
@@ -45,6 +52,16 @@ def test_others_are_refused_with_a_hint_and_without_the_password(url: str | Path
         SQLiteSessionRepository(url)
     assert complaint in str(refused.value)
     assert SECRET not in str(refused.value)
+
+
+def test_blanks_around_it_are_none_of_it() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(SessionException, match=f"^rqlite://127.0.0.1:{port}: no node answered"):
+        SQLiteSessionRepository(f" rqlite://127.0.0.1:{port}\n", busy_timeout=0)
+
+
+def test_a_report_of_variables_has_no_password() -> None:
+    assert repr(parse_url(f"rqlite://app:{SECRET}@db1")) == "rqlite://db1:4001"
 
 
 def test_options_are_checked_as_for_a_file() -> None:

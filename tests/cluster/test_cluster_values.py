@@ -4,6 +4,7 @@ import itertools
 import os
 import pickle
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ kept = SessionCatalog(sys.argv[1])  # Left to the end of the process.
 """,
             cluster.url,
         )
-        assert output.split() == ["1", "1", "0"]
+        assert output.split() == ["3", "3", "0"]  # One for each node.
 
     def test_a_forked_child_makes_its_own(self, cluster: Cluster) -> None:
         with SQLiteSessionRepository(cluster.url) as repository:
@@ -215,6 +216,8 @@ print(SQLiteSessionManager(sys.argv[2], sys.argv[1]).session_id)
             agent = make_agent(manager, "and more")
             agent("more")
             assert texts(agent.messages) == ["question", "answer", "more", "and more"]
+        (tmp_path / "back.db").write_bytes(cluster.ask(cluster.leader(), "GET", "/db/backup")[1])
+        assert [finding for finding in maintenance.check(tmp_path / "back.db") if finding.severity == "error"] == []
 
     def test_a_backup_of_it_is_a_file_of_ours(self, cluster: Cluster, tmp_path: Path) -> None:
         with SQLiteSessionManager("s", cluster.url) as manager:
@@ -235,6 +238,30 @@ def test_the_schema_asks_no_clock(cluster: Cluster) -> None:
     statements = [sql for (sql,) in cluster.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
     assert len(statements) > 20
     assert not [sql for sql in statements if "now" in sql or "random" in sql.lower()]
+
+
+def test_marks_in_texts_are_none(cluster: Cluster) -> None:
+    with closing(open_database(cluster.url)) as database:
+        assert database.query("SELECT '?', ':a', 'it''s ?', hex(?)", (b"A",)) == [("?", ":a", "it's ?", "41")]
+        assert database.query("SELECT ':a', :a", {"a": "x'41'"}) == [(":a", "x'41'")]
+
+
+def test_a_slow_query_takes_its_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a node is waited for that hangs."""
+    monkeypatch.setattr("strands_sqlite_session_manager._engine.rqlite.PATIENCE", 0.2)
+    count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :limit) SELECT count(*) FROM n"
+    with closing(open_database(cluster.url, busy_timeout=1)) as database:
+        started, limit = time.monotonic(), 2_000_000
+        while time.monotonic() - started < 2.5:
+            started, limit = time.monotonic(), 2 * limit
+            assert database.query(count, {"limit": limit}) == [(limit,)]
+
+
+def test_tables_without_a_version_are_refused_at_once(cluster: Cluster) -> None:
+    SQLiteSessionRepository(cluster.url).close()
+    cluster.run(["PRAGMA user_version = 0"])
+    with pytest.raises(SessionException, match="already exists"):
+        SQLiteSessionRepository(cluster.url)
 
 
 def test_old_tokens_go(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from strands.types.exceptions import SessionException
 
 from .. import maintenance, transfer
 from .._engine.path import chosen_path
+from ..maintenance.backups import RESTORE_CLUSTER
+from ..maintenance.opening import require_file
 from ..repository import SQLiteSessionRepository
 from ..transfer.json_lines import import_records, read_header
 from ..transfer.rows import message_count, session_ids
@@ -211,7 +213,8 @@ def restore(
 
     Example: strands-sqlite restore backups/2026-01-31.db --yes
     """
-    target = Path(chosen_path(db))
+    require_file(db, RESTORE_CLUSTER)
+    target, source = Path(chosen_path(db)), Path(chosen_path(str(source)))
     what = f"Replace all of {target} with" if target.exists() else f"Make {target} from"
     if not source.exists():
         raise SessionException(f"{source}: no such file")

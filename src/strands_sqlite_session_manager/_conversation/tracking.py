@@ -152,8 +152,10 @@ class Tracked:
         except SessionConflictError as error:
             self._refusal = error
             raise
-        except UnknownOutcomeError:
-            self._attempts.add(time)
+        except BaseException as error:
+            # Also an interruption: what was sent to a cluster may have been done.
+            if isinstance(error, UnknownOutcomeError) or not isinstance(error, SessionException):
+                self._attempts.add(time)
             raise
         if self._pending:
             self._last_id = self._pending[-1][2]

@@ -34,36 +34,42 @@ class Address(NamedTuple):
         nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes)
         return f"rqlite{'s' * self.is_encrypted}://{nodes}"
 
+    def __repr__(self) -> str:
+        """Return the name: a report of an error may show variables."""
+        return self.name
+
 
 def parse_url(url: str) -> Address:
     """Return what a URL says.
 
     Raises:
-        ValueError: If it is no such URL. The text of the error leaves out what may be a password.
+        ValueError: If it is no such URL. The error quotes nothing of it, because any part may be of a password.
     """
     scheme, _, rest = url.partition("://")
     rest, _, query = rest.partition("?")
     credentials, at, hosts = rest.rpartition("@")
-    name = f"{scheme}://{hosts}"
     try:
         nodes = tuple(map(_node, hosts.rstrip("/").split(",")))
         options = dict(urllib.parse.parse_qsl(query, strict_parsing=True) if query else ())
+        if len(options) != query.count("=") or not options.keys() <= {"level", "ca"}:
+            raise ValueError("the options are level and ca, each once")
+        if options.get("level", "weak") not in LEVELS:
+            raise ValueError(f"the level is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+        if "ca" in options and scheme == "rqlite":
+            raise ValueError("ca is for rqlites://")
     except ValueError as error:
-        raise ValueError(f"db_path={name!r}: {error}; it is {scheme}://user:password@host:port,host:port") from None
-    level, ca = options.pop("level", None), options.pop("ca", None)
-    if options:
-        raise ValueError(f"db_path={name!r}: unknown option {min(options)!r}; there are level and ca")
-    if level not in (None, *LEVELS):
-        raise ValueError(f"db_path={name!r}: level={level!r}; it is weak, strong or linearizable")
-    if ca is not None and scheme == "rqlite":
-        raise ValueError(f"db_path={name!r}: ca is for rqlites://")
+        reason = "an option is no name=value" if "bad query field" in str(error) else error
+        raise ValueError(
+            f"db_path: {reason}; the URL of a cluster is {scheme}://user:password@host:port,host:port?level=…, in "
+            "which user and password are percent-encoded"
+        ) from None
     user, _, password = (urllib.parse.unquote(part) for part in credentials.partition(":"))
     header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if at else None
-    return Address(nodes, header, ca, level, scheme == "rqlites")
+    return Address(nodes, header, options.get("ca"), options.get("level"), scheme == "rqlites")
 
 
 def _node(text: str) -> Node:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+))(?::(\d{1,5}))?", text)
     if not match or not 0 < int(match[3] or DEFAULT_PORT) < 2**16:
-        raise ValueError(f"{text!r} is no host and port")
+        raise ValueError("a node is no host and port")
     return match[1] or match[2], int(match[3] or DEFAULT_PORT)

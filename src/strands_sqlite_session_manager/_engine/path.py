@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
 import warnings
@@ -37,14 +38,15 @@ def chosen_path(db_path: str | os.PathLike[str] | None) -> str:
         path = os.fspath(path)
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise ValueError(f"db_path={path!r}: a path is a non-empty string or os.PathLike, without NUL")
-    if is_cluster(path):
-        return path
-    scheme, _, rest = path.partition(":")
-    if scheme in ("rqlite", "rqlites"):
-        # `Path` makes one slash of two. What may be a password is left out.
-        raise ValueError(f"db_path: the URL of a cluster is a string that begins with {scheme}://, not a Path")
-    if scheme in ("http", "https") and rest.startswith("/"):
-        raise ValueError(f"db_path: the URL of a cluster begins with rqlite{scheme[4:]}://, not with {scheme}://")
+    url = path.strip()
+    if is_cluster(url):
+        return url
+    # Anything else that looks like a URL would become the name of a file. What may be a password is left out.
+    scheme = (re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", url) or ("", ""))[1]
+    if scheme.lower() in ("rqlite", "rqlites"):
+        raise ValueError(f"db_path: the URL of a cluster is a string that begins with {scheme.lower()}://, not a Path")
+    if scheme and url.startswith(f"{scheme}://"):
+        raise ValueError(f"db_path: a URL with {scheme}:// is no database; that of a cluster begins with rqlite://")
     if path.startswith(("file:", "sqlite:")):
         raise ValueError(f"db_path={path!r}: must be a path, not a URL")
     return os.path.expanduser(path)  # noqa: PTH111 (`Path.expanduser` raises for an unknown user)

@@ -12,11 +12,13 @@ any node, it fails where the token is there already, and the numbers are read fr
 import base64
 import contextlib
 import http.client
+import itertools
 import json
 import math
 import os
 import re
 import secrets
+import selectors
 import ssl
 import time
 import weakref
@@ -34,9 +36,8 @@ from .database import BrokenText, Database, Parameters, Statement, Synchronous, 
 
 # Seconds for which a call is tried again: a new leader is elected within 2 to 6.
 DEFAULT_TIMEOUT = 30.0
-# Seconds until a node that does not answer is taken to hang, twice as long at each further attempt, and bytes for which
-# it has another one.
-PATIENCE, BYTES_PER_SECOND = 4.0, 1_000_000
+# Seconds until a node that has not answered is asked whether it hangs.
+PATIENCE = 4.0
 # Seconds between attempts.
 PAUSE = 0.05
 MAX_IDLE = 16
@@ -66,7 +67,7 @@ class _Nodes:
         self.address = address
         self.path = address.name
         self.first = 0  # Where calls begin: behind the node that failed last.
-        self.version = (0, 0)
+        self.versions: dict[Node, tuple[int, int]] = {}
         self._tls = None
         if address.is_encrypted:
             try:
@@ -75,33 +76,31 @@ class _Nodes:
                 raise SessionException(f"{self.path}: the certificates {address.ca} cannot be read: {error}") from error
         # Of the process that made them: a forked child makes its own. `append` and `pop` are atomic.
         self._idle: dict[Node, deque[tuple[int, http.client.HTTPConnection]]] = {n: deque() for n in address.nodes}
-        self._known: set[Node] = set()
         weakref.finalize(self, _close_all, self._idle)
 
-    def post(self, node: Node, target: str, body: bytes, seconds: float) -> tuple[int, bytes]:
-        """Send a request to a node, and return status and body of its answer.
+    def look_at_all(self) -> None:
+        """Look at all nodes that answer at once: each does what belongs to a deletion by itself, or does not.
 
         Raises:
-            OSError: If there is no answer.
-            http.client.HTTPException: If it is none.
-            SessionException: If the node cannot be used.
+            SessionException: If one cannot be used.
         """
-        connection = self._connection(node, seconds)
-        try:
-            if node not in self._known:
-                self._look_at(connection)
-                self._known.add(node)
-            answer = self._answer(connection, target, body)
-        except BaseException:
-            connection.close()
-            raise
-        if len(self._idle[node]) < MAX_IDLE:
-            self._idle[node].append((os.getpid(), connection))
-        else:
-            connection.close()
-        return answer
+        for node in self.address.nodes:
+            with contextlib.suppress(OSError, http.client.HTTPException, UnicodeError):
+                self.put_back(node, self.connection(node, 1.0))
 
-    def _connection(self, node: Node, seconds: float) -> http.client.HTTPConnection:
+    def connection(self, node: Node, seconds: float) -> http.client.HTTPConnection:
+        """Return a connection to a node, for one call.
+
+        Args:
+            node: The node.
+            seconds: How long to wait for it, here and later.
+
+        Raises:
+            OSError: If it cannot be reached.
+            http.client.HTTPException: If it cannot answer yet.
+            UnicodeError: If its name is none.
+            SessionException: If it cannot be used.
+        """
         while self._idle[node]:
             try:
                 process_id, connection = self._idle[node].pop()
@@ -112,33 +111,97 @@ class _Nodes:
                 return connection
             connection.close()
         if self._tls is not None:
-            return http.client.HTTPSConnection(*node, timeout=seconds, context=self._tls)
-        return http.client.HTTPConnection(*node, timeout=seconds)
+            connection = http.client.HTTPSConnection(*node, timeout=seconds, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(*node, timeout=seconds)
+        try:
+            self._look_at(node, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _answer(self, connection: http.client.HTTPConnection, target: str, body: bytes) -> tuple[int, bytes]:
+    def put_back(self, node: Node, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection for the next call."""
+        if len(self._idle[node]) < MAX_IDLE:
+            self._idle[node].append((os.getpid(), connection))
+        else:
+            connection.close()
+
+    def send(self, node: Node, connection: http.client.HTTPConnection, target: str, body: bytes) -> None:
+        """Send a request."""
         headers = {"Content-Type": "application/json"}
         if self.address.credentials is not None:
             headers["Authorization"] = self.address.credentials
         connection.request("POST", target, body, headers)
-        response = connection.getresponse()
-        self.version = _version(response.headers.get("X-Rqlite-Version"))
-        return response.status, response.read()
 
-    def _look_at(self, connection: http.client.HTTPConnection) -> None:
+    def wait(self, node: Node, connection: http.client.HTTPConnection, seconds: float) -> None:
+        """Wait for an answer, for as long as the node has others answered by the leader.
+
+        Raises:
+            OSError: If it has not.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection.sock, selectors.EVENT_READ)
+            while not selector.select(seconds):
+                with contextlib.closing(self.connection(node, seconds)) as other:
+                    # Not through Raft: there, a slow query keeps all others waiting.
+                    self.send(node, other, "/db/query?level=weak", b'["SELECT 1"]')
+                    if "error" in self.answer(node, other):
+                        raise TimeoutError("timed out")
+
+    def answer(self, node: Node, connection: http.client.HTTPConnection) -> dict[str, Any]:
+        """Receive an answer.
+
+        Raises:
+            OSError: If there is none.
+            http.client.HTTPException: If it is none.
+            SessionException: If it is one that no other attempt would change.
+        """
+        response = connection.getresponse()
+        self.versions[node] = _version(response.headers.get("X-Rqlite-Version"))
+        text = response.read()
+        if response.status in (401, 403):
+            raise SessionException(
+                f"{self.path}: the cluster refuses the user: the password is wrong, or a permission (execute and query "
+                "are needed) is missing; compare the URL with the cluster's -auth file"
+            )
+        answer = {"error": text[:200].decode(errors="replace").strip() or f"HTTP status {response.status}"}
+        if response.status == 400:  # As for a number that JSON does not have.
+            raise SessionException(f"{self.path}: {answer['error']}")
+        if response.status == 200:
+            with contextlib.suppress(ValueError):
+                parsed = json.loads(text)
+                if isinstance(parsed, dict) and ("error" in parsed or isinstance(parsed.get("results"), list)):
+                    return parsed
+        return answer
+
+    def _look_at(self, node: Node, connection: http.client.HTTPConnection) -> None:
         """Make sure, before a node is used, that it is one, and does what a file would do."""
-        status, body = self._answer(connection, "/db/query?level=none", b'["PRAGMA foreign_keys"]')
-        require_permission(status, self.path)
-        name = f"{self.path}: the node {connection.host}:{connection.port}"
-        answer = _answer(status, body)
-        if status >= 500 or (status == 200 and "error" in answer and body.startswith(b"{")):
-            raise http.client.HTTPException(answer["error"])  # It is starting, say.
+        name = f"{self.path}: the node {node[0]}:{node[1]}"
         try:
-            enabled = answer["results"][0]["values"][0][0]
-        except (LookupError, TypeError) as error:
-            raise SessionException(f"{name} is no rqlite server: it answers {body[:100]!r}") from error
-        if not enabled:
-            raise SessionException(f"{name} was started without -fk, so it would keep what belongs to deleted sessions")
-        if (0, 0) < self.version < (8, 0):
+            self.send(node, connection, "/db/query?level=none", b'["PRAGMA foreign_keys"]')
+            answer = self.answer(node, connection)
+        except ssl.SSLCertVerificationError as error:
+            raise SessionException(
+                f"{self.path}: the certificate of {node[0]}:{node[1]} is not to be trusted: {error.verify_message}; "
+                "that of its authority can be given as ?ca=FILE"
+            ) from error
+        except ssl.SSLError as error:
+            raise SessionException(
+                f"{name} speaks no TLS that this Python knows ({error.reason}); without TLS, the URL begins with rqlite://"
+            ) from error
+        if self.versions[node] == (0, 0):
+            raise SessionException(f"{name} is no rqlite server: it answers {str(answer)[:100]}")
+        values = [value for result in answer.get("results", ()) for row in result.get("values", ()) for value in row]
+        if not values:  # It is starting, say.
+            raise http.client.HTTPException(str(answer)[:200])
+        if not values[0]:
+            raise SessionException(
+                f"{name} was started without -fk, so it would keep what belongs to deleted sessions; start it with "
+                "-fk, on an empty directory if it has been in use"
+            )
+        if self.versions[node] < (8, 0):
             raise SessionException(f"{name} is older than rqlite 8; upgrade it")
 
 
@@ -152,19 +215,6 @@ def _version(text: str | None) -> tuple[int, int]:
     """Return the first two numbers of a version; zeros where there are none, as in a server that was built by hand."""
     match = re.match(r"v?(\d+)(?:\.(\d+))?", text or "")
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
-
-
-def require_permission(status: int, path: str) -> None:
-    """Make sure that a cluster has not refused the user.
-
-    Raises:
-        SessionException: If it has.
-    """
-    if status in (401, 403):
-        raise SessionException(
-            f"{path}: the cluster refuses the user: the password is wrong, or a permission (execute and query are "
-            "needed) is missing; compare the URL with the cluster's -auth file"
-        )
 
 
 # So that all holders of one address share their connections.
@@ -188,11 +238,14 @@ class ClusterDatabase(Database):
         self.location = url
         self.path = address.name
         self.read_only = read_only
-        nodes = _shared.get(address)
+        nodes, is_new = _shared.get(address), False
         if nodes is None:
-            nodes = _shared[address] = _Nodes(address)
+            nodes, is_new = _Nodes(address), True
+            _shared[address] = nodes
         self._nodes: _Nodes | None = nodes
         try:
+            if is_new:
+                nodes.look_at_all()
             self._migrate()
         except BaseException:
             self.close()
@@ -243,6 +296,7 @@ class ClusterDatabase(Database):
 
     def _migrate(self) -> None:
         """Bring the tables to the newest schema, each version in a transaction of its own."""
+        failed: tuple[Any, ...] = ()
         while True:
             (identity, tokens), _ = self._ask("query", [[schema.IDENTITY], [_HAS_TOKENS]])
             self._raise_for(identity)
@@ -255,10 +309,11 @@ class ClusterDatabase(Database):
             if self.read_only or not step:
                 return
             results, _ = self._ask("execute", [[statement] for statement in step])
-            # Another process was first, or an answer was lost.
             for result in results:
-                if "already exists" not in result.get("error", ""):
+                # Another process was first, or an answer was lost. Not, if there is as much to do as before.
+                if "already exists" not in result.get("error", "") or failed == (version, step):
                     self._raise_for(result)
+            failed = (version, step)
 
     def _json_statement(self, statement: Statement) -> list[Any]:
         try:
@@ -291,35 +346,32 @@ class ClusterDatabase(Database):
             raise SessionException(f"{self.path}: used after it was closed")
         body = json.dumps(statements, ensure_ascii=False, separators=(",", ":")).encode()
         deadline = time.monotonic() + self._timeout
-        patience, may_be_stored, index = PATIENCE, False, nodes.first
+        may_be_stored, index, forwarding = False, nodes.first, PATIENCE
+        cause: Exception | None
         while True:
             node = nodes.address.nodes[index]
-            seconds = patience + len(body) / BYTES_PER_SECOND
+            seconds = max(1.0, min(PATIENCE, deadline - time.monotonic()))
+            is_sent = False
             try:
-                status, text = nodes.post(node, _target(what, nodes, level, seconds), body, seconds)
-            except ssl.SSLCertVerificationError as error:
-                raise SessionException(
-                    f"{self.path}: the certificate of {node[0]}:{node[1]} is not to be trusted: "
-                    f"{error.verify_message}; that of its authority can be given as ?ca=FILE"
-                ) from error
-            except (OSError, http.client.HTTPException) as error:
-                failure = f"{node[0]}:{node[1]}: {error or type(error).__name__}"
-                cause: Exception | None = error
-                may_be_stored |= not isinstance(error, ConnectionRefusedError)
-                patience *= 1 + isinstance(error, TimeoutError)
+                connection = nodes.connection(node, seconds)
+                is_sent = True
+                answer = _exchange(
+                    nodes, node, connection, _target(what, nodes, node, level, forwarding), body, seconds
+                )
+            except (OSError, http.client.HTTPException, UnicodeError) as error:
+                failure, cause = f"{error or type(error).__name__}", error
+                may_be_stored |= is_sent
             else:
-                require_permission(status, self.path)
-                answer = _answer(status, text)
-                if status == 400:  # As for a number that JSON does not have.
-                    raise SessionException(f"{self.path}: {answer['error']}")
                 if "error" not in answer:
                     return answer["results"], may_be_stored
-                failure, cause = f"{node[0]}:{node[1]}: {answer['error']}", None
+                failure, cause = answer["error"], None
                 may_be_stored |= not any(known in failure for known in _NOT_BEGUN)
+            forwarding *= 2
             # Others who failed at this node have left it too; do not come back to it together.
             index = (index + 1) % len(nodes.address.nodes)
             nodes.first = index
             if time.monotonic() >= deadline:
+                failure = f"{node[0]}:{node[1]}: {failure}"
                 raise self._no_answer(failure, what == "execute" and may_be_stored) from cause
             time.sleep(PAUSE)
 
@@ -332,40 +384,62 @@ class ClusterDatabase(Database):
         )
 
 
-def _target(what: str, nodes: _Nodes, level: str | None, seconds: float) -> str:
-    """Return the path of a request that a node may pass on to the leader, for so long."""
-    wait = f"timeout={math.ceil(seconds)}s"
+def _exchange(
+    nodes: _Nodes, node: Node, connection: http.client.HTTPConnection, target: str, body: bytes, seconds: float
+) -> dict[str, Any]:
+    """Send a request and receive its answer, on a connection that is kept if that went well."""
+    try:
+        nodes.send(node, connection, target, body)
+        nodes.wait(node, connection, seconds)
+        answer = nodes.answer(node, connection)
+    except BaseException:
+        connection.close()
+        raise
+    nodes.put_back(node, connection)
+    return answer
+
+
+def _target(what: str, nodes: _Nodes, node: Node, level: str | None, forwarding: float) -> str:
+    """Return the path of a request.
+
+    Args:
+        what: "query" or "execute".
+        nodes: The nodes.
+        node: The one that is asked.
+        level: Consistency of a query, in the place of that of the URL.
+        forwarding: Seconds that the node waits for the leader, if it is another one. After that it may hang, or the
+            statement takes long: then the leader itself, when it is asked, takes the time.
+    """
+    wait = f"timeout={math.ceil(forwarding)}s"
     if what == "execute":
         return f"/db/execute?transaction&{wait}"
-    best = "linearizable" if nodes.version >= _FIRST_LINEARIZABLE else "strong"
+    best = "linearizable" if nodes.versions[node] >= _FIRST_LINEARIZABLE else "strong"
     return f"/db/query?level={level or nodes.address.level or best}&{wait}"
 
 
-def _answer(status: int, text: bytes) -> dict[str, Any]:
-    """Return what a node has answered."""
-    if status == 200:
-        with contextlib.suppress(ValueError):
-            answer = json.loads(text)
-            if isinstance(answer, dict) and ("error" in answer or isinstance(answer.get("results"), list)):
-                return answer
-    return {"error": text[:200].decode(errors="replace").strip() or f"HTTP status {status}"}
+# A text in the SQL, or where a parameter goes.
+_PARAMETER = re.compile(r"'(?:[^']|'')*'|\?|:(\w+)")
 
 
 def _json_statement(statement: Statement) -> list[Any]:
     """Return a statement as JSON has it."""
     sql, parameters = statement
     if isinstance(parameters, Mapping):
-        values: dict[str, Any] = {}
-        for name, value in parameters.items():
-            mark, values[name] = _json_value(value)
-            if mark != "?":
-                sql = re.sub(rf":{name}\b", mark.replace("?", f":{name}"), sql)
-        return [sql, values] if values else [sql]
-    marked = [_json_value(value) for value in parameters]
-    if any(mark != "?" for mark, _ in marked):
-        first, *rest = sql.split("?")
-        sql = first + "".join(mark + part for (mark, _), part in zip(marked, rest, strict=True))
-    return [sql, *(value for _, value in marked)]
+        marked: Mapping[Any, tuple[str, Any]] = {name: _json_value(value) for name, value in parameters.items()}
+        values: list[Any] = [{name: value for name, (_, value) in marked.items()}] if marked else []
+    else:
+        marked = dict(enumerate(map(_json_value, parameters)))
+        values = [value for _, value in marked.values()]
+    if all(mark == "?" for mark, _ in marked.values()):
+        return [sql, *values]
+    numbers = itertools.count()
+
+    def mark(found: re.Match[str]) -> str:
+        text = found[0]
+        place = next(numbers) if text == "?" else found[1]
+        return text if place is None or place not in marked else marked[place][0].replace("?", text)
+
+    return [_PARAMETER.sub(mark, sql), *values]
 
 
 def _json_value(value: Any) -> tuple[str, Any]:

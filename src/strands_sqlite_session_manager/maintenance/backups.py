@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 # What does the same for a cluster.
 _BACKUP = "`.backup FILE` in its shell, or GET /db/backup, makes a file that `strands-sqlite` reads"
-_RESTORE = "`.restore FILE` in its shell, or POST /db/load; or copy the sessions, `strands-sqlite copy --all --to URL`"
+RESTORE_CLUSTER = (
+    "`.restore FILE` in its shell, or POST /db/load; or copy the sessions, `strands-sqlite copy --all --to URL`"
+)
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def restore_backup(
             or newer and `overwrite` is False; or one of them cannot be read or written.
         ValueError: If both are the same file.
     """
-    require_file(db_path, _RESTORE)
+    require_file(db_path, RESTORE_CLUSTER)
     target = Path(os.path.abspath(chosen_path(db_path)))  # noqa: PTH100 (a link to nowhere is not to be followed)
-    with opened_file(os.fspath(source), _RESTORE, read_only=True) as saved:
+    with opened_file(os.fspath(source), RESTORE_CLUSTER, read_only=True) as saved:
         if target.exists() and target.samefile(saved.path):
             raise ValueError(f"{target}: a backup cannot be restored to itself")
         damage = [*structure_findings(saved), *schema_findings(saved)]
@@ -107,7 +109,7 @@ def restore_backup(
         else:
             if not overwrite and is_in_use(os.path.realpath(target)):
                 raise SessionException(f"{target}: in use; close what uses it, or restore with overwrite=True")
-            with opened_file(db_path, _RESTORE) as database:
+            with opened_file(db_path, RESTORE_CLUSTER) as database:
                 if not overwrite and _is_ahead(database, saved):
                     raise SessionException(
                         f"{target}: written to after the backup was made; to lose that, restore with overwrite=True"

@@ -44,7 +44,12 @@ SELECT_ONE = {
     table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
 # A page is small, because a message may hold documents of some megabytes each.
-_PAGE = 20
+PAGE = 20
+# Messages of an agent from one on.
+SELECT_PAGE = f"""
+    {_SELECT["messages"]} WHERE {_IS["session_id"]} AND {_IS["agent_id"]} AND message_id >= ?
+    ORDER BY message_id LIMIT {PAGE}
+    """
 _BEGINS_WITH = snapshots.BEGINS_WITH_KEY
 Row = tuple[Any, ...]
 Record = TypeVar("Record", Session, SessionAgent, SessionMessage)
@@ -97,7 +102,7 @@ def session_ids(repository: SQLiteSessionRepository) -> Iterator[str]:
     last, comparison = "", ">="  # Somebody may have put the empty id there.
     while rows := database_of(repository).query(
         f"SELECT session_id FROM sessions WHERE session_id {comparison} CAST(? AS TEXT) ORDER BY session_id LIMIT ?",  # noqa: S608
-        (last, _PAGE),
+        (last, PAGE),
     ):
         yield from (session_id for (session_id,) in rows)
         last, comparison = rows[-1][0], ">"
@@ -182,7 +187,7 @@ def read_rows(
             {_SELECT["messages"]} WHERE {_IS["session_id"]} AND {_IS["agent_id"]} AND message_id > ?
             ORDER BY message_id LIMIT ?
             """,
-            (session_id, agent_id, last, _PAGE),
+            (session_id, agent_id, last, PAGE),
         ):
             for row in rows:
                 yield "messages", row

@@ -1,13 +1,14 @@
 """Writes rows by batches, and never over what is there."""
 
 from collections import Counter
+from typing import Any
 
 from .._engine.database import text_marks
 from .._engine.holder import database_of
 from .._errors import MissingParentError, SessionConflictError, naming_too_large, record_name, require_stored
 from ..repository import SQLiteSessionRepository
 from .reports import conflict
-from .rows import COLUMNS, SELECT_ONE, TABLES, Row
+from .rows import COLUMNS, PAGE, SELECT_ONE, SELECT_PAGE, TABLES, Row
 
 _PARENTS = {
     "sessions": None,
@@ -45,6 +46,10 @@ class RowWriter:
         self._pending: list[tuple[str, Row]] = []
         self._pending_size = 0
         self._session_id = ""
+        # Rows of messages that are there, of an agent, and the numbers that they are all of.
+        self._page_of: list[Any] = []
+        self._page: dict[int, Row] = {}
+        self._page_range = range(0)
         # Tables whose latest row was not there. Then nothing that belongs to it was, and there is nothing to compare.
         self._new: set[str | None] = set()
 
@@ -59,8 +64,7 @@ class RowWriter:
             self._session_id = row[0]
         stored = None
         if _PARENTS[table] not in self._new:
-            key = TABLES[table][0]
-            stored = next(iter(self._database.query(SELECT_ONE[table], row[: len(key)])), None)
+            stored = self._stored(table, row[: len(TABLES[table][0])])
         if table == "sessions" and row[2] is None:
             # A source without metadata agrees with whatever the target has, such as tags given since an earlier copy.
             row = (*row[:2], "{}" if stored is None else stored[2], *row[3:])
@@ -73,6 +77,17 @@ class RowWriter:
             self.already_there[table] += 1
         else:
             raise conflict(table, row)
+
+    def _stored(self, table: str, key: Row) -> Row | None:
+        """Return the row that is there. Messages, which come in their order, are read by pages."""
+        if table != "messages":
+            return next(iter(self._database.query(SELECT_ONE[table], key)), None)
+        *agent, message_id = key
+        if agent != self._page_of or message_id not in self._page_range:
+            rows = self._database.query(SELECT_PAGE, key)
+            self._page_of, self._page = agent, {row[2]: row for row in rows}
+            self._page_range = range(message_id, rows[-1][2] + 1 if len(rows) == PAGE else 2**63)
+        return self._page.get(message_id)
 
     def flush_if_full(self) -> None:
         """Write the batch if it has become large."""
