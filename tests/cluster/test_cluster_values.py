@@ -250,7 +250,7 @@ def test_a_slow_query_takes_its_time(cluster: Cluster, monkeypatch: pytest.Monke
     """Longer than a node is waited for that hangs."""
     monkeypatch.setattr("strands_sqlite_session_manager._engine.rqlite.PATIENCE", 0.2)
     count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :limit) SELECT count(*) FROM n"
-    with closing(open_database(cluster.url, busy_timeout=1)) as database:
+    with closing(open_database(cluster.url)) as database:
         started, limit = time.monotonic(), 2_000_000
         while time.monotonic() - started < 2.5:
             started, limit = time.monotonic(), 2 * limit
