@@ -197,7 +197,9 @@ async def events(request: Request) -> Response:
         return PlainTextResponse(str(error), 400)
     if not is_there:
         return PlainTextResponse("There is no such agent.", 404)
-    return StreamingResponse(request.app.state.follower.events(key), media_type="text/event-stream")
+    return StreamingResponse(
+        request.app.state.follower.events(key, request.is_disconnected), media_type="text/event-stream"
+    )
 
 
 ROUTES: dict[str, Callable[[Request], Response]] = {
