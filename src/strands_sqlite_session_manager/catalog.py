@@ -286,18 +286,22 @@ class SessionCatalog(DatabaseHolder):
         others = snapshots.agent_summaries(self._database, session_id)
         return sorted([*in_tables, *others], key=lambda agent: agent.agent_id) if others else in_tables
 
-    def describe_agent(self, session_id: str, agent_id: str) -> AgentDescription | None:
+    def describe_agent(
+        self, session_id: str, agent_id: str, *, snapshot_id: str | None = None
+    ) -> AgentDescription | None:
         """Describe an agent: its state, and which of the messages it has now.
 
         Args:
             session_id: Id of the session.
             agent_id: Id of the agent.
+            snapshot_id: As for `history`.
 
         Returns:
             What is stored of it beside its messages, or None if it does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        return agents.describe(self._database, *key) or snapshots.describe(self._database, *key)
+        found = agents.describe(self._database, *key) if snapshot_id is None else None
+        return found or snapshots.describe(self._database, *key, snapshot_id)
 
     def revisions(self, conversations: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Tell whether conversations have changed, at the cost of a few looks at an index.

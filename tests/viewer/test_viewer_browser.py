@@ -74,6 +74,16 @@ def open_page(browser: Any) -> Iterator[Any]:
     assert troubles == []
 
 
+def serious_findings(page: Any) -> list[Any]:
+    """Return what the tool axe finds on a page, with everything unfolded."""
+    for fold in page.locator("details").all():
+        fold.evaluate("fold => fold.open = true")
+    page.evaluate(Path(str(AXE)).read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious]
+
+
 class TestLooks:
     """What every page keeps."""
 
@@ -82,13 +92,24 @@ class TestLooks:
     @pytest.mark.parametrize("path", PAGES)
     def test_everyone_can_read_it(self, desk: str, open_page: Any, path: str, scheme: str) -> None:
         """The tool axe finds nothing serious: names, roles, contrast, order of headings."""
-        page = open_page(desk, path, color_scheme=scheme)
-        for fold in page.locator("details").all():
-            fold.evaluate("fold => fold.open = true")
-        page.evaluate(Path(str(AXE)).read_text("utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious] == []
+        assert serious_findings(open_page(desk, path, color_scheme=scheme)) == []
+
+    @pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js")
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_everyone_can_read_snapshots(self, db_path: Path, open_page: Any, scheme: str) -> None:
+        """The time line, what has changed, and a snapshot itself."""
+        talking = pytest.importorskip("snapshot_helpers", reason="an SDK without SnapshotSessionManager").talking
+        from strands_sqlite_session_manager.storage import SQLiteStorage
+
+        with SQLiteStorage(db_path) as storage, SessionCatalog(db_path) as catalog:
+            talking(storage, "s", ("one", "first"), ("two", "second"), always=True)
+            oldest = catalog.list_snapshots("s", "a")[-1].snapshot_id
+        with serving(create_app(db_path)) as host:
+            for path in (f"/snapshots?session=s&agent=a&first={oldest}", f"/session?id=s&snapshot={oldest}"):
+                page = open_page(host, path, color_scheme=scheme, viewport={"width": 320, "height": 700})
+                assert page.evaluate("document.documentElement.scrollWidth") <= 320
+                assert serious_findings(page) == []
+                page.close()
 
     @pytest.mark.parametrize("width", [320, 700, 1600])
     @pytest.mark.parametrize("path", PAGES)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,27 @@ def test_many_viewers_cost_one_query_a_tick(db_path: Path, monkeypatch: pytest.M
         assert set(asked) == {2}
         for each in told:
             each.close()
+
+
+def test_nothing_is_told_while_nothing_changes(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks alone are no events; the end of the session is one."""
+    add_conversation(db_path, "s", "one")
+    looks = threading.Semaphore(0)
+    revisions = SessionCatalog.revisions
+
+    def counted(self: SessionCatalog, conversations: Any) -> Any:
+        looks.release()
+        return revisions(self, conversations)
+
+    with serving(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+        told = events(host, session="s", agent="default")
+        first = next(told)
+        monkeypatch.setattr(SessionCatalog, "revisions", counted)
+        assert all(looks.acquire(timeout=20) for _ in range(3))
+        catalog.delete_session("s")
+        assert first != ""
+        assert next(told) == ""
+        told.close()
 
 
 def test_nobody_looks_when_nobody_follows(db_path: Path) -> None:

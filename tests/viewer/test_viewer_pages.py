@@ -155,12 +155,14 @@ class TestConversation:
         """So does a result whose call is on another page, and a second call with the same id."""
         use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
         result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found"}]}}
-        add_conversation(db_path, "s", [result], [use], [result], [use])
+        again = {"toolResult": {**result["toolResult"], "content": [{"text": "found twice"}]}}
+        add_conversation(db_path, "s", [result], [use], [result, again], [use])
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
-        assert ids_on(html) == [0, 1, 3]
+        assert ids_on(html) == [0, 1, 2, 3]
         assert "of a call that is not on this page" in article(html, 0)
-        assert "found" in article(html, 1)
+        assert "found</p>" in article(html, 1)
+        assert "found twice" in article(html, 2)
         assert "no result" in article(html, 3)
 
     @pytest.mark.parametrize(

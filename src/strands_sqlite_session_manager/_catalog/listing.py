@@ -115,6 +115,9 @@ def contents(database: Database, session_ids: list[str]) -> dict[str, SessionCon
             found[session_id].multi_agents[name] = value
         elif name is not None:
             found[session_id].agents[name] = value
+    for session_id, scope, name, value in snapshots.contents(database, session_ids):
+        if session_id in found:
+            (found[session_id].agents if scope == "agent" else found[session_id].multi_agents).setdefault(name, value)
     return found
 
 

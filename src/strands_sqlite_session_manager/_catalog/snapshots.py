@@ -225,9 +225,11 @@ def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     return summaries
 
 
-def describe(database: Database, session_id: str, agent_id: str) -> AgentDescription | None:
-    """Describe an agent by its latest snapshot; see `SessionCatalog.describe_agent`."""
-    snapshot = read(database, session_id, "agent", agent_id)
+def describe(
+    database: Database, session_id: str, agent_id: str, snapshot_id: str | None = None
+) -> AgentDescription | None:
+    """Describe an agent by a snapshot, without an id by the latest; see `SessionCatalog.describe_agent`."""
+    snapshot = read(database, session_id, "agent", agent_id, snapshot_id)
     if snapshot is None:
         return None
     times = (snapshot.created_at, snapshot.updated_at)
@@ -235,10 +237,39 @@ def describe(database: Database, session_id: str, agent_id: str) -> AgentDescrip
         data = decode(snapshot)["data"]
     except SessionException as error:
         return AgentDescription(agent_id, None, [[0]], {}, {}, {}, *times, str(error))
-    states = (data.get("state") or {}, data.get("conversation_manager_state") or {})
+    state, manager_state = (
+        found if isinstance(found, dict) else {} for found in map(data.get, ("state", "conversation_manager_state"))
+    )
     others = {name: data[name] for name in ("interrupt_state", "model_state", "system_prompt") if data.get(name)}
-    last_message_id = len(data.get("messages", [])) - 1
-    return AgentDescription(agent_id, last_message_id if last_message_id >= 0 else None, [[0]], *states, others, *times)
+    last_message_id = len(data["messages"]) - 1 if data.get("messages") else None
+    return AgentDescription(agent_id, last_message_id, [[0]], state, manager_state, others, *times)
+
+
+def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str, str, Any]]:
+    """Return what the latest snapshots of some sessions are of; see `SessionCatalog.contents`.
+
+    Returns:
+        Session id, scope, name, and the number of the last message of an agent, or the kind of a graph or swarm; None
+        if there is none.
+    """
+    rows = database.query(
+        f"""
+        SELECT key, {MESSAGE_COUNT}, CASE
+            WHEN instr(key, '/scopes/multiAgent/') AND json_valid(CAST(data AS TEXT))
+            THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
+        END
+        FROM sessions CROSS JOIN storage ON {OF_SESSION}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} ORDER BY key
+        """,  # noqa: S608
+        (json.dumps(session_ids),),
+    )
+    found = []
+    for key, count, kind in rows:
+        match = _KEY.fullmatch(key)
+        if match is not None:
+            value = kind if match["scope"] == "multiAgent" else (count - 1 if count else None)
+            found.append((match["session_id"], match["scope"], match["name"], value))
+    return found
 
 
 def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -97,7 +97,7 @@ def show(
         agent = agent or "default"
     with open_catalog(db, read_only=True) as catalog:
         if form is not None:
-            _write(catalog, session, agent, limit, form)
+            _write(catalog, session, agent, limit, snapshot, form)
             return
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
@@ -123,12 +123,14 @@ def show(
         raise typer.Exit(1)
 
 
-def _write(catalog: SessionCatalog, session: str, agent: str | None, limit: int, form: str) -> None:
+def _write(
+    catalog: SessionCatalog, session: str, agent: str | None, limit: int, snapshot: str | None, form: str
+) -> None:
     """Print the messages of one agent in a form to take elsewhere."""
     names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
     if len(names) != 1:
         raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
-    messages = catalog.history(session, names[0], limit=limit, with_damaged=True)[::-1]
+    messages = catalog.history(session, names[0], limit=limit, snapshot_id=snapshot, with_damaged=True)[::-1]
     print(writing.FORMS[form](messages, f"{session}, agent {names[0]}"), end="")
     if any(message.damage for message in messages):
         raise typer.Exit(1)

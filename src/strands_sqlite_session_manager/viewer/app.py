@@ -53,7 +53,7 @@ def create_app(
         SessionException: If the database cannot be opened, or belongs to another program or a newer version.
         ValueError: If the token is empty.
     """
-    from . import conversation_pages, file_pages, session_pages
+    from . import conversation_pages, file_pages, session_pages, snapshot_pages
 
     if token is not None and not token:
         raise ValueError("token='': an empty token would let everyone in; leave it out for that")
@@ -69,9 +69,11 @@ def create_app(
 
     app = Starlette(
         routes=[
-            *(Route(path, _page(function)) for path, function in session_pages.ROUTES.items()),
-            *(Route(path, _page(function)) for path, function in conversation_pages.ROUTES.items()),
-            *(Route(path, _page(function)) for path, function in file_pages.ROUTES.items()),
+            *(
+                Route(path, _page(function))
+                for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
+                for path, function in pages.ROUTES.items()
+            ),
             Route("/events", conversation_pages.events),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],

@@ -1,6 +1,7 @@
 """The page of a session, what one can take from it, and how it follows an agent that is at work."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -47,6 +48,7 @@ def session_page(request: Request) -> Response:
         multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
         session_id=session_id,
         agent_id=agent_id,
+        snapshot_id=request.query_params.get("snapshot") or None,
         conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
     )
 
@@ -56,18 +58,22 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     links, catalog = links_of(request), catalog_of(request)
     # Before anything else is read: what comes in between is then told of.
     revision = catalog.revisions([(session_id, agent_id)]).get((session_id, agent_id), "")
-    agent = catalog.describe_agent(session_id, agent_id)
+    snapshot_id = request.query_params.get("snapshot") or None
+    agent = catalog.describe_agent(session_id, agent_id, snapshot_id=snapshot_id)
+    if agent is None and snapshot_id is not None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} has no snapshot {snapshot_id}.")
     if agent is None:
         raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
     limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
     at = number_of(request, "at")
-    messages = _piece(request, session_id, agent_id, limit, at)
+    messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
     last = messages[-1].message_id if messages else None
     is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
     live = LiveMessages(agent)
 
     def href(message_id: int, place: str) -> str:
-        return links.to("attachment", session=session_id, agent=agent_id, message=message_id, place=place)
+        query = {"session": session_id, "agent": agent_id, "snapshot": snapshot_id}
+        return links.to("attachment", **query, message=message_id, place=place)
 
     manager = agent.conversation_manager_state
     interrupts = agent.internal_state.get("interrupt_state")
@@ -92,16 +98,17 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     }
 
 
-def _piece(request: Request, session_id: str, agent_id: str, limit: int, at: int | None) -> list[HistoryMessage]:
+def _piece(
+    request: Request, session_id: str, agent_id: str, limit: int, at: int | None, snapshot_id: str | None
+) -> list[HistoryMessage]:
     """Return the messages of the page, the oldest first."""
-    catalog = catalog_of(request)
     before, after = number_of(request, "before"), number_of(request, "after")
+    read = partial(catalog_of(request).history, session_id, agent_id, snapshot_id=snapshot_id, with_damaged=True)
     if at is None:
-        found = catalog.history(session_id, agent_id, limit=limit, before=before, after=after, with_damaged=True)
-        return found[::-1]
+        return read(limit=limit, before=before, after=after)[::-1]
     # Some before it, and the rest from there on.
-    earlier = catalog.history(session_id, agent_id, limit=limit // 2, before=at, with_damaged=True)
-    later = catalog.history(session_id, agent_id, limit=limit - len(earlier), after=at - 1, with_damaged=True)
+    earlier = read(limit=limit // 2, before=at)
+    later = read(limit=limit - len(earlier), after=at - 1)
     return [*earlier[::-1], *later[::-1]]
 
 
@@ -130,6 +137,7 @@ def _one(request: Request) -> HistoryMessage:
         limit=1,
         before=message_id + 1,
         after=message_id - 1,
+        snapshot_id=query.get("snapshot") or None,
         with_damaged=True,
     )
     if not found or found[0].message_id != message_id:
@@ -171,6 +179,7 @@ def copy(request: Request) -> Response:
             limit=LONGEST_COPY,
             before=None if last is None else last + 1,
             after=None if first is None else first - 1,
+            snapshot_id=query.get("snapshot") or None,
             with_damaged=True,
         )[::-1]
     name = f"{query.get('session')}, agent {query.get('agent')}"
@@ -188,7 +197,9 @@ async def events(request: Request) -> Response:
         return PlainTextResponse(str(error), 400)
     if not is_there:
         return PlainTextResponse("There is no such agent.", 404)
-    return StreamingResponse(request.app.state.follower.events(key), media_type="text/event-stream")
+    return StreamingResponse(
+        request.app.state.follower.events(key, request.is_disconnected), media_type="text/event-stream"
+    )
 
 
 ROUTES: dict[str, Callable[[Request], Response]] = {

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 from strands.types.exceptions import SessionException
@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the database.
 TICK = 0.4
-# Ticks after which a browser is told that the connection lives.
-KEEP_ALIVE = 40
+# Ticks after which a browser is told that the connection lives, and is looked for.
+KEEP_ALIVE = 5
 
 Key = tuple[str, str]
 
@@ -40,13 +40,14 @@ class Follower:
         """Whether it looks at the database."""
         return self._task is not None and not self._task.done()
 
-    async def events(self, key: Key) -> AsyncIterator[str]:
+    async def events(self, key: Key, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
         """Yield server-sent events: the revision of a conversation at first, and whenever it has changed.
 
         "" is that of one that was deleted.
 
         Args:
             key: Ids of the session and of the agent.
+            is_gone: Tells whether the browser has gone, which not every server notices by itself.
         """
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._watchers.setdefault(key, []).append(queue)
@@ -62,6 +63,8 @@ class Follower:
                         return
                     yield f"event: changed\ndata: {json.dumps(state)}\n\n"
                 except asyncio.TimeoutError:
+                    if await is_gone():
+                        return
                     yield ": still here\n\n"
         finally:
             self._watchers[key].remove(queue)

@@ -61,6 +61,7 @@ def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents
     messages = sum(0 if last is None else last + 1 for last in contents.agents.values())
     usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT and not entry.damage else None
     kinds = sorted({kind or "multi-agent" for kind in contents.multi_agents.values()})
+    kinds += ["snapshots"] if entry.session_type == "SNAPSHOT" else []
     return {
         "entry": entry,
         "agents": list(contents.agents),
