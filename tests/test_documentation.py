@@ -145,6 +145,8 @@ class TestPages:
     def test_blocks_run(self, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if page.name == "memory.md" and not HAS_MEMORY:
             pytest.skip("it needs an SDK with memory")
+        if page.stem == "snapshots" and not HAS_SNAPSHOTS:
+            pytest.skip("it needs an SDK with SnapshotSessionManager")
         namespace = run_blocks(page, monkeypatch)
         for block in code_blocks(page, "sql"):
             with closing(sqlite3.connect("sessions.db")) as connection:

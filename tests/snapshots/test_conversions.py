@@ -121,6 +121,7 @@ class TestThereAndBack:
             manager.sync_agent(agent)
         report = self.check(db_path, other, back, tmp_path)
         assert report.converted.messages == 4
+        assert report.left_out == ["1 messages of agent a that it does not have any more"]
         assert texts(restored(other, "s").messages) == ["Summary.", "I am Eve.", "Bye.", "Goodbye."]
 
     def test_of_an_interrupt(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ class TestFromSnapshots:
         agent = talking(other, "s", *TURNS, always=True, conversation_manager=window())
         report = from_snapshots(other, back, "s")
         assert texts(back.list_messages("s", "a")) == [text for turn in TURNS for text in turn]
-        assert report.converted == RecordCounts(0, 1, 10, 0)
+        assert report.converted == RecordCounts(1, 1, 10, 0)
         assert what_it_has(rebuilt(tmp_path / "back.db", conversation_manager=window())) == what_it_has(agent)
 
     def test_a_past_that_was_restored(self, db_path: Path, storage: Any, back: Any, tmp_path: Path) -> None:

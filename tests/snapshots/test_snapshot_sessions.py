@@ -14,7 +14,7 @@ from strands.session import SnapshotSessionManager
 from strands.types.exceptions import SessionException
 
 from helpers import ScriptedModel, make_agent, texts
-from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager
+from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, maintenance
 from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog, Usage
 
 ADA = ("I am Ada.", "Hello, Ada.")
@@ -170,6 +170,16 @@ class TestReading:
         filler = ("word " * 20_000, "again " * 20_000)
         talking(storage, "s", filler, ("Where is my parcel?", "There."))
         assert [f.message_id for f in catalog.search("parcel")] == [2]
+
+    @pytest.mark.file_only
+    def test_stats_and_check_know_them(self, storage: Any, db_path: Path, raw: sqlite3.Connection) -> None:
+        """A session's size is that of all its snapshots, and nothing is wrong."""
+        talking(storage, "s", ADA, always=True)
+        size = raw.execute("SELECT sum(length(data)) FROM storage").fetchone()[0]
+        (largest,) = maintenance.stats(db_path).largest_sessions
+        assert (largest.session_id, largest.messages) == ("s", 2)
+        assert largest.size == size + len("{}")
+        assert [finding for finding in maintenance.check(db_path) if finding.kind != "sqlite_version"] == []
 
 
 class TestChanges:

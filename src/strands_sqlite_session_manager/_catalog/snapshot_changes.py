@@ -255,6 +255,8 @@ def prune(
     )
     if dry_run:
         return count, size
-    while keys := database.query(f"{surplus} LIMIT {_BATCH}", values):
-        database.transaction([("DELETE FROM storage WHERE key = ?", key) for key in keys])
+    # What is too much stays too much: newer ones come only on top.
+    keys = database.query(surplus, values)
+    for first in range(0, len(keys), _BATCH):
+        database.transaction([("DELETE FROM storage WHERE key = ?", key) for key in keys[first : first + _BATCH]])
     return count, size

@@ -58,6 +58,11 @@ class LiveView:
         """The messages, in a new list."""
         return [*self._messages]
 
+    @property
+    def ids(self) -> list[int | None]:
+        """The number of each message in the log; None of one that is not there."""
+        return [*self._ids]
+
     def _append(self, message: Message, message_id: int | None, text: str | None) -> None:
         self._messages.append(message)
         self._copies.append(_copy_message(message))

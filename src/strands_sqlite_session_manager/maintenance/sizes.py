@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from .._catalog import snapshots
 from .._engine.database import Database
 from .._engine.file import FileDatabase
 from .opening import column_names, opened, opened_file, quoted, size_of, table_names
@@ -30,7 +31,7 @@ class SessionStats:
     Attributes:
         session_id: Its id.
         messages: Number of its messages.
-        size: Bytes of its messages and states.
+        size: Bytes of its messages, states and snapshots.
     """
 
     session_id: str
@@ -86,7 +87,7 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
     """
     with opened(db_path, read_only=True) as database:
         sessions = database.query(
-            """
+            f"""
             SELECT session_id, sum(messages), sum(size) FROM (
                 SELECT
                     session_id,
@@ -105,9 +106,15 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
                 SELECT session_id, 0, length(CAST(state AS BLOB)) FROM multi_agents
                 UNION ALL
                 SELECT session_id, 0, length(CAST(metadata AS BLOB)) FROM sessions
+                UNION ALL
+                SELECT
+                    substr(key, 9, instr(key, '/scopes/') - 9),
+                    {snapshots.MESSAGE_COUNT},
+                    length(data)
+                FROM storage WHERE key >= 'session/' AND key < 'session0' AND instr(key, '/scopes/') > 9
             )
             GROUP BY session_id ORDER BY sum(size) DESC, session_id LIMIT 10
-            """
+            """  # noqa: S608 (constants only)
         )
         is_file = isinstance(database, FileDatabase)
         return DatabaseStats(

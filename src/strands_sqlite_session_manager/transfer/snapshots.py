@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -148,8 +148,8 @@ def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tupl
             raise missing("agents", session_id, agent_id)
         agent = conversation.agent
         if conversation.live is not None:
-            messages = conversation.live.messages
-            return agent, messages, max(0, len(log) - len(messages))
+            shown_ids = set(conversation.live.ids)
+            return agent, conversation.live.messages, sum(m.message_id not in shown_ids for m in log)
     # The SDK's rule: all messages but the first ones, behind what the conversation manager puts before them.
     state = agent.conversation_manager_state
     offset, summary = state.get("removed_message_count") or 0, state.get("summary_message")
@@ -293,7 +293,8 @@ def from_snapshots(
     if not found:
         raise missing("sessions", session_id, advice="the storage has no snapshots of it")
     first, last = min(s.created_at for s in found), max(s.created_at for s in found)
-    if repository.read_session(new_id) is None:
+    is_new = repository.read_session(new_id) is None
+    if is_new:
         repository.create_session(Session(new_id, SessionType.AGENT, first, last))
     writer = RowWriter(repository)
     left_out: list[str] = []
@@ -308,7 +309,8 @@ def from_snapshots(
             writer.add("multi_agents", multi_agent_row(new_id, snapshot.name, state, time))
     writer.flush()
     logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to messages", session_id, new_id)
-    return ConversionReport(counts(writer.copied), counts(writer.already_there), left_out)
+    converted = replace(counts(writer.copied), sessions=int(is_new))
+    return ConversionReport(converted, replace(counts(writer.already_there), sessions=int(not is_new)), left_out)
 
 
 async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
