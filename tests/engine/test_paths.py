@@ -44,7 +44,7 @@ class TestPath:
 
     @pytest.mark.parametrize("db_path", ["", "  ", "a\0b", "sqlite:///x.db", "file:x.db?mode=ro", b"x.db", 5])
     def test_what_is_no_path_is_refused(self, tmp_path: Path, db_path: Any) -> None:
-        with pytest.raises(ValueError, match="db_path[=:]"):
+        with pytest.raises(ValueError, match=r"db_path[=:]"):
             SQLiteSessionManager("s", db_path)
         assert not list(tmp_path.iterdir())
 
