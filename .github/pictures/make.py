@@ -10,7 +10,8 @@ from rich.console import Console
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from typer.testing import CliRunner
 
-from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository, cli
+from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
+from strands_sqlite_session_manager._cli import commands, reading
 
 HERE = Path(__file__).parent
 NOW = datetime.now(timezone.utc)
@@ -64,9 +65,9 @@ def fill(db_path: Path) -> None:
 
 def draw(name: str, *arguments: str, db_path: Path) -> None:
     """Run a command and draw what it prints."""
-    cli.console = Console(record=True, width=92, force_terminal=True)
-    CliRunner().invoke(cli.app, [*arguments, "--db", str(db_path)], catch_exceptions=False)
-    picture = cli.console.export_svg(title=f"$ strands-sqlite {' '.join(arguments)}")
+    reading.console = Console(record=True, width=92, force_terminal=True)
+    CliRunner().invoke(commands.app, [*arguments, "--db", str(db_path)], catch_exceptions=False)
+    picture = reading.console.export_svg(title=f"$ strands-sqlite {' '.join(arguments)}")
     # Fonts from elsewhere are not loaded in a picture of a web page anyway.
     picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
     (HERE / f"{name}.svg").write_text(picture, "utf-8")
