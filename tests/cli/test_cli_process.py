@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import left
-
 from helpers import make_agent
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.catalog import SessionCatalog
@@ -66,7 +65,9 @@ class TestProcess:
 
     @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
     def test_an_interrupt_is_quiet(self, filled: Path) -> None:
-        with command("rm", "s", stdin=subprocess.PIPE) as process:
+        # A shell has what it starts in the background ignore the signal, and whatever that starts.
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        with command("rm", "s", stdin=subprocess.PIPE, **heed) as process:
             wait_for_question(process)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None

@@ -212,9 +212,11 @@ def test_an_interrupted_agent_finds_out_too(cluster: Cluster) -> None:
     def interrupt(request: bytes) -> bool:
         if is_armed.is_set() and b"/db/execute" in request:
             is_armed.clear()
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGUSR1)
         return False
 
+    # What Ctrl-C does, but not ignored by a process in the background.
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
     with closing(Losing(cluster, interrupt)) as losing:
         manager = SQLiteSessionManager("s", losing.url)
         agent = make_agent(manager, "two", "three")

@@ -17,6 +17,16 @@ VECTOR = [0.123456789, 0.987654321]
 PACKED = struct.pack("<2f", *(number / sum(x * x for x in VECTOR) ** 0.5 for number in VECTOR))
 
 
+async def test_a_long_text_too(store: Any, db_path: Path) -> None:
+    """One that takes many pages, in its table and in the index that keeps texts apart."""
+    memory_id = await store.add(" ".join(f"xylophone{number}" for number in range(5_000)))
+    for number in range(50):
+        await store.add(f"Bob owns {number} boats")
+    assert len(await store.search("xylophone77")) == 1
+    await store.delete(memory_id)
+    assert not is_on_disk(db_path)
+
+
 @pytest.fixture
 def indexed(open_store: Callable[..., Any]) -> Any:
     """A store with a secret, which a search has indexed, and its vector."""
