@@ -12,9 +12,9 @@ from strands.types.session import SessionAgent, SessionMessage
 
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
-from command_line import run
 from rich.console import Console
 
+from command_line import run
 from helpers import make_agent, text_message, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager
 from strands_sqlite_session_manager._cli.display import sessions_table, size

@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import run
-
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 
