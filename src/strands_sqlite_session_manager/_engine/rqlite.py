@@ -38,6 +38,8 @@ from .database import BrokenText, Database, Parameters, Statement, Synchronous, 
 DEFAULT_TIMEOUT = 30.0
 # Seconds until a node that has not answered is asked whether it hangs.
 PATIENCE = 4.0
+# Seconds that a node waits for the leader at the most, for a statement that is passed on to that.
+MOST_PATIENCE = 600.0
 # Seconds between attempts.
 PAUSE = 0.05
 MAX_IDLE = 16
@@ -366,7 +368,7 @@ class ClusterDatabase(Database):
                     return answer["results"], may_be_stored
                 failure, cause = answer["error"], None
                 may_be_stored |= not any(known in failure for known in _NOT_BEGUN)
-            forwarding *= 2
+            forwarding = min(2 * forwarding, MOST_PATIENCE)
             # Others who failed at this node have left it too; do not come back to it together.
             index = (index + 1) % len(nodes.address.nodes)
             nodes.first = index
