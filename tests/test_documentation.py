@@ -306,6 +306,7 @@ class TestExamples:
         with closing(sqlite3.connect(tmp_path / "kept.db")) as connection:
             assert connection.execute("SELECT count(*) FROM sessions").fetchone() > (0,)
 
+    @pytest.mark.slow
     def test_that_of_clusters_says_what_it_needs(self) -> None:
         done = subprocess.run([sys.executable, EXAMPLES / "06_cluster.py"], capture_output=True, text=True, check=True)
         assert "This example needs an rqlite cluster" in done.stdout

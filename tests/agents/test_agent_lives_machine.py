@@ -8,7 +8,7 @@ class TestAgentLives(AgentLives.TestCase):  # A class of its own: the longer run
     settings = settings(
         deadline=None,
         derandomize=True,
-        max_examples=60,
+        max_examples=20,
         stateful_step_count=20,
         suppress_health_check=list(HealthCheck),
     )

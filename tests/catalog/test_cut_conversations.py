@@ -190,6 +190,7 @@ def numbers(item: Any) -> list[int]:
     return [item["message_id"]] if "message_id" in item else []
 
 
+@pytest.mark.slow
 @given(
     items=st.lists(ITEMS, max_size=6), start=st.integers(0, 14), removed=st.integers(0, 15), last=st.integers(-1, 14)
 )

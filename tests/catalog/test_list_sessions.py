@@ -94,6 +94,7 @@ class TestListSessions:
         with pytest.raises(ValueError, match="order='updated'"):
             catalog.list_sessions(after=cursor, order="created")
 
+    @pytest.mark.slow
     @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=4)),

@@ -34,6 +34,7 @@ def wait_for_question(process: subprocess.Popen[str]) -> None:
         pass
 
 
+@pytest.mark.slow
 class TestProcess:
     @pytest.mark.skipif(os.name != "posix", reason="pipes and signals are those of Unix")
     def test_junk_in_a_pipe_makes_no_database(self, tmp_path: Path) -> None:

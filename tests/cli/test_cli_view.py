@@ -40,6 +40,7 @@ def viewing(db_path: Path, *options: str) -> Iterator[tuple[str, Any]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_prints_a_link_that_opens_the_sessions(filled: Path) -> None:
     """Its token is another one each time, and without it there is nothing to see."""
     with viewing(filled, "--no-browser") as (link, _), viewing(filled) as (other, _):
@@ -52,6 +53,7 @@ def test_prints_a_link_that_opens_the_sessions(filled: Path) -> None:
             assert "I am Ada." in page.read().decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT for one process")
 def test_ends_with_ctrl_c_while_a_browser_follows(filled: Path) -> None:
     """At once, and without a traceback."""
@@ -70,6 +72,7 @@ def test_ends_with_ctrl_c_while_a_browser_follows(filled: Path) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 def test_warns_where_others_can_reach_it(filled: Path) -> None:
     """The link is one for this machine all the same."""
     with viewing(filled, "--no-browser", "--host", "0.0.0.0") as (link, process):

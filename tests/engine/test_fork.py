@@ -85,6 +85,7 @@ class TestFork:
         assert order == ["call", "fork"]
         assert texts(repository.list_messages("s", "a")) == ["child"]
 
+    @pytest.mark.slow
     def test_the_garbage_collector_does_not_wait_for_a_fork(self, db_path: Path) -> None:
         """A hook of the fork may wait for a lock of the thread that it has interrupted, as that of `logging` does."""
         code = """
@@ -227,6 +228,7 @@ print(os.waitpid(child, 0)[1])
             in_child(work)
             assert texts(manager.list_messages("s", "default")) == ["hello", "hi"]
 
+    @pytest.mark.slow
     def test_a_child_that_exits_normally_leaves_the_parents_connections_alone(self, db_path: Path) -> None:
         """Nothing is closed, nor complained about, when the child's interpreter shuts down."""
         printed = run_python(
@@ -283,6 +285,7 @@ class TestForkBesideASlowCall:
         monkeypatch.setattr(_fork, "SHUT", 0.01)
         monkeypatch.setattr(_fork, "PATIENCE", 0.01)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("release")
     @pytest.mark.parametrize("fork", ["os.fork", "pty.fork"])
     def test_the_child_refuses_what_was_in_use_and_uses_the_rest(

@@ -154,6 +154,7 @@ class TestBehindADeletion:
         patient.delete_session("s1")
         assert size_of_log(db_path) == 0
 
+    @pytest.mark.slow
     def test_nor_does_anyone_wait_who_is_in_another_process(
         self, patient: SQLiteSessionRepository, reader: sqlite3.Connection, db_path: Path
     ) -> None:

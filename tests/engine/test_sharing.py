@@ -80,6 +80,7 @@ class TestSharing:
             assert len(manager.list_messages("s", "default")) == 2000
         assert len(opened) <= 2
 
+    @pytest.mark.slow
     @needs_proc
     def test_unclosed_managers_share_their_descriptors(self, db_path: Path) -> None:
         managers = [SQLiteSessionManager(f"s{number}", db_path) for number in range(300)]
@@ -192,6 +193,7 @@ class TestClosing:
             with pytest.raises(SessionException, match=r"sessions\.db: used after it was closed"):
                 use()
 
+    @pytest.mark.slow
     def test_interpreter_exit_without_close_is_clean(self, db_path: Path) -> None:
         run_python(
             "import sys; from strands_sqlite_session_manager import SQLiteSessionManager as M;"
@@ -224,6 +226,7 @@ class TestTransaction:
         repository.create_session(Session("x", SessionType.AGENT))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no interval timers")
 def test_interrupts_leave_nothing_locked(repository: SQLiteSessionRepository, db_path: Path) -> None:
     """Ctrl-C, or a timeout by signal, wherever it strikes. In a process whose other locks may be left behind."""

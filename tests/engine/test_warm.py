@@ -23,6 +23,7 @@ def is_closed(connection: sqlite3.Connection) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_manager_for_each_request_opens_the_file_once(db_path: Path, opened: list[sqlite3.Connection]) -> None:
     for number in range(5):
         agent = make_agent(SQLiteSessionManager("s", db_path), f"answer {number}")
@@ -34,6 +35,7 @@ def test_a_manager_for_each_request_opens_the_file_once(db_path: Path, opened: l
     assert not is_closed(opened[0])
 
 
+@pytest.mark.slow
 def test_so_does_one_in_a_cycle_of_garbage(db_path: Path, opened: list[sqlite3.Connection]) -> None:
     """As a manager is that an agent's callbacks refer to. The collector finalizes what is in it in any order."""
     for _ in range(3):
@@ -100,6 +102,7 @@ def test_a_file_that_nobody_holds_is_not_in_use(db_path: Path, tmp_path: Path) -
             maintenance.restore_backup(tmp_path / "copy.db", db_path)
 
 
+@pytest.mark.slow
 def test_it_is_closed_when_the_interpreter_exits(db_path: Path) -> None:
     code = """
 import gc, sys

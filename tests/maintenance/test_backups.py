@@ -87,6 +87,7 @@ class TestBackup:
         assert db_path.read_bytes() == before
         assert content(Path("copy.db")) == content(db_path)
 
+    @pytest.mark.slow
     def test_is_of_one_moment_while_threads_and_a_process_write(self, db_path: Path, tmp_path: Path) -> None:
         """And comes to an end: no write makes it start anew."""
         fill(db_path, 1500, "x" * 8000)
@@ -169,6 +170,7 @@ for number, _ in enumerate(sys.stdin):
         assert [path.name for path in tmp_path.iterdir()] == ["sessions.db"]
         assert stored(db_path) == ["hello"] * 3
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals are those of Unix")
     def test_leaves_no_destination_when_killed(self, db_path: Path, tmp_path: Path) -> None:
         fill(db_path, 500, "x" * 20_000)

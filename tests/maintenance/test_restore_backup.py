@@ -127,6 +127,7 @@ class TestRestore:
                 restore_backup("copy.db", db_path)
         restore_backup("copy.db", db_path)
 
+    @pytest.mark.slow
     def test_refuses_a_file_that_another_process_uses(self, db_path: Path) -> None:
         fill(db_path)
         backup("copy.db", db_path)
@@ -137,6 +138,7 @@ class TestRestore:
             restore_backup("copy.db", db_path)
         restore_backup("copy.db", db_path)
 
+    @pytest.mark.slow
     def test_overwrites_under_those_who_use_the_file(self, db_path: Path) -> None:
         """A manager of this process and another process go on with the restored rows."""
         fill(db_path)

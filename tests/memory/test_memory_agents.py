@@ -187,6 +187,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.slow
 def test_an_sdk_without_memory_is_told_so_and_has_all_the_rest() -> None:
     """Only the store itself cannot be imported, and the error says what to do."""
     assert "pip install --upgrade strands-agents" in run_python(WITHOUT_MEMORY)

@@ -23,6 +23,7 @@ class TestTasks:
         assert len(set(ids)) == 1
         assert (await store.get(ids[0])).times_added == 50
 
+    @pytest.mark.slow
     async def test_searches_go_on_while_others_add_and_forget(self, store: Any) -> None:
         """None fails, and none finds what was never there or is gone."""
 

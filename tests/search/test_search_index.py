@@ -161,6 +161,7 @@ class TestTheIndex:
         assert ids(catalog.search("blue", limit=100)) == [n for n in range(50) if n % 3]
         raw.execute("INSERT INTO search_messages (search_messages, rank) VALUES ('integrity-check', 1)")
 
+    @pytest.mark.slow
     def test_of_a_very_long_text_holds_the_start(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository
     ) -> None:
@@ -197,6 +198,7 @@ print(len(SessionCatalog(sys.argv[1]).search("blue", limit=5000)))
         )
         raw.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
 
+    @pytest.mark.slow
     def test_is_true_after_searches_beside_writers_that_redact(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:

@@ -247,6 +247,7 @@ def test_no_query_fails(
     assert caplog.text == ""  # SQLite had no complaint, after which all is searched without the index.
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=50))
 def test_every_text_can_be_indexed_and_finds_itself(

@@ -34,6 +34,7 @@ talking(SQLiteStorage(sys.argv[1], detect_conflicts=True), "s", ("From elsewhere
 
 
 class TestConflicts:
+    @pytest.mark.slow
     def test_a_turn_of_another_process_is_kept(self, storage: Any, db_path: Path) -> None:
         """The agent that is behind is refused, each time, until it is built again with a storage of its own."""
         agent = talking(storage, "s", ADA)

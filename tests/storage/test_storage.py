@@ -128,6 +128,7 @@ letters = edges | st.characters(exclude_categories=["Cs"], exclude_characters="\
 
 
 class TestListingAndDeleting:
+    @pytest.mark.slow
     @given(keys=st.sets(st.text(letters, min_size=1, max_size=4)), prefix=st.text(letters, max_size=3))
     @example(keys={"\U0010ffff", "\U0010ffffa", "a"}, prefix="\U0010ffff")
     @example(keys={"a\U0010ffff", "a\U0010ffff\U0010ffff", "b"}, prefix="a\U0010ffff")

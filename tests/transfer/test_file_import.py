@@ -189,6 +189,7 @@ class TestFileImport:
         assert imported["multi_agents"][0][3:] == (LONG_AGO, LONG_AGO)
         assert imported["sessions"][0] == ("full", "AGENT", "{}", LONG_AGO, LATER)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are those of Unix")
     def test_does_not_wait_for_a_pipe(self, files: Path) -> None:
         path = files / "session_full" / "agents" / "agent_a" / "messages" / "message_0.json"
@@ -274,6 +275,7 @@ print(*import_file_sessions(sys.argv[1], SQLiteSessionRepository()).skipped)
         with pytest.raises(SessionException, match="used after it was closed"):
             import_file_sessions(files, target)
 
+    @pytest.mark.slow
     def test_that_was_killed_goes_on(self, tmp_path: Path, files: Path, target: Any) -> None:
         """The process dies between the agents of a session."""
         code = """

@@ -67,6 +67,7 @@ def test_of_messages(source: SQLiteSessionRepository, db_path: Path) -> None:
     assert indexed[-1] == (300, 300)
 
 
+@pytest.mark.slow
 def test_of_copies(source: SQLiteSessionRepository, tmp_path: Path) -> None:
     calls = [Calls() for _ in range(3)]
     source.create_agent("a", SessionAgent("b", {}, {}), messages=[text_message(n) for n in range(950)])

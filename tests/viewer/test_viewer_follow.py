@@ -48,6 +48,7 @@ def talk(db_path: Path) -> Any:
         process.stdin.close()
 
 
+@pytest.mark.slow
 def test_each_turn_of_another_process_is_told(db_path: Path, talk: Any) -> None:
     """The first event says how things are, and each that follows that something was stored."""
     talk("first")
@@ -75,6 +76,7 @@ def test_the_page_knows_which_state_it_shows(db_path: Path) -> None:
         told.close()
 
 
+@pytest.mark.slow
 def test_many_viewers_cost_one_query_a_tick(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many browsers follow however many conversations."""
     for name in "ab":
@@ -100,6 +102,7 @@ def test_many_viewers_cost_one_query_a_tick(db_path: Path, monkeypatch: pytest.M
             each.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_told_while_nothing_changes(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks alone are no events; the end of the session is one."""
     add_conversation(db_path, "s", "one")
