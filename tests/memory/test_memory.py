@@ -253,7 +253,7 @@ class TestPruning:
             ({"older_than": timedelta(days=3, hours=1), "keep_last": 5}, "0123"),
             ({"unused_for": timedelta(hours=1), "keep_last": 3}, "01"),
         ],
-        ids=["none", "older for", "older than a time", "unused", "last two", "last none", "older or five", "unused or three"],
+        ids=lambda value: ",".join(value),
     )
     async def test_deletes_what_one_of_the_limits_means(
         self, aged: Any, arguments: dict[str, Any], left: str, monkeypatch: pytest.MonkeyPatch
