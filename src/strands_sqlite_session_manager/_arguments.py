@@ -99,6 +99,20 @@ def now(other_than: str | None = None) -> str:
     return (time if time.isoformat() != other_than else time + timedelta(microseconds=1)).isoformat()
 
 
+def checked_moment(name: str, value: datetime | timedelta) -> str:
+    """Return a time, or the end of a time span from now on, as the tables hold it.
+
+    Raises:
+        ValueError: If it is neither a timedelta nor a datetime with a time zone.
+    """
+    if isinstance(value, timedelta):
+        try:
+            value = datetime.now(timezone.utc) + value
+        except OverflowError as error:
+            raise ValueError(f"{name}={value!r}: {error}") from error
+    return checked_time(name, value)
+
+
 def checked_time(name: str, value: datetime) -> str:
     """Return a time as the tables hold it: ISO 8601, UTC, to be compared as text.
 

@@ -21,6 +21,8 @@ from strands.types.exceptions import SessionException
 
 # What to do after an error that leaves an agent in memory behind what is stored.
 REBUILD = "build the agent again, with a new session manager"
+# What may have become of a record that was there.
+IF_GONE = f"if it was deleted or renamed, or has expired, {REBUILD}"
 
 
 class SessionConflictError(SessionException):

@@ -9,7 +9,8 @@ from typing import Any, Literal, cast, overload
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from ._arguments import checked_id, checked_ids, checked_metadata, checked_number, checked_time
+from ._arguments import checked_id, checked_ids, checked_metadata, checked_moment, checked_number, checked_time
+from ._arguments import now as present
 from ._catalog import (
     agents,
     cutting,
@@ -22,7 +23,7 @@ from ._catalog import (
     snapshots,
 )
 from ._catalog import usage as token_usage
-from ._catalog.filters import OF_SESSION_WITH_METADATA, session_conditions
+from ._catalog.filters import NOT_EXPIRED, NOT_EXPIRED_AT, OF_SESSION_WITH_METADATA, session_conditions
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
     AgentDescription,
@@ -46,6 +47,7 @@ from ._codec import decode_checked, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing, naming_too_large, record_name
+from ._expiry import make_way
 from ._metadata import wanted_metadata, where_clauses
 from ._search.erasing import erase_former_content
 from ._search.index import backlog, rebuild
@@ -179,7 +181,7 @@ class SessionCatalog(DatabaseHolder):
             Their number.
         """
         conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
-        where = " AND ".join(conditions)
+        where = " AND ".join([NOT_EXPIRED, *conditions])
         ((count,),) = self._database.query(f"SELECT count(*) FROM sessions WHERE {where}", parameters)  # noqa: S608
         return int(count)
 
@@ -218,7 +220,8 @@ class SessionCatalog(DatabaseHolder):
         text = encode(checked_metadata("metadata", metadata), "metadata")
         with naming_too_large(f"Metadata of session {session_id}"):
             changed = self._database.execute(
-                "UPDATE sessions SET metadata = ? WHERE session_id = ?", (text, checked_id("session_id", session_id))
+                f"UPDATE sessions SET metadata = ? WHERE session_id = ? AND {NOT_EXPIRED_AT}",  # noqa: S608
+                (text, checked_id("session_id", session_id), present()),
             )
         if not changed:
             raise missing("sessions", session_id)
@@ -237,7 +240,10 @@ class SessionCatalog(DatabaseHolder):
         key = (checked_id("session_id", session_id),)
         changed = 0
         while not changed:
-            rows = self._database.query("SELECT metadata FROM sessions WHERE session_id = ?", key)
+            rows = self._database.query(
+                f"SELECT metadata FROM sessions WHERE session_id = ? AND {NOT_EXPIRED}",  # noqa: S608
+                key,
+            )
             if not rows:
                 raise missing("sessions", session_id)
             metadata = {**decode_metadata(session_id, rows[0][0]), **changes}
@@ -248,6 +254,27 @@ class SessionCatalog(DatabaseHolder):
                     "UPDATE sessions SET metadata = ? WHERE session_id = ? AND metadata = ?",
                     (encode(metadata, "metadata"), *key, *rows[0]),
                 )
+
+    def set_expiry(self, session_id: str, expires_at: datetime | timedelta | None) -> None:
+        """Let a session expire.
+
+        From then on it is not restored, listed or found, and a new one can have its id. Later writes delete it step by
+        step, and `prune` all at once. It is no activity, and activity does not put it off.
+
+        Args:
+            session_id: Id of the session.
+            expires_at: When: a time with a time zone, or a time span from now on. None means never.
+
+        Raises:
+            SessionException: If the session does not exist, or has expired.
+        """
+        time = None if expires_at is None else checked_moment("expires_at", expires_at)
+        changed = self._database.execute(
+            f"UPDATE sessions SET expires_at = ? WHERE session_id = ? AND {NOT_EXPIRED_AT}",  # noqa: S608
+            (time, checked_id("session_id", session_id), present()),
+        )
+        if not changed:
+            raise missing("sessions", session_id)
 
     def list_agents(self, session_id: str) -> list[AgentSummary]:
         """List the agents of a session, by their ids.
@@ -262,7 +289,7 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the session does not exist.
         """
         rows = self._database.query(
-            """
+            f"""
             SELECT
                 agent_id,
                 (
@@ -276,8 +303,8 @@ class SessionCatalog(DatabaseHolder):
                     WHERE messages.session_id = agents.session_id AND messages.agent_id = agents.agent_id
                     ORDER BY message_id DESC LIMIT 1
                 )
-            FROM sessions LEFT JOIN agents USING (session_id) WHERE session_id = ? ORDER BY agent_id
-            """,
+            FROM sessions LEFT JOIN agents USING (session_id) WHERE session_id = ? AND {NOT_EXPIRED} ORDER BY agent_id
+            """,  # noqa: S608 (constants only)
             (checked_id("session_id", session_id),),
         )
         if not rows:
@@ -355,7 +382,7 @@ class SessionCatalog(DatabaseHolder):
         rows = self._database.query(
             f"""
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ?
+            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ? AND {NOT_EXPIRED}
             ORDER BY message_id {"DESC" if after is None else "ASC"} LIMIT ?
             """,  # noqa: S608 (constants only)
             (*key, first, last, limit),
@@ -414,6 +441,7 @@ class SessionCatalog(DatabaseHolder):
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
+        conditions.append(f"messages.{NOT_EXPIRED}")
         limit = checked_number("limit", limit)
         found = message_search.search(self._database, query, " AND ".join(conditions), parameters, limit, progress)
         in_sessions, of_sessions = session_conditions(None, metadata, None, None)
@@ -423,7 +451,7 @@ class SessionCatalog(DatabaseHolder):
             session_id,
             agent_id,
             role,
-            (" AND ".join(in_sessions), of_sessions),
+            (" AND ".join([NOT_EXPIRED, *in_sessions]), of_sessions),
             (
                 None if since is None else checked_time("since", since),
                 None if until is None else checked_time("until", until),
@@ -517,10 +545,11 @@ class SessionCatalog(DatabaseHolder):
             SessionConflictError: If there is a session with the new id.
             SessionException: If the session does not exist.
         """
+        make_way(self._database, checked_id("new", new))
         try:
             renamed = self._database.execute(
-                "UPDATE sessions SET session_id = ? WHERE session_id = ?",
-                (checked_id("new", new), checked_id("old", old)),
+                f"UPDATE sessions SET session_id = ? WHERE session_id = ? AND {NOT_EXPIRED_AT}",  # noqa: S608
+                (new, checked_id("old", old), present()),
             )
         except SessionConflictError as error:
             raise SessionConflictError(f"{record_name('sessions', new)} already exists") from error
@@ -553,11 +582,15 @@ class SessionCatalog(DatabaseHolder):
             unknown = {checked_id("through", name) for name in through} - known
             if unknown:
                 raise missing("agents", source, min(unknown))
+        is_there = f"SELECT 1 FROM sessions WHERE session_id = ? AND {NOT_EXPIRED}"  # noqa: S608
+        if not self._database.query(is_there, (checked_id("source", source),)):
+            raise missing("sessions", source)
+        make_way(self._database, checked_id("new", new))
         try:
             sessions, agents, messages, multi_agents = cutting.fork(self._database, source, new, through)
         except SessionConflictError as error:
             raise SessionConflictError(f"{record_name('sessions', new)} already exists") from error
-        if not sessions:
+        if not sessions:  # Somebody has deleted it meanwhile.
             raise missing("sessions", source)
         logger.debug("session_id=<%s>, new_session_id=<%s> | forked session", source, new)
         return _with_snapshots(
@@ -597,11 +630,11 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        removed = cutting.undo(self._database, *key, turns, message_count, only_unanswered, dry_run)
-        if not removed and not self._is_in_tables(key):
-            removed = snapshot_changes.undo(
-                self._database, self._snapshot(*key), turns, message_count, only_unanswered, dry_run
-            )
+        options: Any = (turns, message_count, only_unanswered, dry_run)
+        if self._is_in_tables(key):
+            removed = cutting.undo(self._database, *key, *options)
+        else:
+            removed = snapshot_changes.undo(self._database, self._snapshot(*key), *options)
         if removed and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)
         logger.debug("session_id=<%s>, agent_id=<%s> | removed %d messages", session_id, agent_id, removed)
@@ -729,7 +762,8 @@ class SessionCatalog(DatabaseHolder):
         rows = self._database.query(
             """
             SELECT multi_agent_id, state, multi_agents.created_at, multi_agents.updated_at
-            FROM sessions LEFT JOIN multi_agents USING (session_id) WHERE session_id = ? ORDER BY multi_agent_id
+            FROM sessions LEFT JOIN multi_agents USING (session_id)
+            WHERE session_id = ? AND session_id NOT IN expired_sessions ORDER BY multi_agent_id
             """,
             (checked_id("session_id", session_id),),
         )
@@ -777,14 +811,15 @@ class SessionCatalog(DatabaseHolder):
         progress: Callable[[int, int], object] | None = None,
         now: datetime | None = None,
     ) -> PruneResult:
-        """Delete sessions that have not been active for long, or are not among the last active.
+        """Delete sessions that have not been active for long, or are not among the last active, and what has expired.
 
         What is to go is settled at the start; a session that becomes active in between, or gets other metadata, stays.
         Sessions go in small batches, each session whole or not at all, so that writers get their turn in between; one
         with thousands of messages keeps them waiting for longer.
 
         Args:
-            older_than: Delete sessions without any activity since: an age, or a time with a time zone.
+            older_than: Delete sessions without any activity since: an age, or a time with a time zone. Without this and
+                the limits that follow, only what has expired goes.
             keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
             keep_snapshots: Delete immutable snapshots beyond so many newest ones of each agent, in sessions that stay.
             metadata: Look only at sessions whose metadata has these names and values.
@@ -793,18 +828,16 @@ class SessionCatalog(DatabaseHolder):
             dry_run: Only tell what would go.
             progress: Called now and then with how many sessions are deleted, and how many are to be (0 without
                 `session_ids`).
-            now: The time that an age is counted from. Defaults to the present.
+            now: The time that an age is counted from, and before which what expires has expired. Defaults to the
+                present.
 
         Returns:
             What went, or would.
 
         Raises:
-            ValueError: If neither `older_than` nor `keep_last` nor `keep_snapshots` is given, or an age is negative.
+            ValueError: If an age is negative, or a time has no time zone.
         """
-        if older_than is None and keep_last is None and keep_snapshots is None:
-            raise ValueError("give older_than, keep_last or keep_snapshots: nothing is deleted without a limit")
-        if now is not None:
-            checked_time("now", now)
+        moment = present() if now is None else checked_time("now", now)
         if isinstance(older_than, timedelta):
             if older_than < timedelta(0):
                 raise ValueError(f"older_than={older_than!r}: an age cannot be negative")
@@ -816,15 +849,18 @@ class SessionCatalog(DatabaseHolder):
             raise ValueError(f"older_than={older_than!r}: must be a timedelta, or a datetime with a time zone")
         conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
-        among = " AND ".join(conditions)
-        gone: tuple[list[str], int, int] = ([], 0, 0)
-        if older_than is not None or keep_last is not None:
-            gone = pruning.prune(self._database, older_than, keep_last, among, parameters, ids, dry_run, progress)
-        result = PruneResult(*gone)
+        # Those that have expired go in any case.
+        among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
+        gone = pruning.prune(self._database, moment, older_than, keep_last, among, parameters, ids, dry_run, progress)
+        keys, size = pruning.prune_keys(self._database, moment, dry_run)
+        snapshots_gone = 0
         if keep_snapshots is not None:
-            count, size = snapshot_changes.prune(self._database, keep_snapshots, among, parameters, gone[0], dry_run)
-            result = PruneResult(*gone[:2], gone[2] + size, count)
-        if (result.session_ids or result.snapshots) and not dry_run:
+            snapshots_gone, more = snapshot_changes.prune(
+                self._database, keep_snapshots, among, parameters, gone[0], dry_run
+            )
+            size += more
+        result = PruneResult(*gone[:2], gone[2] + size, snapshots_gone, keys)
+        if (result.session_ids or snapshots_gone or keys) and not dry_run:
             erase_former_content(self._database, MESSAGES, STORAGE)
         return result
 
@@ -900,7 +936,8 @@ class SessionCatalog(DatabaseHolder):
         raise missing("agents" if snapshot_id is None else "snapshots", session_id, agent_id, snapshot_id)
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
-        return bool(self._database.query("SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", key))
+        is_there = f"SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ? AND {NOT_EXPIRED}"  # noqa: S608
+        return bool(self._database.query(is_there, key))
 
 
 def _with_snapshots(counts: RecordCounts, of_snapshots: tuple[int, int, int]) -> RecordCounts:

@@ -14,6 +14,7 @@ from ._conversation.stored import forget_copies
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import (
+    IF_GONE,
     REBUILD,
     MissingParentError,
     SessionConflictError,
@@ -23,6 +24,7 @@ from ._errors import (
     record_name,
     require_stored,
 )
+from ._expiry import make_way, sweep
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -31,7 +33,12 @@ logger = logging.getLogger(__name__)
 
 _SESSION_TYPES = {session_type.value: session_type for session_type in SessionType}
 
-_IF_DELETED = f"if it was deleted or renamed, {REBUILD}"
+_INSERT_SESSION = "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)"
+_INSERT_OVER_SNAPSHOTS = f"""
+    {_INSERT_SESSION} ON CONFLICT (session_id) DO UPDATE
+    SET session_type = excluded.session_type, updated_at = max(updated_at, excluded.updated_at)
+    WHERE session_type = 'SNAPSHOT'
+    """  # noqa: S608 (constants only)
 
 _INSERT_MESSAGE = """
     INSERT INTO messages (
@@ -53,7 +60,8 @@ _UPDATE_MESSAGE = f"""
 # What `decode_message` takes.
 _SELECT_MESSAGES = """
     SELECT message_id, message, redact_message, attachments, created_at, updated_at
-    FROM messages WHERE session_id = :session_id AND agent_id = :agent_id
+    FROM messages
+    WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
     """
 
 
@@ -114,23 +122,17 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             SessionConflictError: If it exists already.
         """
         session_id = checked_id("session_id", session.session_id)
+        parameters = (session_id, session.session_type, session.created_at, session.updated_at)
         try:
-            count = self._database.execute(
-                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
-                (session_id, session.session_type, session.created_at, session.updated_at),
-            )
+            count = self._database.execute(_INSERT_SESSION, parameters)
         except SessionConflictError as error:
-            # For the contract, a session of nothing but snapshots does not exist.
-            count = self._database.execute(
-                """
-                UPDATE sessions SET session_type = ?, updated_at = max(updated_at, ?)
-                WHERE session_id = ? AND session_type = 'SNAPSHOT'
-                """,
-                (session.session_type, session.updated_at, session_id),
-            )
+            # For the contract, neither a session of nothing but snapshots exists, nor one that has expired.
+            make_way(self._database, session_id)
+            count = self._database.execute(_INSERT_OVER_SNAPSHOTS, parameters)
             if not count:
                 raise SessionConflictError(f"{record_name('sessions', session_id)} already exists") from error
         require_stored((count,), record_name("sessions", session_id))
+        sweep(self._database)
         logger.debug("session_id=<%s> | created session", session_id)
         return session
 
@@ -147,7 +149,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         rows = self._database.query(
             """
             SELECT session_type, created_at, updated_at FROM sessions
-            WHERE session_id = ? AND session_type <> 'SNAPSHOT'
+            WHERE session_id = ? AND session_type <> 'SNAPSHOT' AND session_id NOT IN expired_sessions
             """,
             (checked_id("session_id", session_id),),
         )
@@ -241,7 +243,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         rows = self._database.query(
             """
             SELECT state, conversation_manager_state, internal_state, created_at, updated_at
-            FROM agents WHERE session_id = ? AND agent_id = ?
+            FROM agents WHERE session_id = ? AND agent_id = ? AND session_id NOT IN expired_sessions
             """,
             key,
         )
@@ -281,7 +283,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
                 (*encode_agent(session_agent), session_agent.updated_at, now(), *key),
             )
         if not updated:
-            raise missing("agents", *key, advice=_IF_DELETED)
+            raise missing("agents", *key, advice=IF_GONE)
 
     def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Append a message to an agent's conversation.
@@ -300,7 +302,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         try:
             count = self._database.execute(_INSERT_MESSAGE, parameters)
         except MissingParentError as error:
-            raise missing("agents", session_id, agent_id, advice=_IF_DELETED) from error
+            raise missing("agents", session_id, agent_id, advice=IF_GONE) from error
         except TooLargeError as error:
             raise TooLargeError(f"{record_name('messages', *parameters[:3])}: too large: {error}") from error
         except SessionConflictError as error:
@@ -310,6 +312,7 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             ) from error
         if not count:  # Nearly never, hence the name only here.
             require_stored((count,), record_name("messages", *parameters[:3]))
+        sweep(self._database)
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Read a message.
@@ -406,7 +409,11 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
             },
         )
         if not rows and not self._database.query(
-            "SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key
+            """
+            SELECT 1 FROM agents
+            WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+            """,
+            key,
         ):
             raise missing("agents", session_id, agent_id)
         return [decode_message(row, session_id, agent_id) for row in rows]
@@ -480,7 +487,10 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         """
         key = (checked_id("session_id", session_id), checked_id("multi_agent_id", multi_agent_id))
         rows = self._database.query(
-            "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
+            """
+            SELECT state FROM multi_agents
+            WHERE session_id = ? AND multi_agent_id = ? AND session_id NOT IN expired_sessions
+            """,
             key,
         )
         return decode(rows[0][0], "multi_agents", key) if rows else None

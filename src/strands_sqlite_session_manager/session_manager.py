@@ -22,6 +22,7 @@ from ._conversation.tracking import Tracked, state_of
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import SessionConflictError, missing
+from ._expiry import sweep
 from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 the latter case too, the agent is refused from then on.
         """
         self._tracked(agent).append(self._database, message, agent)
+        sweep(self._database)
 
     def sync_agent(self, agent: "LocalAgent", **kwargs: Any) -> None:
         """Store what an agent is now: its state and which messages it has, if they have changed.

@@ -5,15 +5,17 @@ import builtins
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.types.exceptions import SessionException
 
-from ._arguments import BEGINS_WITH, now
+from ._arguments import BEGINS_WITH, checked_moment, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
 from ._errors import REBUILD, SessionConflictError, naming_too_large, require_stored
+from ._expiry import sweep
 from ._search import beside, index
 from ._search.erasing import erase_former_content
 from ._search.segments import Texts
@@ -35,19 +37,24 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-_WRITE = """
+# What has expired already is replaced by something that does not expire.
+_EXPIRY = "expires_at = CASE WHEN storage.expires_at > excluded.updated_at THEN storage.expires_at END"
+
+_WRITE = f"""
     INSERT INTO storage (key, data, created_at, updated_at) VALUES (:key, :data, :now, :now)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
-    """
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
+    """  # noqa: S608 (constants only, as below)
 
 # Only over what is known of the key: its time, or that it is not there.
-_WRITE_OVER = """
+_WRITE_OVER = f"""
     INSERT INTO storage (key, data, created_at, updated_at)
     SELECT :key, :data, :now, :now
     WHERE :known IS NULL OR EXISTS (SELECT 1 FROM storage WHERE key = :key AND updated_at = :known)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at
-    WHERE storage.updated_at = :known
-    """
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
+    WHERE storage.updated_at = :known OR storage.expires_at <= :now
+    """  # noqa: S608
+
+_READ = "SELECT data, updated_at FROM storage WHERE key = ? AND key NOT IN expired_keys"
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -180,11 +187,49 @@ class SQLiteStorage(DatabaseHolder):
         stored_key = self._key(key)
         rows = await self._read(
             f"read '{key}'",
-            lambda: self._database.query("SELECT data, updated_at FROM storage WHERE key = ?", (stored_key,)),
+            lambda: self._database.query(_READ, (stored_key,)),
         )
         if self._known is not None:
             self._known[stored_key] = rows[0][1] if rows else None
         return rows[0][0] if rows else None
+
+    async def set_expiry(self, key: str, expires_at: datetime | timedelta | None) -> bool:
+        """Let a key expire: from then on it is not read, listed or found, and later writes remove it.
+
+        To write the key again does not put that off. Snapshots and stash expire with their session, see
+        `SessionCatalog.set_expiry`.
+
+        Args:
+            key: Key that is to expire.
+            expires_at: When: a time with a time zone, or a time span from now on. None means never.
+
+        Returns:
+            Whether it is there.
+        """
+        return bool(await self._set_expiry(f"let '{key}' expire", "key = :prefix", self._key(key), expires_at))
+
+    async def set_prefix_expiry(self, prefix: str, expires_at: datetime | timedelta | None) -> int:
+        """Let all keys that start with a prefix expire. Keys that are written later do not.
+
+        Args:
+            prefix: Prefix of the keys, as in `list`.
+            expires_at: As for `set_expiry`.
+
+        Returns:
+            How many there are.
+        """
+        stored_prefix = self._stored_prefix(prefix)
+        begins_with = "key >= :prefix AND key < :prefix || CAST(x'FF' AS TEXT)"
+        return await self._set_expiry(f"let keys with prefix '{prefix}' expire", begins_with, stored_prefix, expires_at)
+
+    async def _set_expiry(self, what: str, condition: str, prefix: str, expires_at: datetime | timedelta | None) -> int:
+        time = None if expires_at is None else checked_moment("expires_at", expires_at)
+        parameters = {"prefix": prefix, "expires_at": time, "now": now()}
+        update = f"""
+            UPDATE storage SET expires_at = :expires_at
+            WHERE {condition} AND (expires_at IS NULL OR expires_at > :now)
+            """  # noqa: S608 (constants only)
+        return await self._write(what, lambda: self._database.execute(update, parameters))
 
     async def delete(self, key: str) -> None:
         """Delete a key, if it is there.
@@ -248,7 +293,7 @@ class SQLiteStorage(DatabaseHolder):
 
     def _list(self, prefix: str) -> builtins.list[str]:
         rows = self._database.query(
-            f"SELECT key FROM storage WHERE {_BEGINS_WITH} ORDER BY key",  # noqa: S608 (constants only)
+            f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND key NOT IN expired_keys ORDER BY key",  # noqa: S608
             (prefix, prefix),
         )
         return [key[len(self._prefix) :] for (key,) in rows]
@@ -285,7 +330,7 @@ class SQLiteStorage(DatabaseHolder):
                 highlight(search_storage, 0, char(2), char(3)),
                 search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
             FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
-            WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH}
+            WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH} AND key NOT IN expired_keys
             """,  # noqa: S608 (constants only)
             (
                 f"content : ({match_expression(words, 'OR')})",
@@ -313,7 +358,8 @@ class SQLiteStorage(DatabaseHolder):
         last_id = -1
         while rows := self._database.query(
             f"""
-            SELECT rowid, key, data FROM storage WHERE rowid > ? AND {_BEGINS_WITH} AND {condition}
+            SELECT rowid, key, data FROM storage
+            WHERE rowid > ? AND {_BEGINS_WITH} AND {condition} AND key NOT IN expired_keys
             ORDER BY rowid LIMIT {beside.ROWS}
             """,  # noqa: S608 (constants only)
             (last_id, self._prefix, self._prefix),
@@ -390,7 +436,11 @@ class SQLiteStorage(DatabaseHolder):
     async def _write(self, what: str, operation: Callable[[], _Result]) -> _Result:
         """Run an operation that writes in a thread, to its end, even if the caller is cancelled."""
         with _storage_errors(what):
-            return await to_its_end(operation)
+            return await to_its_end(lambda: self._swept(operation()))
+
+    def _swept(self, result: _Result) -> _Result:
+        sweep(self._database)
+        return result
 
     async def _read(self, what: str, operation: Callable[[], _Result]) -> _Result:
         """Run an operation that reads in a thread."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -134,6 +134,14 @@ class TestPrune:
         with pytest.raises(ValueError, match=r"now=.*: must be a datetime with a time zone"):
             catalog.prune(older_than=timedelta(days=1), now=datetime(2026, 1, 1))
 
-    def test_without_a_limit_nothing_goes(self, catalog: SessionCatalog) -> None:
-        with pytest.raises(ValueError, match="give older_than, keep_last or keep_snapshots"):
-            catalog.prune()
+    def test_without_a_limit_only_what_has_expired_goes(
+        self, catalog: SessionCatalog, empty: SQLiteSessionRepository
+    ) -> None:
+        add_session(empty, "expired", messages=2)
+        add_session(empty, "later")
+        catalog.set_expiry("expired", timedelta(0))
+        catalog.set_expiry("later", timedelta(days=1))
+        assert catalog.prune(dry_run=True).session_ids == ["expired"]
+        pruned = catalog.prune()
+        assert (pruned.session_ids, pruned.messages) == (["expired"], 2)
+        assert catalog.prune(now=datetime.now(timezone.utc) + timedelta(days=2)).session_ids == ["later"]

@@ -47,7 +47,7 @@ class TestChanging:
         assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
         assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
         assert left(filled) == ["t"]
-        assert "give --older-than, --keep-last or --keep-snapshots" in run("prune", code=2).stderr
+        assert "Deleted 0 sessions" in run("prune", "--yes").stdout
 
     def test_fork_rename_and_undo_tell_what_they_did(self, filled: Path) -> None:
         assert run("fork", "s", "u", "--through", "1").stdout == "Copied 2 messages.\n"
@@ -123,6 +123,17 @@ class TestChanging:
         result = run("repair", "--yes", code=1)
         assert "error: " in result.stdout
         assert "1 error left" in result.stderr
+
+    def test_expire_tells_and_hides(self, filled: Path) -> None:
+        assert run("expire", "s").stdout == "Session s does not expire.\n"
+        assert run("expire", "s", "30d").stdout.startswith("Session s expires at 20")
+        assert run("expire", "s").stdout.startswith("Session s expires at 20")
+        assert run("expire", "s", "never").stdout == "Session s does not expire.\n"
+        assert run("expire", "s", "2020-01-31").stdout == "Session s has expired.\n"
+        assert "Session s does not exist" in run("expire", "s", code=1).stderr
+        assert "neither an age" in run("expire", "t", "soon", code=2).stderr
+        assert "Deleted 1 session," in run("prune", "--yes").stdout
+        assert left(filled) == ["t"]
 
 
 class TestParts:

@@ -10,7 +10,7 @@ import pytest
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
-from helpers import text_message, texts
+from helpers import plan_of, text_message, texts
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager._engine import schema as _schema
 from strands_sqlite_session_manager._engine.holder import database_of
@@ -223,7 +223,7 @@ class TestQueryPlans:
         query = database.query
 
         def explain(sql: str, parameters: tuple) -> list[tuple]:
-            plans.append([row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)])
+            plans.append(plan_of(raw, sql, parameters))
             return query(sql, parameters)
 
         monkeypatch.setattr(database, "query", explain)
@@ -256,7 +256,7 @@ class TestQueryPlans:
         search = "sqlite_autoindex_messages_1 (session_id=? AND agent_id=?"
         assert steps == [
             f"SEARCH messages USING INDEX {search} AND message_id>?)",
-            "SCALAR SUBQUERY 1",
+            "SCALAR SUBQUERY 2",
             f"SEARCH messages USING COVERING INDEX {search})",
         ]
 
@@ -283,7 +283,7 @@ class TestMigrations:
             stored = connection.execute("SELECT * FROM storage").fetchall()
         times = ("2026-01-31T12:00:00.000010+00:00", "2026-01-31T12:00:00.000011+00:00")
         data = "# Name\nAda ✓".encode() + b"\0\xff"
-        assert stored == [("memory/facts/name.md", *times, data)]
+        assert stored == [("memory/facts/name.md", None, *times, data)]
         self._assert_newest(db_path)
 
     def _assert_newest(self, db_path: Path) -> None:

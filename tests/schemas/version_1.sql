@@ -96,19 +96,21 @@ CREATE TABLE sessions (
         session_id TEXT NOT NULL PRIMARY KEY,
         session_type TEXT NOT NULL DEFAULT 'AGENT',
         metadata TEXT NOT NULL DEFAULT '{}',
+        expires_at TEXT,
         created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
         updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))
     ) STRICT, WITHOUT ROWID
     ;
-INSERT INTO "sessions" VALUES('user-42','AGENT','{}','2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
+INSERT INTO "sessions" VALUES('user-42','AGENT','{}',NULL,'2026-01-31T12:00:00.000001+00:00','2026-01-31T12:00:03.000004+00:00');
 CREATE TABLE storage (
         key TEXT NOT NULL PRIMARY KEY,
+        expires_at TEXT,
         created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
         updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')),
         data BLOB NOT NULL
     ) STRICT
     ;
-INSERT INTO "storage" VALUES('memory/facts/name.md','2026-01-31T12:00:00.000010+00:00','2026-01-31T12:00:00.000011+00:00',X'23204E616D650A41646120E29C9300FF');
+INSERT INTO "storage" VALUES('memory/facts/name.md',NULL,'2026-01-31T12:00:00.000010+00:00','2026-01-31T12:00:00.000011+00:00',X'23204E616D650A41646120E29C9300FF');
 CREATE INDEX sessions_by_activity ON sessions (updated_at, session_id);
 CREATE INDEX sessions_by_creation ON sessions (created_at, session_id);
 CREATE VIEW conversation AS
@@ -167,6 +169,18 @@ CREATE VIEW token_usage AS
         FROM messages
     )
     WHERE usage IS NOT NULL;
+CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX storage_by_expiry ON storage (expires_at) WHERE expires_at IS NOT NULL;
+CREATE VIEW expired_sessions AS SELECT session_id FROM sessions WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'));
+CREATE VIEW expired_keys AS
+    SELECT key FROM storage WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))
+    UNION ALL
+    SELECT key FROM expired_sessions CROSS JOIN storage
+    ON key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'
+    UNION ALL
+    SELECT key FROM expired_sessions CROSS JOIN storage
+    ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
+        AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/');
 CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id);
 CREATE INDEX memory_vectors_by_store ON memory_vectors (store, scope, model, dimensions);
 CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
@@ -258,6 +272,36 @@ CREATE TRIGGER sessions_snapshots_rename AFTER UPDATE OF session_id ON sessions
     BEGIN
         UPDATE storage SET key = 'session/' || NEW.session_id || '/scopes/' || substr(key, length('session/' || OLD.session_id || '/scopes/') + 1) WHERE key >= 'session/' || OLD.session_id || '/scopes/' AND key < substr('session/' || OLD.session_id || '/scopes/', 1, length('session/' || OLD.session_id || '/scopes/') - 1) || '0';
     END;
+CREATE TRIGGER messages_expiry BEFORE INSERT ON messages
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.created_at)
+    BEGIN
+        SELECT RAISE(ABORT, 'session expired');
+    END;
+CREATE TRIGGER agents_expiry_insert BEFORE INSERT ON agents
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
+    BEGIN
+        SELECT RAISE(ABORT, 'session expired');
+    END;
+CREATE TRIGGER agents_expiry_update BEFORE UPDATE OF updated_at ON agents
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
+    BEGIN
+        SELECT RAISE(IGNORE);
+    END;
+CREATE TRIGGER multi_agents_expiry_insert BEFORE INSERT ON multi_agents
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
+    BEGIN
+        SELECT RAISE(ABORT, 'session expired');
+    END;
+CREATE TRIGGER multi_agents_expiry_update BEFORE UPDATE OF updated_at ON multi_agents
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
+    BEGIN
+        SELECT RAISE(IGNORE);
+    END;
+CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+    BEGIN
+        DELETE FROM sessions
+        WHERE session_id = substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9) AND expires_at <= NEW.updated_at;
+    END;
 CREATE TRIGGER messages_search_update AFTER UPDATE OF message, redact_message ON messages 
         WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')
     BEGIN
@@ -342,4 +386,5 @@ CREATE TRIGGER memories_vector_delete AFTER DELETE ON memories
     BEGIN
         DELETE FROM memory_vectors WHERE memory_id = OLD.memory_id;
     END;
+DELETE FROM "sqlite_sequence";
 COMMIT;

@@ -226,7 +226,7 @@ class TestToSnapshots:
             report = to_snapshots(source, other, "s", new_id="t")
             to_view = to_snapshots(source, other.namespace("n"), "s")
         assert await other.read("context/t/scopes/agent/a/t_0") == b"[1]"
-        assert report.left_out == ["the metadata of the session"]
+        assert report.left_out == ["the metadata of the session, or when it expires"]
         assert "the stash of the session: 1 keys" in to_view.left_out[0]
 
     def test_what_is_not_there_is_named(self, back: Any, other: Any) -> None:

@@ -189,7 +189,7 @@ class TestChanges:
         """All snapshots and the stash go, and those of a session whose id begins alike stay."""
         talking(storage, "s", ("The secret is 4711xyz.", "I see."), always=True)
         talking(storage, "s2", ADA)
-        raw.execute("INSERT INTO storage VALUES ('context/s/scopes/agent/a/t_0', '2026', '2026', x'00')")
+        raw.execute("INSERT INTO storage VALUES ('context/s/scopes/agent/a/t_0', NULL, '2026', '2026', x'00')")
         assert catalog.search("4711xyz")
         assert catalog.delete_session("s") == RecordCounts(1, 1, 2, 0)
         assert [key for (key,) in raw.execute("SELECT key FROM storage")] == [LATEST.format("s2")]
@@ -202,7 +202,7 @@ class TestChanges:
         """One agent's snapshots and stash go, the other's stay."""
         talking(storage, "s", ADA, always=True)
         talking(storage, "s", BYE, agent_id="ab")
-        raw.execute("INSERT INTO storage VALUES ('context/s/scopes/agent/a/t_0', '2026', '2026', x'00')")
+        raw.execute("INSERT INTO storage VALUES ('context/s/scopes/agent/a/t_0', NULL, '2026', '2026', x'00')")
         assert catalog.delete_agent("s", "a") == RecordCounts(0, 1, 2, 0)
         assert catalog.describe("s").agents == ["ab"]
         assert raw.execute("SELECT count(*) FROM storage").fetchone() == (1,)

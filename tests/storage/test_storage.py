@@ -1,5 +1,6 @@
 """What our storage does beyond Strands' own: several keys at once, erasing, and its errors."""
 
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from strands.storage import InMemoryStorage
 from strands.types.exceptions import SessionException, StorageError
 from strands.types.session import Session, SessionType
 
+from helpers import plan_of
 from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager.storage import SQLiteStorage
@@ -191,11 +193,12 @@ class TestListingAndDeleting:
     ) -> None:
         asked: list[tuple[str, Any]] = []
         database = database_of(storage)
+        database.next_sweep = math.inf
         monkeypatch.setattr(database, "query", lambda sql, parameters: asked.append((sql, parameters)) or [])
         monkeypatch.setattr(database, "transaction", lambda statements: asked.extend(statements) or [])
         await storage.list(prefix)
         await storage.delete_prefix(prefix)
-        plans = [[row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)] for sql, parameters in asked]
+        plans = [plan_of(raw, sql, parameters) for sql, parameters in asked]
         assert plans == [
             ["SEARCH storage USING COVERING INDEX sqlite_autoindex_storage_1 (key>? AND key<?)"],
             ["SEARCH storage USING COVERING INDEX sqlite_autoindex_storage_1 (key>? AND key<?)"],

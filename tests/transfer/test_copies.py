@@ -120,7 +120,7 @@ class TestCopy:
         )
         assert result.copied == EVERYTHING
         copied = rows(tmp_path / "target.db")
-        assert copied["sessions"] == [("full", "AGENT", "{}", LONG_AGO, LATER)]
+        assert copied["sessions"] == [("full", "AGENT", "{}", None, LONG_AGO, LATER)]
         assert copied["agents"] == source_rows["agents"]
         assert copied["messages"] == source_rows["messages"]
         assert [row[:3] for row in copied["multi_agents"]] == [row[:3] for row in source_rows["multi_agents"]]

@@ -187,7 +187,7 @@ class TestFileImport:
         import_file_sessions(files, target)
         imported = rows(tmp_path / "target.db")
         assert imported["multi_agents"][0][3:] == (LONG_AGO, LONG_AGO)
-        assert imported["sessions"][0] == ("full", "AGENT", "{}", LONG_AGO, LATER)
+        assert imported["sessions"][0] == ("full", "AGENT", "{}", None, LONG_AGO, LATER)
 
     @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are those of Unix")

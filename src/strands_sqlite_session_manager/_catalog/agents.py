@@ -19,7 +19,8 @@ def describe(database: Database, session_id: str, agent_id: str) -> AgentDescrip
         SELECT
             (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id),
             created_at, updated_at, live_view, state, conversation_manager_state, internal_state
-        FROM agents WHERE session_id = :session_id AND agent_id = :agent_id
+        FROM agents
+        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
         """,
         {"session_id": session_id, "agent_id": agent_id},
     )
@@ -51,6 +52,7 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
         FROM json_each(:conversations) AS wanted
         CROSS JOIN agents ON agents.session_id = json_extract(wanted.value, '$[0]')
             AND agents.agent_id = json_extract(wanted.value, '$[1]')
+        WHERE agents.session_id NOT IN expired_sessions
         """,
         {"conversations": json.dumps(conversations)},
     )

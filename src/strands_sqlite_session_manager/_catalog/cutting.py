@@ -14,8 +14,8 @@ _IS_COPIED = """
     """
 
 _COPY_SESSION = """
-    INSERT INTO sessions (session_id, session_type, metadata, created_at, updated_at)
-    SELECT :new, session_type, metadata, :now, :now FROM sessions WHERE session_id = :source
+    INSERT INTO sessions (session_id, session_type, metadata, expires_at, created_at, updated_at)
+    SELECT :new, session_type, metadata, expires_at, :now, :now FROM sessions WHERE session_id = :source
     """
 _COPY_AGENTS = """
     INSERT INTO agents (

@@ -12,6 +12,10 @@ _HAS_METADATA = HAS_METADATA.format(wanted="?")
 # Spares most sessions the parsing of their JSON: without a backslash in it, a text value stands there as it is.
 _MAY_HAVE_TEXT = "(instr(metadata, ?) OR instr(metadata, '\\'))"
 
+# Conditions on tables of sessions. The first asks the clock, and so is for what only reads; the other is for a time.
+NOT_EXPIRED = "session_id NOT IN expired_sessions"
+NOT_EXPIRED_AT = "(expires_at IS NULL OR expires_at > ?)"
+
 # A condition on `messages`.
 OF_SESSION_WITH_METADATA = f"""
     EXISTS (SELECT 1 FROM sessions WHERE sessions.session_id = messages.session_id AND {_HAS_METADATA})

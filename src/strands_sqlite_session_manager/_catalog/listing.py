@@ -11,6 +11,7 @@ from .._arguments import checked_id, checked_number
 from .._codec import decode
 from .._engine.database import BrokenText, Database, text_marks
 from . import snapshots
+from .filters import NOT_EXPIRED
 from .records import (
     MultiAgentSummary,
     NodeSummary,
@@ -43,12 +44,12 @@ def list_sessions(
         parameters = [*parameters, *values]
     rows = database.query(
         f"""
-        SELECT session_id, session_type, created_at, updated_at, metadata
-        FROM sessions WHERE {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
+        SELECT session_id, session_type, created_at, updated_at, expires_at, metadata
+        FROM sessions WHERE {NOT_EXPIRED} AND {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
         """,  # noqa: S608 (constants only)
         (*parameters, min(checked_number("limit", limit), 2**62) + 1),
     )
-    sessions = [SessionEntry(*row[:4], **_shown_metadata(row[0], row[4], row[:4])) for row in rows[:limit]]
+    sessions = [SessionEntry(*row[:5], **_shown_metadata(row[0], row[5], row[:5])) for row in rows[:limit]]
     return SessionPage(sessions, _to_cursor(order, sessions[-1]) if sessions and len(rows) > limit else None)
 
 
@@ -57,20 +58,20 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
     rows = database.query(
         f"""
         SELECT
-            session_type, created_at, updated_at, metadata,
+            session_type, created_at, updated_at, expires_at, metadata,
             (SELECT json_group_array(agent_id) FROM agents WHERE session_id = :session_id),
             (SELECT json_group_array(multi_agent_id) FROM multi_agents WHERE session_id = :session_id),
             (
                 SELECT json_array({TOTALS})
                 FROM (SELECT session_id, {OF_MESSAGE} AS usage FROM messages WHERE session_id = :session_id LIMIT -1)
             )
-        FROM sessions WHERE session_id = :session_id
+        FROM sessions WHERE session_id = :session_id AND {NOT_EXPIRED}
         """,  # noqa: S608 (constants only)
         {"session_id": session_id},
     )
     if not rows:
         return None
-    session_type, created_at, updated_at, metadata, agents, multi_agents, usage = rows[0]
+    session_type, created_at, updated_at, expires_at, metadata, agents, multi_agents, usage = rows[0]
     totals = Usage(*json.loads(usage))
     agents, multi_agents = set(json.loads(agents)), set(json.loads(multi_agents))
     for _, tokens in snapshots.usage(database, session_id, None, None):
@@ -80,7 +81,8 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
         session_type=session_type,
         created_at=created_at,
         updated_at=updated_at,
-        **_shown_metadata(session_id, metadata, rows[0][:3]),
+        expires_at=expires_at,
+        **_shown_metadata(session_id, metadata, rows[0][:4]),
         agents=sorted(agents.union(snapshots.names(database, session_id, "agent"))),
         multi_agents=sorted(multi_agents.union(snapshots.names(database, session_id, "multiAgent"))),
         message_count=totals.message_count,
@@ -94,6 +96,7 @@ def contents(database: Database, session_ids: list[str]) -> dict[str, SessionCon
         """
         WITH wanted AS (
             SELECT session_id FROM json_each(:session_ids) AS id CROSS JOIN sessions ON session_id = id.value
+            WHERE session_id NOT IN expired_sessions
         )
         SELECT session_id, 0 AS is_multi_agent, NULL, NULL FROM wanted
         UNION ALL

@@ -15,7 +15,7 @@ from . import snapshots
 BATCH_SESSIONS, BATCH_MESSAGES, BATCH_BYTES = 100, 250, 2_000_000
 
 # A session that was imported may have messages or states that are newer than its own time of the last activity.
-_IS_EXPIRED = """
+_IS_INACTIVE = """
     (updated_at, session_id) < ({cut_off})
     AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id AND created_at > {time})
     AND NOT EXISTS (
@@ -49,6 +49,7 @@ def delete_sessions(
 
 def prune(
     database: Database,
+    now: str,
     older_than: datetime | None,
     keep_last: int | None,
     among: str,
@@ -61,6 +62,7 @@ def prune(
 
     Args:
         database: Database to prune.
+        now: Time before which sessions have expired, which go too.
         older_than: Time of the last activity before which sessions go.
         keep_last: Number of sessions beyond which they go.
         among: Condition for the sessions to look at.
@@ -86,24 +88,53 @@ def prune(
             is_broken = isinstance(session_id, BrokenText)
             last_id = BrokenText(session_id.raw + b"\0") if is_broken else f"{session_id}\0"
             cut_off = max(cut_off, (updated_at, last_id))
-    expired = f"{_IS_EXPIRED.format(cut_off=text_marks(cut_off), time=text_marks(cut_off[:1]))} AND {among}"
-    parameters = [*cut_off, cut_off[0], cut_off[0], *parameters]
+    inactive = f"{_IS_INACTIVE.format(cut_off=text_marks(cut_off), time=text_marks(cut_off[:1]))} AND {among}"
     gone: list[_Row] = []
-    for batch in _batches(database, expired, parameters):
+    for condition, values in (
+        ("expires_at <= ?", [now]),
+        *([(inactive, [*cut_off, cut_off[0], cut_off[0], *parameters])] if cut_off > ("", "") else []),
+    ):
+        _delete(database, condition, values, session_ids, dry_run, progress, gone)
+    return [row[0] for row in gone], sum(row[2] for row in gone), sum(row[3] for row in gone)
+
+
+def _delete(
+    database: Database,
+    condition: str,
+    parameters: list[Any],
+    session_ids: set[str] | None,
+    dry_run: bool,
+    progress: Callable[[int, int], object] | None,
+    gone: list[_Row],
+) -> None:
+    """Delete sessions for which a condition holds, and add the rows of those that went."""
+    for batch in _batches(database, condition, parameters):
         # By an id that is no UTF-8, nothing is found in a JSON list.
         batch = [row for row in batch if not isinstance(row[0], BrokenText)]
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if batch and not dry_run:
             started = time.monotonic()
             # Asked again: a session that has become active, or has other metadata now, stays.
-            delete_sessions(database, [row[0] for row in batch], expired, parameters)
+            delete_sessions(database, [row[0] for row in batch], condition, parameters)
             # Writers of other processes do not queue but look now and then, and must find the file free.
             time.sleep(2 * (time.monotonic() - started))
             batch = _missing(database, batch)
         gone += batch
         if progress is not None:
             progress(len(gone), 0 if session_ids is None else len(session_ids))
-    return [row[0] for row in gone], sum(row[2] for row in gone), sum(row[3] for row in gone)
+
+
+def prune_keys(database: Database, now: str, dry_run: bool) -> tuple[int, int]:
+    """Delete what has expired in `storage` by itself, in small batches, and return how many keys and bytes that is."""
+    expired = f"SELECT key, length(data) FROM storage WHERE expires_at <= ? LIMIT {-1 if dry_run else BATCH_SESSIONS}"  # noqa: S608
+    count = size = 0
+    while rows := database.query(expired, (now,)):
+        count, size = count + len(rows), size + sum(row[1] for row in rows)
+        if dry_run:
+            break
+        delete = "DELETE FROM storage WHERE key = ? AND expires_at <= ?"
+        database.transaction([(delete, (key, now)) for key, _ in rows])
+    return count, size
 
 
 def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
@@ -115,7 +146,7 @@ def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
     return [row for row in rows if (row[0],) not in left]
 
 
-def _batches(database: Database, expired: str, parameters: list[Any]) -> Iterable[list[_Row]]:
+def _batches(database: Database, condition: str, parameters: list[Any]) -> Iterable[list[_Row]]:
     """Return rows of session id, time, messages and bytes, so many at a time as may be deleted at once."""
     after = ("", "")
     while rows := database.query(
@@ -132,7 +163,7 @@ def _batches(database: Database, expired: str, parameters: list[Any]) -> Iterabl
                 ), 0)
                 FROM messages WHERE messages.session_id = sessions.session_id
             )
-        FROM sessions WHERE (updated_at, session_id) > ({text_marks(after)}) AND {expired}
+        FROM sessions WHERE (updated_at, session_id) > ({text_marks(after)}) AND {condition}
         ORDER BY updated_at, session_id LIMIT ?
         """,  # noqa: S608
         (*after, *parameters, BATCH_SESSIONS),

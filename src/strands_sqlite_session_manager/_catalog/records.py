@@ -16,6 +16,7 @@ class SessionEntry:
             `SnapshotSessionManager`'s alone.
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When it was last active: a message, or the state of a graph or swarm.
+        expires_at: When it expires, see `set_expiry`; None if it does not.
         metadata: What `set_metadata` stored.
         damage: What is wrong with its row in the database; None if nothing is. Of damaged metadata, nothing is shown.
     """
@@ -24,6 +25,7 @@ class SessionEntry:
     session_type: str
     created_at: str
     updated_at: str
+    expires_at: str | None
     metadata: dict[str, Any]
     damage: str | None = field(default=None, kw_only=True)
 
@@ -288,16 +290,18 @@ class PruneResult:
     """What was pruned, or would be.
 
     Attributes:
-        session_ids: Sessions, the least recently active first.
+        session_ids: Sessions: those that have expired, then the others, the least recently active first.
         messages: Number of their messages; of a session of snapshots, those of the latest.
         bytes: Size of the messages, with images and documents, and of the snapshots.
         snapshots: Number of the immutable snapshots that went from sessions that stay.
+        keys: Number of keys of `SQLiteStorage` that have expired by themselves.
     """
 
     session_ids: list[str]
     messages: int
     bytes: int
     snapshots: int = 0
+    keys: int = 0
 
 
 @dataclass(frozen=True)

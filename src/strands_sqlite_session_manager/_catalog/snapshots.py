@@ -49,6 +49,9 @@ MESSAGE_COUNT = f"""
     END
     """
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
+# A condition on `storage`.
+NOT_EXPIRED = "key NOT IN expired_keys"
+_SELECT = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
 _PAGE = 50
 
@@ -97,7 +100,7 @@ def read(
 
 def under(database: Database, key: str) -> Iterator[Snapshot]:
     """Yield the snapshot under a key, if there is one."""
-    yield from parsed(database.query("SELECT key, created_at, updated_at, data FROM storage WHERE key = ?", (key,)))
+    yield from parsed(database.query(f"{_SELECT} WHERE key = ? AND {NOT_EXPIRED}", (key,)))
 
 
 def latest(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
@@ -106,9 +109,8 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
     last = ""
     while rows := database.query(
         f"""
-        SELECT key, created_at, updated_at, data FROM storage
-        WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} ORDER BY key LIMIT {_PAGE}
-        """,  # noqa: S608 (constants only, as below)
+        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} AND {NOT_EXPIRED} ORDER BY key LIMIT {_PAGE}
+        """,
         (prefix, prefix, last),
     ):
         yield from parsed(rows)
@@ -118,7 +120,7 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
     prefix = f"{prefix_of(session_id)}{scope}/"
-    rows = database.query(f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY}", (prefix, prefix))  # noqa: S608
+    rows = database.query(f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY} AND {NOT_EXPIRED}", (prefix, prefix))  # noqa: S608
     found = (_KEY.fullmatch(key) for (key,) in rows)
     return sorted({match["name"] for match in found if match is not None})
 
@@ -259,7 +261,7 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
             THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
         END
         FROM sessions CROSS JOIN storage ON {OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} ORDER BY key
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {NOT_EXPIRED} ORDER BY key
         """,  # noqa: S608
         (json.dumps(session_ids),),
     )
@@ -276,7 +278,8 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
     """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
     keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
     rows = database.query(
-        "SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)),)
+        f"SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?)) AND {NOT_EXPIRED}",  # noqa: S608
+        (json.dumps(list(keys)),),
     )
     return {keys[key]: updated_at for key, updated_at in rows}
 

@@ -91,14 +91,10 @@ def prune(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete sessions that were not active for long, or are not among the last active, and snapshots of the past.
+    """Delete what has expired, sessions that were not active for long, and snapshots of the past.
 
     Example: strands-sqlite prune --older-than 90d --dry-run
     """
-    if older_than is None and keep_last is None and keep_snapshots is None:
-        raise typer.BadParameter(
-            "give --older-than, --keep-last or --keep-snapshots: nothing is deleted without a limit"
-        )
     options: Any = {
         "older_than": time_of(older_than),
         "keep_last": keep_last,
@@ -114,6 +110,8 @@ def prune(
         told = f"{plural(len(plan.session_ids), 'session')} with {plural(plan.messages, 'message')}"
         if keep_snapshots is not None:
             told = f"{told}, and {plural(plan.snapshots, 'snapshot')}"
+        if plan.keys:
+            told = f"{told}, and {plural(plan.keys, 'expired key')} of storage"
         if is_confirmed(f"Delete {told}, {display.size(plan.bytes)}", yes, dry_run):
             with progress_bar("deleting") as progress:
                 result = catalog.prune(**options, session_ids=plan.session_ids, progress=progress)
@@ -178,6 +176,29 @@ def undo(
                     f"The conversation of agent {agent} was changed since it was shown; nothing was removed"
                 )
             print(f"Removed {plural(count, 'message')}.")
+
+
+@command("expire")
+def expire(
+    session: Session,
+    when: Annotated[
+        str | None, typer.Argument(help="30d, 12h, 15m, a time such as 2026-01-31, or never.", show_default=False)
+    ] = None,
+    db: Database = None,
+) -> None:
+    """Let a session expire after a time: it is hidden from then on, and deleted. Without a time, tell when it does.
+
+    Example: strands-sqlite expire user-42 30d
+    """
+    with open_catalog(db, read_only=when is None) as catalog:
+        if when is not None:
+            catalog.set_expiry(session, None if when == "never" else time_of(when, ahead=True))
+        summary = catalog.describe(session)
+    if summary is None and when is None:
+        raise missing("sessions", session)
+    expires_at = None if summary is None else summary.expires_at
+    told = "has expired" if summary is None else f"expires at {expires_at}" if expires_at else "does not expire"
+    print(display.one_line(f"Session {session} {told}."))
 
 
 @command("tag")

@@ -179,15 +179,21 @@ def pairs_of(pairs: Iterable[str] | None, *, empty: str | None = "") -> dict[str
     return found
 
 
-def time_of(text: str | None) -> datetime | None:
-    """Return the time that an age or a time stands for; a time without a zone is local."""
+def time_of(text: str | None, *, ahead: bool = False) -> datetime | None:
+    """Return the time that a time, or a time span from now, stands for; a time without a zone is local.
+
+    Args:
+        text: Such as 30d or 2026-01-31.
+        ahead: Whether a time span goes into the future.
+    """
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)([dhm])", text)
     try:
         if match:
             unit = {"d": "days", "h": "hours", "m": "minutes"}[match[2]]
-            return datetime.now(timezone.utc) - timedelta(**{unit: int(match[1])})
+            span = timedelta(**{unit: int(match[1])})
+            return datetime.now(timezone.utc) + (span if ahead else -span)
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is neither an age such as 30d nor a time such as 2026-01-31") from None

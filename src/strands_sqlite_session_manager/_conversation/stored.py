@@ -11,7 +11,16 @@ from strands.types.session import SessionAgent
 from .._arguments import now
 from .._codec import decode, decode_shown, encode
 from .._engine.database import Database, Statement
-from .._errors import REBUILD, SessionConflictError, TooLargeError, missing, naming_too_large, record_name
+from .._errors import (
+    IF_GONE,
+    REBUILD,
+    MissingParentError,
+    SessionConflictError,
+    TooLargeError,
+    missing,
+    naming_too_large,
+    record_name,
+)
 from .live_view import LiveView, add_tracking_ids, parse
 
 # Whether log and agent are as the writer knows them. Nothing is stored otherwise. The number of the last message alone
@@ -44,7 +53,10 @@ _UPDATE_AGENT = f"""
 # One statement, so that state and messages are of one moment. The first row is the agent's. A column of the whole has
 # the type of its first SELECT, hence the empty attachments there.
 _READ = """
-    WITH agent AS (SELECT * FROM agents WHERE session_id = :session_id AND agent_id = :agent_id)
+    WITH agent AS (
+        SELECT * FROM agents
+        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+    )
     SELECT
         state, conversation_manager_state, internal_state, live_view,
         (SELECT attachments FROM messages LIMIT 0), created_at, updated_at,
@@ -179,8 +191,7 @@ def store(
 
     Raises:
         SessionConflictError: If the log goes on or does not go so far, or the agent was updated since.
-        MissingParentError: If the agent does not exist.
-        SessionException: If the database cannot be used.
+        SessionException: If the agent does not exist, or the database cannot be used.
     """
     key = {"session_id": session_id, "agent_id": agent_id}
     updated_at = known if agent is None else time
@@ -198,11 +209,19 @@ def store(
         numbers = ", ".join(str(row[2]) for row in messages)
         what = f"message {numbers}" if messages else "the state"
         raise TooLargeError(f"Agent {agent_id} in session {session_id}: {what}: too large: {error}") from error
+    except MissingParentError as error:
+        raise missing("agents", session_id, agent_id, advice=IF_GONE) from error
     # Where one of them is refused, all are: each asks for the end that the one before it makes.
     if all(counts):
         return updated_at
-    if not database.query("SELECT 1 FROM agents WHERE session_id = :session_id AND agent_id = :agent_id", key):
-        raise missing("agents", session_id, agent_id, advice=f"if it was deleted or renamed, {REBUILD}")
+    if not database.query(
+        """
+        SELECT 1 FROM agents
+        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+        """,
+        key,
+    ):
+        raise missing("agents", session_id, agent_id, advice=IF_GONE)
     raise overtaken(session_id, agent_id)
 
 

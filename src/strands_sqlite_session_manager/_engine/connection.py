@@ -13,6 +13,7 @@ from .database import BrokenText
 _KINDS: tuple[tuple[str, type[SessionException]], ...] = (
     ("UNIQUE constraint failed", SessionConflictError),
     ("FOREIGN KEY constraint failed", MissingParentError),
+    ("session expired", MissingParentError),  # Our own trigger.
     ("locked", DatabaseLockedError),
     ("string or blob too big", TooLargeError),
     ("longer than INT_MAX bytes", TooLargeError),

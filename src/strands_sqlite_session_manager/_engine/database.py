@@ -57,11 +57,13 @@ class Database(ABC):
         path: Where it is, for errors and logs.
         location: What opens it again, elsewhere too. It may hold a password.
         read_only: Whether it was opened so.
+        next_sweep: When to look for what has expired, by `time.monotonic()`; see `_expiry`.
     """
 
     path: str
     location: str
     read_only: bool = False
+    next_sweep: float = 0.0
 
     @abstractmethod
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:

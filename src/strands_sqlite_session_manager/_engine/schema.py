@@ -151,6 +151,55 @@ def _search_triggers(table: str, columns: str, identity: str) -> tuple[str, str]
     )
 
 
+def _expiry_trigger(name: str, event: str, time: str) -> str:
+    """Return a trigger that lets nobody write into a session that has expired: no one would find it there.
+
+    As where there is no such session, an INSERT fails and an UPDATE finds no row.
+    """
+    refusal = "RAISE(ABORT, 'session expired')" if event.startswith("INSERT") else "RAISE(IGNORE)"
+    return f"""
+    CREATE TRIGGER {name} BEFORE {event}
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.{time})
+    BEGIN
+        SELECT {refusal};
+    END
+    """  # noqa: S608 (constants only)
+
+
+# What has expired is hidden from all that read, by these views, and removed by those who write later. Only what reads
+# may ask the views: they ask the clock.
+_EXPIRY = (
+    # Of each, there are few.
+    "CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL",
+    "CREATE INDEX storage_by_expiry ON storage (expires_at) WHERE expires_at IS NOT NULL",
+    f"CREATE VIEW expired_sessions AS SELECT session_id FROM sessions WHERE expires_at <= {_NOW}",  # noqa: S608
+    f"""
+    CREATE VIEW expired_keys AS
+    SELECT key FROM storage WHERE expires_at <= {_NOW}
+    UNION ALL
+    SELECT key FROM expired_sessions CROSS JOIN storage
+    ON key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'
+    UNION ALL
+    SELECT key FROM expired_sessions CROSS JOIN storage
+    ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
+        AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/')
+    """,  # noqa: S608
+    _expiry_trigger("messages_expiry", "INSERT ON messages", "created_at"),
+    *(
+        _expiry_trigger(f"{table}_expiry_{event.split()[0].lower()}", f"{event} ON {table}", "updated_at")
+        for table in ("agents", "multi_agents")
+        for event in ("INSERT", "UPDATE OF updated_at")
+    ),
+    # Snapshots are written without asking whether there is a session. Who writes one has found none, and begins again.
+    f"""
+    CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN {_IS_OF_SESSION.format(row="NEW")}
+    BEGIN
+        DELETE FROM sessions
+        WHERE session_id = {_SNAPSHOT_SESSION.format(row="NEW")} AND expires_at <= NEW.updated_at;
+    END
+    """,  # noqa: S608
+)
+
 _VERSION_1 = (
     # Without a rowid, because each message touches its session: that is one search instead of two.
     f"""
@@ -158,6 +207,7 @@ _VERSION_1 = (
         session_id TEXT NOT NULL PRIMARY KEY,
         session_type TEXT NOT NULL DEFAULT 'AGENT',
         metadata TEXT NOT NULL DEFAULT '{{}}',
+        expires_at TEXT,
         created_at TEXT NOT NULL DEFAULT {_NOW},
         updated_at TEXT NOT NULL DEFAULT {_NOW}
     ) STRICT, WITHOUT ROWID
@@ -283,6 +333,7 @@ _VERSION_1 = (
     f"""
     CREATE TABLE storage (
         key TEXT NOT NULL PRIMARY KEY,
+        expires_at TEXT,
         created_at TEXT NOT NULL DEFAULT {_NOW},
         updated_at TEXT NOT NULL DEFAULT {_NOW},
         data BLOB NOT NULL
@@ -290,6 +341,7 @@ _VERSION_1 = (
     """,
     _updated_at_trigger("storage", "rowid", "data"),
     *_snapshot_triggers(),
+    *_EXPIRY,
     """
     CREATE TABLE search_state (
         source TEXT NOT NULL PRIMARY KEY,
@@ -460,5 +512,5 @@ def without_clock(statements: Iterable[str]) -> list[str]:
     Rows written by hand must name their times there.
     """
     timeless = (statement.replace(f" DEFAULT {_NOW}", "") for statement in statements)
-    # What is left of the clock is triggers for changes by hand.
-    return [statement for statement in timeless if _NOW not in statement]
+    # What is left of the clock is triggers for changes by hand, and views, which only what reads may ask.
+    return [statement for statement in timeless if _NOW not in statement or "CREATE VIEW" in statement]

@@ -57,7 +57,8 @@ class ExportReport:
         session_ids: Sessions written.
         copied: Number of records written.
         skipped: Sessions left out, and why.
-        without_metadata: Sessions written without their metadata, for which such files have no place.
+        without_metadata: Sessions written without their metadata, or the time at which they expire, for which such
+            files have no place.
         inexact: Sessions with an agent that `FileSessionManager` restores with other messages than it had, see
             `CopyResult`.
     """
@@ -219,7 +220,7 @@ def export_file_sessions(
     """Write sessions into a directory of Strands' `FileSessionManager`.
 
     The SDK's own manager writes them, into a directory beside, which then takes its place: a session appears whole.
-    Only its owner may read it. Such files have no place for a session's metadata, which is reported.
+    Only its owner may read it. Such files have no place for a session's metadata and expiry, which is reported.
 
     Args:
         source: Where to read.

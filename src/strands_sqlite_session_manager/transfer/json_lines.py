@@ -8,13 +8,14 @@ Each other line is a record, whose fields are the columns of its table. The reco
 the session, each agent and its messages in their order, then the multi-agent states, then what `SQLiteStorage` has of
 the session: its snapshots and its stash.
 
-    {"record": "session", "session_id": …, "session_type": …, "metadata": {…}, "created_at": …, "updated_at": …}
+    {"record": "session", "session_id": …, "session_type": …, "metadata": {…},
+     "expires_at": … or null, "created_at": …, "updated_at": …}
     {"record": "agent", "session_id": …, "agent_id": …, "state": {…}, "conversation_manager_state": {…},
      "internal_state": {…}, "live_view": […] or null, "created_at": …, "updated_at": …}
     {"record": "message", "session_id": …, "agent_id": …, "message_id": 0, "message": {…},
      "redact_message": {…} or null, "attachments": "<base64>" or null, "created_at": …, "updated_at": …}
     {"record": "multi_agent", "session_id": …, "multi_agent_id": …, "state": {…}, "created_at": …, "updated_at": …}
-    {"record": "storage", "key": …, "data": "<base64>", "created_at": …, "updated_at": …}
+    {"record": "storage", "key": …, "data": "<base64>", "expires_at": … or null, "created_at": …, "updated_at": …}
 
 (Broken here to fit; a record is one line.) The last line tells how many there are, and that the file is whole. The
 numbers are for people; they need no correction when a line is removed.

@@ -119,7 +119,7 @@ def _value(record: dict[str, Any], column: str) -> Any:
     """Take a column's value out of a record."""
     if column in _JSON_COLUMNS and f"{column}_text" in record:
         return _text(record.pop(f"{column}_text"))
-    value = record.pop(column)
+    value = record.pop(column, None) if column == "expires_at" else record.pop(column)
     if column == "message_id":
         return checked_number(column, value)
     if column.endswith("_id"):
@@ -128,10 +128,10 @@ def _value(record: dict[str, Any], column: str) -> Any:
         checked_metadata(column, value)
     if column in _JSON_COLUMNS and isinstance(value, list if column == "live_view" else dict):
         return _utf8(_to_json(value))
-    if column in ("created_at", "updated_at"):
-        return checked_timestamp(column, value)
-    if column in ("redact_message", "attachments", "live_view") and value is None:
+    if column in ("redact_message", "attachments", "live_view", "expires_at") and value is None:
         return None
+    if column in ("created_at", "updated_at", "expires_at"):
+        return checked_timestamp(column, value)
     if column in _JSON_COLUMNS:
         raise ValueError(f"{column}: not an object")
     return base64.b64decode(value, validate=True) if column in ("attachments", "data") else _utf8(value)

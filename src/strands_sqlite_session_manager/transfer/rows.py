@@ -15,6 +15,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_id
 from .._catalog import snapshots
+from .._catalog.filters import NOT_EXPIRED
 from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
 from .._engine.database import BrokenText
@@ -23,14 +24,14 @@ from ..repository import SQLiteSessionRepository
 
 # Key and content. All tables end with the times, `created_at` and `updated_at`.
 TABLES = {
-    "sessions": (("session_id",), ("session_type", "metadata")),
+    "sessions": (("session_id",), ("session_type", "metadata", "expires_at")),
     "agents": (
         ("session_id", "agent_id"),
         ("state", "conversation_manager_state", "internal_state", "live_view"),
     ),
     "messages": (("session_id", "agent_id", "message_id"), ("message", "redact_message", "attachments")),
     "multi_agents": (("session_id", "multi_agent_id"), ("state",)),
-    "storage": (("key",), ("data",)),
+    "storage": (("key",), ("data", "expires_at")),
 }
 COLUMNS = {table: (*key, *content, "created_at", "updated_at") for table, (key, content) in TABLES.items()}
 
@@ -43,6 +44,7 @@ _IS = {
 SELECT_ONE = {
     table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
+SELECT_ONE["sessions"] += f" AND {NOT_EXPIRED}"
 # A page is small, because a message may hold documents of some megabytes each.
 PAGE = 20
 # Messages of an agent from one on.
@@ -56,9 +58,9 @@ Record = TypeVar("Record", Session, SessionAgent, SessionMessage)
 
 
 def session_row(session: Session) -> Row:
-    """Return the row of a session. Its metadata is None: Strands' repositories keep none."""
+    """Return the row of a session. Metadata and expiry are None: Strands' repositories keep none."""
     session_id = checked_id("session_id", session.session_id)
-    return (session_id, session.session_type, None, session.created_at, session.updated_at)
+    return (session_id, session.session_type, None, None, session.created_at, session.updated_at)
 
 
 def agent_row(session_id: str, agent: SessionAgent) -> Row:
@@ -101,7 +103,10 @@ def session_ids(repository: SQLiteSessionRepository) -> Iterator[str]:
     """Yield the ids of all sessions in their order, page by page."""
     last, comparison = "", ">="  # Somebody may have put the empty id there.
     while rows := database_of(repository).query(
-        f"SELECT session_id FROM sessions WHERE session_id {comparison} CAST(? AS TEXT) ORDER BY session_id LIMIT ?",  # noqa: S608
+        f"""
+        SELECT session_id FROM sessions WHERE session_id {comparison} CAST(? AS TEXT) AND {NOT_EXPIRED}
+        ORDER BY session_id LIMIT ?
+        """,  # noqa: S608 (constants only)
         (last, PAGE),
     ):
         yield from (session_id for (session_id,) in rows)
@@ -158,9 +163,12 @@ def message_count(repository: SQLiteSessionRepository, session_id: str) -> int:
 
 
 def has_metadata(repository: SQLiteSessionRepository, session_id: str) -> bool:
-    """Tell whether a session has metadata."""
+    """Tell whether a session has metadata, or expires."""
     return bool(
-        database_of(repository).query("SELECT 1 FROM sessions WHERE session_id = ? AND metadata <> '{}'", (session_id,))
+        database_of(repository).query(
+            "SELECT 1 FROM sessions WHERE session_id = ? AND (metadata <> '{}' OR expires_at IS NOT NULL)",
+            (session_id,),
+        )
     )
 
 
@@ -198,7 +206,8 @@ def read_rows(
     # No key has an id in it that is no UTF-8.
     for prefix in () if isinstance(session_id, BrokenText) else storage_prefixes(session_id):
         # One at a time: a snapshot may be large.
-        for key in query(f"SELECT key FROM storage WHERE {_BEGINS_WITH} ORDER BY key", (prefix, prefix)):  # noqa: S608
+        keys = f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND {snapshots.NOT_EXPIRED} ORDER BY key"  # noqa: S608
+        for key in query(keys, (prefix, prefix)):
             for row in query(SELECT_ONE["storage"], key):
                 yield "storage", row
 

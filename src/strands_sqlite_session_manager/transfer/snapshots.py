@@ -121,7 +121,7 @@ def to_snapshots(
     if isinstance(source, SQLiteSessionRepository):
         left_out += _with_stash(source, session_id, writer)
         if has_metadata(source, session_id):
-            left_out.append("the metadata of the session")
+            left_out.append("the metadata of the session, or when it expires")
     logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to snapshots", session_id, new_id)
     return ConversionReport(writer.converted(), writer.already_there(), left_out)
 

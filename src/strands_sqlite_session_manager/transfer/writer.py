@@ -3,9 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from .._engine.database import text_marks
+from .._engine.database import BrokenText, text_marks
 from .._engine.holder import database_of
 from .._errors import MissingParentError, SessionConflictError, naming_too_large, record_name, require_stored
+from .._expiry import make_way
 from ..repository import SQLiteSessionRepository
 from .reports import conflict
 from .rows import COLUMNS, PAGE, SELECT_ONE, SELECT_PAGE, TABLES, Row
@@ -62,12 +63,14 @@ class RowWriter:
         if table == "sessions":
             self.flush()
             self._session_id = row[0]
+            if not isinstance(row[0], BrokenText):
+                make_way(self._database, row[0])
         stored = None
         if _PARENTS[table] not in self._new:
             stored = self._stored(table, row[: len(TABLES[table][0])])
         if table == "sessions" and row[2] is None:
             # A source without metadata agrees with whatever the target has, such as tags given since an earlier copy.
-            row = (*row[:2], "{}" if stored is None else stored[2], *row[3:])
+            row = (*row[:2], *(("{}", None) if stored is None else stored[2:4]), *row[4:])
         if stored is None:
             self._new.add(table)
             self._pending.append((table, row))

@@ -1,0 +1,143 @@
+"""Sessions of snapshots that expire, with their stash."""
+
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
+
+from strands.types.exceptions import SessionException
+
+from helpers import ScriptedModel, texts
+from strands_sqlite_session_manager._engine.holder import database_of
+from strands_sqlite_session_manager.catalog import SessionCatalog
+
+PAST = timedelta(seconds=-1)
+ADA = ("I am Ada.", "Hello, Ada.")
+BYE = ("Bye.", "Goodbye.")
+
+
+@pytest.fixture
+def expired(db_path: Path, storage: Any) -> Any:
+    """A catalog in which the session `gone` of snapshots has expired, and `there` has not."""
+    talking(storage, "gone", ADA, BYE, always=True)
+    talking(storage, "there", ADA)
+    with SessionCatalog(db_path) as catalog:
+        catalog.set_expiry("gone", PAST)
+        yield catalog
+
+
+def keys(raw: Any, session_id: str = "gone") -> list[str]:
+    """Return all keys of a session that are stored."""
+    found = raw.execute("SELECT key FROM storage WHERE instr(key, ?)", (f"/{session_id}/",)).fetchall()
+    return [key for (key,) in found]
+
+
+async def test_it_is_hidden(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
+    await storage.write("context/gone/scopes/agent/a/t_0", b"stash")
+    assert [session.session_id for session in expired.list_sessions().sessions] == ["there"]
+    assert expired.describe("gone") is None
+    assert expired.describe_agent("gone", "a") is None
+    assert list(expired.contents(["gone", "there"])) == ["there"]
+    assert list(expired.revisions([("gone", "a"), ("there", "a")])) == [("there", "a")]
+    assert {hit.session_id for hit in expired.search("Ada")} == {"there"}
+    assert list(expired.usage(by="session")) == ["there"]
+    for call in (expired.list_snapshots, expired.history):
+        with pytest.raises(SessionException, match="session gone does not exist"):
+            call("gone", "a")
+    assert await storage.list("session/gone/") == await storage.list("context/gone/") == []
+    for key in keys(raw):
+        assert await storage.read(key) is None
+    assert [hit.key for hit in await storage.search("Ada stash")] == await storage.list("session/there/")
+
+
+def test_it_is_not_restored_and_begins_anew(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
+    """The first snapshot of the new one deletes the old ones, and does not expire."""
+    assert restored(storage, "gone").messages == []
+    talking(storage, "gone", BYE)
+    assert texts(restored(storage, "gone").messages) == list(BYE)
+    assert len(keys(raw)) == 1
+    assert expired.describe("gone").expires_at is None
+
+
+def test_an_agent_at_work_stores_all_that_it_has(storage: Any, db_path: Path) -> None:
+    agent = talking(storage, "s", ADA, BYE)
+    with SessionCatalog(db_path) as catalog:
+        catalog.set_expiry("s", PAST)
+        agent.model = ScriptedModel("You are welcome.")
+        agent("Thanks.")
+        assert texts(restored(storage, "s").messages) == [*ADA, *BYE, "Thanks.", "You are welcome."]
+        assert catalog.describe("s").expires_at is None
+
+
+def test_it_is_deleted_step_by_step(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
+    database_of(storage).next_sweep = 0.0
+    assert len(keys(raw)) == 3
+    for _ in range(3):
+        talking(storage, "there", BYE)
+    assert keys(raw) == []
+    assert raw.execute("SELECT session_id FROM sessions").fetchall() == [("there",)]
+
+
+def test_prune_deletes_it(expired: Any, raw: sqlite3.Connection) -> None:
+    assert expired.prune(dry_run=True).session_ids == ["gone"]
+    pruned = expired.prune()
+    assert (pruned.session_ids, pruned.messages) == (["gone"], 4)
+    assert keys(raw) == []
+
+
+class TestKeys:
+    """Keys that expire by themselves."""
+
+    async def test_are_hidden_and_deleted(self, storage: Any, raw: sqlite3.Connection) -> None:
+        for key in ("a/gone", "a/there", "ab"):
+            await storage.write(key, b"tea")
+        assert await storage.set_expiry("a/gone", PAST)
+        assert not await storage.set_expiry("a/gone", None)
+        assert not await storage.set_expiry("nothing", PAST)
+        assert await storage.read("a/gone") is None
+        assert await storage.list() == ["a/there", "ab"]
+        assert sorted(hit.key for hit in await storage.search("tea")) == ["a/there", "ab"]
+        database_of(storage).next_sweep = 0.0
+        await storage.write("b", b"")
+        assert raw.execute("SELECT count(*) FROM storage").fetchone() == (3,)
+
+    async def test_of_a_prefix(self, storage: Any) -> None:
+        for key in ("a/b", "a/c", "ab"):
+            await storage.write(key, b"tea")
+        view = storage.namespace("a")
+        assert await view.set_prefix_expiry("", timedelta(days=1)) == 2
+        assert await storage.set_prefix_expiry("a/", PAST) == 2
+        assert await storage.list() == ["ab"]
+
+    async def test_writing_again_puts_off_nothing_and_begins_anew_what_was_gone(
+        self, storage: Any, raw: sqlite3.Connection
+    ) -> None:
+        for key, when in (("later", timedelta(days=1)), ("gone", PAST)):
+            await storage.write(key, b"old")
+            await storage.set_expiry(key, when)
+            await storage.write(key, b"new")
+            assert await storage.read(key) == b"new"
+        stored = dict(raw.execute("SELECT key, expires_at IS NULL FROM storage").fetchall())
+        assert stored == {"later": 0, "gone": 1}
+
+    async def test_one_that_has_expired_is_no_conflict(self, db_path: Path, storage: Any) -> None:
+        with type(storage)(db_path, detect_conflicts=True) as careful:
+            await careful.write("k", b"old")
+            await careful.set_expiry("k", PAST)
+            assert await careful.read("k") is None
+            await careful.write("k", b"new")
+            assert await careful.read("k") == b"new"
+
+    async def test_prune_counts_them(self, storage: Any, db_path: Path, raw: sqlite3.Connection) -> None:
+        await storage.write("k", b"12345")
+        await storage.write("stays", b"")
+        await storage.set_expiry("k", PAST)
+        with SessionCatalog(db_path) as catalog:
+            for dry_run in (True, False):
+                pruned = catalog.prune(dry_run=dry_run)
+                assert (pruned.keys, pruned.bytes, pruned.session_ids) == (1, 5, [])
+        assert raw.execute("SELECT key FROM storage").fetchall() == [("stays",)]
