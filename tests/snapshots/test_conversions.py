@@ -9,7 +9,7 @@ import pytest
 from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
 
 from strands import tool
-from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.agent.conversation_manager import SlidingWindowConversationManager, SummarizingConversationManager
 from strands.multiagent import GraphBuilder
 from strands.session import FileSessionManager, SnapshotSessionManager
 from strands.storage import InMemoryStorage, LocalFileStorage
@@ -43,6 +43,11 @@ def what_it_has(agent: Any) -> Any:
 def window() -> Any:
     """Return a conversation manager that keeps four messages."""
     return SlidingWindowConversationManager(window_size=4)
+
+
+def summaries() -> Any:
+    """Return a conversation manager that has the older half summarised."""
+    return SummarizingConversationManager(preserve_recent_messages=2, summary_ratio=0.5)
 
 
 @pytest.fixture
@@ -108,6 +113,19 @@ class TestThereAndBack:
         report = self.check(db_path, other, back, tmp_path, window)
         assert report.converted == RecordCounts(1, 1, 4, 0)
         assert report.left_out == ["6 messages of agent a that it does not have any more"]
+
+    def test_of_a_summary(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
+        """The summary, which is in no row of the log, and the messages that it has left."""
+        with SQLiteSessionManager("s", db_path) as manager:
+            answers = [*(answer for _, answer in TURNS), "Summary of what was said."]
+            agent = make_agent(manager, *answers, agent_id="a", conversation_manager=summaries())
+            for question, _ in TURNS:
+                agent(question)
+            agent.conversation_manager.reduce_context(agent)
+            manager.sync_agent(agent)
+        assert texts(rebuilt(db_path, conversation_manager=summaries()).messages)[0] == "Summary of what was said."
+        report = self.check(db_path, other, back, tmp_path, summaries)
+        assert report.converted.messages == len(agent.messages)
 
     def test_of_edited_messages(self, db_path: Path, other: Any, back: Any, tmp_path: Path) -> None:
         """The live view is what counts: changed, removed and added messages."""
