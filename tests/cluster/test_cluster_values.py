@@ -234,8 +234,9 @@ print(SQLiteSessionManager(sys.argv[2], sys.argv[1]).session_id)
 
 
 def test_the_schema_asks_no_clock(cluster: Cluster) -> None:
+    """But for views, which only what reads may ask."""
     SQLiteSessionRepository(cluster.url).close()
-    statements = [sql for (sql,) in cluster.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
+    statements = [sql for (sql,) in cluster.query("SELECT sql FROM sqlite_master WHERE type <> 'view' AND sql <> ''")]
     assert len(statements) > 20
     assert not [sql for sql in statements if "now" in sql or "random" in sql.lower()]
 

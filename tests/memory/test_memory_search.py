@@ -72,6 +72,7 @@ class TestWhatIsFound:
 
     @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(query=st.text(max_size=200))
+    @pytest.mark.file_only
     def test_no_text_makes_a_search_fail(self, store: Any, query: str) -> None:
         """Whatever characters there are."""
         asyncio.run(store.search(query))

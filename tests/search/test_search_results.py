@@ -240,6 +240,7 @@ class TestWhatIsFound:
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.text(st.characters() | st.sampled_from("\"'*()^-+:{} ORANDT东ไ\u200b\0"), max_size=30))
+@pytest.mark.file_only
 def test_no_query_fails(
     catalog: SessionCatalog, repository: SQLiteSessionRepository, caplog: pytest.LogCaptureFixture, query: str
 ) -> None:
@@ -250,6 +251,7 @@ def test_no_query_fails(
 @pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=50))
+@pytest.mark.file_only
 def test_every_text_can_be_indexed_and_finds_itself(
     catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, text: str
 ) -> None:

@@ -121,5 +121,6 @@ class TestStorage:
 
     @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(query=st.text(max_size=30))
+    @pytest.mark.file_only
     def test_no_query_fails(self, storage: Any, query: str) -> None:
         self.run(storage, query)
