@@ -1,4 +1,4 @@
-"""Removing what has expired, in small steps. Views of the schema hide it until then."""
+"""Removing what has expired, in small steps. Until then it is hidden: sessions and keys by views of the schema."""
 
 import logging
 import time
@@ -18,6 +18,7 @@ _MESSAGES, _KEYS, _SESSIONS = 200, 50, 20
 _SOMETHING = """
     SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at <= :now)
         OR EXISTS (SELECT 1 FROM storage WHERE expires_at <= :now)
+        OR EXISTS (SELECT 1 FROM memories WHERE expires_at <= :now)
     """
 
 _SNAPSHOTS = "key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'"
@@ -41,6 +42,11 @@ _STEP = (
     f"""
     DELETE FROM storage WHERE rowid IN (
         SELECT rowid FROM storage WHERE expires_at <= :now ORDER BY expires_at, key LIMIT {_KEYS}
+    )
+    """,  # noqa: S608
+    f"""
+    DELETE FROM memories WHERE memory_id IN (
+        SELECT memory_id FROM memories WHERE expires_at <= :now ORDER BY expires_at, memory_id LIMIT {_KEYS}
     )
     """,  # noqa: S608
     f"""
@@ -94,6 +100,6 @@ def remove_some(database: Database) -> bool:
 def _erase(database: Database) -> None:
     # Only here: mostly, nothing expires.
     from ._search.erasing import erase_former_content
-    from ._search.sources import MESSAGES, STORAGE
+    from ._search.sources import MEMORIES, MESSAGES, STORAGE
 
-    erase_former_content(database, MESSAGES, STORAGE, wait=False)
+    erase_former_content(database, MESSAGES, STORAGE, MEMORIES, wait=False)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._arguments import checked_id, checked_metadata, checked_number, checked_time, now
+from ._arguments import checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
 from ._codec import encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
 from ._errors import missing
+from ._expiry import sweep
 from ._memory import records, words
 from ._memory.embedding import Embedder, Embedding
 from ._memory.records import Memory, MemoryPage, Place
@@ -203,7 +204,11 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         ]
 
     async def add(
-        self, content: str, metadata: Mapping[str, Any] | None = None, *, expires_at: datetime | None = None
+        self,
+        content: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        expires_at: datetime | timedelta | None = None,
     ) -> int:
         """Remember something. If the store has this text already, its time and count move on.
 
@@ -214,7 +219,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             content: A text. Blanks around it are not stored.
             metadata: Names and values that JSON can hold. They replace those of the memory if it was there; None
                 leaves them.
-            expires_at: When to forget it, with a time zone. Defaults to never, also for a memory that was to expire.
+            expires_at: When to forget it: a time with a time zone, or a time span from now on. Defaults to never, also
+                for a memory that was to expire.
 
         Returns:
             Id of the memory.
@@ -222,10 +228,15 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self._require_writable()
         text = _checked_content(content)
         encoded = _encoded_metadata(metadata)
-        expiry = None if expires_at is None else checked_time("expires_at", expires_at)
-        memory_id = await to_its_end(lambda: records.add(self._database, self._place, text, encoded, expiry, now()))
+        expiry = None if expires_at is None else checked_moment("expires_at", expires_at)
+        memory_id = await to_its_end(lambda: self._add(text, encoded, expiry))
         if self._embedding is not None:
             await self._embedding.add(memory_id, text)
+        return memory_id
+
+    def _add(self, content: str, metadata: str | None, expires_at: str | None) -> int:
+        memory_id = records.add(self._database, self._place, content, metadata, expires_at, now())
+        sweep(self._database)
         return memory_id
 
     async def get(self, memory_id: int) -> Memory | None:
@@ -273,7 +284,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         *,
         content: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        expires_at: "datetime | Literal['never'] | None" = None,
+        expires_at: "datetime | timedelta | Literal['never'] | None" = None,
     ) -> None:
         """Change a memory. What it was is overwritten on disk.
 
@@ -281,7 +292,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             memory_id: Its id, which stays.
             content: Its new text. Defaults to the one that it has, as all defaults to what there is.
             metadata: Its new metadata, in place of the old.
-            expires_at: When to forget it, or "never".
+            expires_at: When to forget it, as for `add`, or "never".
 
         Raises:
             SessionConflictError: If another memory has this text.
@@ -294,7 +305,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if metadata is not None:
             changes["metadata"] = _encoded_metadata(metadata)
         if expires_at is not None:
-            changes["expires_at"] = None if expires_at == "never" else checked_time("expires_at", expires_at)
+            changes["expires_at"] = None if expires_at == "never" else checked_moment("expires_at", expires_at)
         if not changes:
             raise ValueError("give content, metadata or expires_at: there is nothing to change")
         _checked_ids([memory_id])

@@ -11,6 +11,7 @@ import pytest
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SessionConflictError
+from strands_sqlite_session_manager._engine.holder import database_of
 
 NOW = datetime.now(timezone.utc)
 
@@ -224,8 +225,18 @@ class TestExpiry:
         past = NOW - timedelta(days=1)
         memory_id = await store.add("Ada is in Rome.", expires_at=past)
         assert await store.get(memory_id) is None
-        assert await store.add("Ada is in Rome.") == memory_id
-        assert (await store.get(memory_id)).expires_at is None
+        again = await store.add("Ada is in Rome.")
+        assert (await store.get(again)).expires_at is None
+
+    async def test_those_who_add_later_delete_it(self, store: Any, raw: Any) -> None:
+        await store.add("Ada is in Rome.", expires_at=timedelta(hours=1))
+        await store.add("Bob is in Oslo.", expires_at=timedelta(seconds=-1))
+        database_of(store).next_sweep = 0.0
+        await store.add("Eve is in Bern.")
+        assert raw.execute("SELECT content FROM memories ORDER BY 1").fetchall() == [
+            ("Ada is in Rome.",),
+            ("Eve is in Bern.",),
+        ]
 
 
 class TestPruning:

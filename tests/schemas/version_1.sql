@@ -182,6 +182,7 @@ CREATE VIEW expired_keys AS
     ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
         AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/');
 CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id);
+CREATE INDEX memories_by_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memory_vectors_by_store ON memory_vectors (store, scope, model, dimensions);
 CREATE TRIGGER sessions_updated_at AFTER UPDATE OF session_type ON sessions WHEN NEW.updated_at = OLD.updated_at
     BEGIN

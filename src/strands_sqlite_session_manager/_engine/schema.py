@@ -390,6 +390,7 @@ _VERSION_1 = (
     """,
     # For lists, the newest first.
     "CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id)",
+    "CREATE INDEX memories_by_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL",
     _updated_at_trigger("memories", "memory_id", "content"),
     *_search_triggers("memories", "store, scope, content", "memory_id || created_at"),
     # In a table of their own: lists and searches for words need not read through them. A vector that is replaced gets
