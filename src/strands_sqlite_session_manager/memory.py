@@ -471,9 +471,13 @@ def _checked_ids(memory_ids: Iterable[int]) -> list[int]:
 
 
 def _checked_content(content: str) -> str:
-    if not isinstance(content, str) or not content.strip():
-        raise ValueError(f"content={content!r}: must be a text that is not blank")
-    return checked_id("content", content.strip())
+    text = content.strip() if isinstance(content, str) else ""
+    try:
+        return checked_id("content", text)
+    except ValueError:
+        raise ValueError(
+            f"content={content!r:.100}: must be a text that is not blank, without NUL, and that UTF-8 can hold"
+        ) from None
 
 
 def _encoded_metadata(metadata: Mapping[str, Any] | None) -> str | None:

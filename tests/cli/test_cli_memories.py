@@ -47,6 +47,8 @@ class TestReading:
             ["wishes", "user-42", "1"],
         ]
         assert [row["memories"] for row in json.loads(run("memories", "ls", "--json").stdout)] == [3, 1, 1]
+        of_one = json.loads(run("memories", "ls", "--scope", "user-42", "--json").stdout)
+        assert [(row["store"], row["memories"]) for row in of_one] == [("facts", 3), ("wishes", 1)]
         shown = run("memories", "ls", *HERE).stdout
         assert "Ada lives in Paris." in shown
         assert "Bob" not in shown

@@ -58,7 +58,9 @@ def _opened(db: str | None, *, read_only: bool = False) -> Iterator[AnyDatabase]
 def list_memories(
     db: Database = None,
     store: Annotated[str | None, typer.Option(help="Name of a store, to list its memories.", metavar="NAME")] = None,
-    scope: Scope = "default",
+    scope: Annotated[
+        str | None, typer.Option(help="Whose memories. Defaults to all; with --store, to `default`.", metavar="NAME")
+    ] = None,
     limit: Limit = 50,
     after: Annotated[str | None, typer.Option(help="`next` of the page before, from --json.")] = None,
     as_json: Json = False,
@@ -69,14 +71,14 @@ def list_memories(
     """
     with _opened(db, read_only=True) as database:
         if store is None:
-            places = records.places(database)
+            places = records.places(database, scope, now())
             if as_json:
                 names = ("store", "scope", "memories", "updated_at")
                 print_json([dict(zip(names, row, strict=True)) for row in places])
             else:
                 console.print(display.memory_places(places))
             return
-        page = records.page(database, Place(store, scope), limit, after, None, now())
+        page = records.page(database, Place(store, scope or "default"), limit, after, None, now())
     if as_json:
         print_json({"memories": page.memories, "next": page.next})
         return

@@ -315,10 +315,14 @@ def mark_used(database: Database, place: Place, memory_ids: Iterable[int], now: 
     )
 
 
-def places(database: Database) -> list[tuple[str, str, int, str]]:
-    """Return each store and scope, how many memories there are, and the time of the newest."""
+def places(database: Database, scope: str | None, now: str) -> list[tuple[str, str, int, str]]:
+    """Return each store and scope, or those of one scope, how many memories there are, and the time of the newest."""
     return database.query(
-        "SELECT store, scope, count(*), max(updated_at) FROM memories GROUP BY store, scope ORDER BY store, scope"
+        f"""
+        SELECT store, scope, count(*), max(updated_at) FROM memories
+        WHERE (:scope IS NULL OR scope = :scope) AND {_NOT_EXPIRED} GROUP BY store, scope ORDER BY store, scope
+        """,  # noqa: S608 (constants only)
+        {"scope": scope, "now": now},
     )
 
 
