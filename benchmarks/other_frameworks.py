@@ -26,10 +26,14 @@ MODULES = {OPENAI: "agents", LANGGRAPH: "langgraph.checkpoint.sqlite", AGNO: "ag
 
 def is_installed(contender: str) -> bool:
     """Tell whether a contender is there."""
+    if contender not in MODULES:
+        return True
     try:
-        return contender not in MODULES or find_spec(MODULES[contender]) is not None
+        spec = find_spec(MODULES[contender])
     except ModuleNotFoundError:
         return False
+    # A folder of this name, of tests say, is no package.
+    return spec is not None and spec.origin is not None
 
 
 class Store:

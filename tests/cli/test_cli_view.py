@@ -16,12 +16,13 @@ from urllib.request import HTTPCookieProcessor, build_opener
 import pytest
 
 from command_line import run
+from nodes import wait_until
 
 pytest.importorskip("uvicorn", reason="the viewer needs the extra viewer")
 
 
 @contextlib.contextmanager
-def viewing(db_path: Path, *options: str) -> Iterator[tuple[str, Any]]:
+def viewing(db_path: Path, *options: str, browser: str = "true") -> Iterator[tuple[str, Any]]:
     """Run the command, and yield the link that it prints."""
     command = [sys.executable, "-m", "strands_sqlite_session_manager", "view", "--db", str(db_path), "--port", "0"]
     with subprocess.Popen(
@@ -29,7 +30,7 @@ def viewing(db_path: Path, *options: str) -> Iterator[tuple[str, Any]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "BROWSER": "true"},
+        env={**os.environ, "BROWSER": browser},
     ) as process:
         try:
             assert process.stdout is not None
@@ -51,6 +52,24 @@ def test_prints_a_link_that_opens_the_sessions(filled: Path) -> None:
             assert "<h1>Sessions</h1>" in page.read().decode()
         with opener.open(link.split("?")[0] + "session?id=s", timeout=20) as page:
             assert "I am Ada." in page.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a program that only a shell runs")
+def test_a_browser_that_keeps_its_caller_waits_for_no_one(filled: Path, tmp_path: Path) -> None:
+    """Such as w3m, which asks the server for the page before it returns."""
+    seen = tmp_path / "seen"
+    program = tmp_path / "browser"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys, http.client, urllib.parse\n"
+        "link = urllib.parse.urlsplit(sys.argv[1])\n"
+        "connection = http.client.HTTPConnection(link.netloc, timeout=20)\n"
+        "connection.request('GET', f'{link.path}?{link.query}')\n"
+        f"open({str(seen)!r}, 'w').write(str(connection.getresponse().status))\n"
+    )
+    program.chmod(0o700)
+    with viewing(filled, browser=f"{program} %s"):
+        wait_until(lambda: seen.exists() and seen.read_text() == "303", "the browser was let in")
 
 
 @pytest.mark.slow

@@ -41,8 +41,9 @@ class TestWhatIsFound:
         (found,) = catalog.search("blue")
         assert found.score > 0
         assert found == SearchResult(
-            "s", "a", 1, "assistant", message.created_at, found.score, "What a [blue], [blue] sky"
+            "s", "a", 1, "assistant", message.created_at, found.score, "What a [blue], [blue] sky", ((8, 12), (16, 20))
         )
+        assert [found.snippet[start:end] for start, end in found.hits] == ["blue", "blue"]
 
     @pytest.mark.parametrize("query", ["creme brulee", "Crème Brûlée", "CRE\u0300ME BRU\u0302LE\u0301E"])
     def test_accents_of_latin_letters_do_not_matter(

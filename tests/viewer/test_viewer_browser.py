@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.session import SessionMessage
+from strands.types.session import SessionAgent, SessionMessage
 from test_viewer_follow import TALKER
 from test_viewer_security import ATTACKS, attacked
 from viewer_helpers import add_conversation, serving
 
+from helpers import FakeMultiAgent, text_message
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app
 
@@ -57,11 +58,16 @@ def open_page(browser: Any) -> Iterator[Any]:
     troubles: list[str] = []
     contexts = []
 
-    def open_it(host: str, path: str, **options: Any) -> Any:
+    def open_it(host: str, path: str, *, expected: str = "", **options: Any) -> Any:
         context = browser.new_context(base_url=f"http://{host}", **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
+
+        def report(message: Any) -> None:
+            if message.type == "error" and not (expected and expected in message.text):
+                troubles.append(message.text)
+
+        page.on("console", report)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}") or dialog.dismiss())
         page.on("request", lambda request: host in request.url or troubles.append(request.url))
@@ -286,6 +292,71 @@ class TestFollow:
             expect(page.locator("#m-0")).to_contain_text("gone")
             assert "secret" not in page.content()
             page.close()
+
+    def test_more_than_one_reading_takes_is_not_lost(self, db_path: Path, open_page: Any) -> None:
+        """The page begins anew where it cannot go on, and shows no message before an older one."""
+        add_conversation(db_path, "s", *(f"text {number}" for number in range(10)))
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s", expected="Failed to load resource")
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.context.set_offline(True)
+            repository.create_agent("s", SessionAgent("other", {}, {}))
+            for number in range(10, 90):
+                repository.create_message("s", "default", text_message(number, f"text {number}"))
+            page.context.set_offline(False)
+            expect(page.locator("article").last).to_contain_text("text 89")
+            shown = [int(name[2:]) for name in page.locator("article").evaluate_all("all => all.map(a => a.id)")]
+            assert shown == list(range(shown[0], 90))
+            page.close()
+
+    def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s", expected="503")
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.route("**/session?*", lambda route: route.fulfill(status=503, body="locked"), times=1)
+            repository.create_message("s", "default", text_message(1, "two"))
+            expect(page.locator("#follow")).to_have_text("Not connected")
+            expect(page.locator("article").last).to_contain_text("two")
+            expect(page.locator("#follow")).to_have_text("Following")
+            page.close()
+
+    def test_graphs_and_new_agents_appear(self, db_path: Path, open_page: Any) -> None:
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "executing"}))
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            expect(page.locator("#agents")).to_be_hidden()
+            repository.create_agent("s", SessionAgent("other", {}, {}))
+            expect(page.locator("#agents")).to_contain_text("other")
+            repository.update_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "completed"}))
+            expect(page.locator("#flows")).to_contain_text("completed")
+            page.close()
+
+    def test_a_hidden_tab_takes_no_connection_and_catches_up(self, db_path: Path, open_page: Any) -> None:
+        """Browsers have six connections to a server. A tab more would wait for ever."""
+        add_conversation(db_path, "s", "one")
+        hide = """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            first = open_page(host, "/session?id=s")
+            expect(first.locator("#follow")).to_have_text("Following")
+            first.evaluate(hide, True)
+            tabs = []
+            for _ in range(7):
+                tabs.append(first.context.new_page())
+                tabs[-1].goto(f"http://{host}/session?id=s")
+                expect(tabs[-1].locator("#follow")).to_have_text("Following")
+                tabs[-1].evaluate(hide, True)
+            repository.create_message("s", "default", text_message(1, "two"))
+            first.evaluate(hide, False)
+            expect(first.locator("article").last).to_contain_text("two")
+            expect(tabs[-1].locator("article")).to_have_count(1)
+            for page in (*tabs, first):
+                page.close()
 
     def test_a_session_that_goes_away_is_told(self, db_path: Path, open_page: Any) -> None:
         """The page stays as it was."""

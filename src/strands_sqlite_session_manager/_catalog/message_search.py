@@ -53,7 +53,7 @@ def search(
     # What was indexed meanwhile was found twice.
     best = {row[:3]: row for row in rows}
     return [
-        SearchResult(*(*key, valid_text(role), created_at, score, snippet(text)))
+        SearchResult(*(*key, valid_text(role), created_at, score, *snippet(text)))
         for *key, role, created_at, score, text in sorted(best.values(), key=lambda row: -row[-2])[:limit]
     ]
 

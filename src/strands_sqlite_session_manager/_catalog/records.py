@@ -257,6 +257,7 @@ class SearchResult:
         created_at: When it was created, in ISO 8601, UTC.
         score: How well it matches; more is better. Scores of different searches do not compare.
         snippet: The part of its text around the first hit, with [brackets] around hits.
+        hits: Where each hit begins and ends in the snippet, between its brackets.
     """
 
     session_id: str
@@ -266,6 +267,7 @@ class SearchResult:
     created_at: str
     score: float
     snippet: str
+    hits: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

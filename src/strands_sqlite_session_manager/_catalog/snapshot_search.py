@@ -92,7 +92,7 @@ def _search_messages(
 
     def search_batch() -> None:
         hits = beside.search(database, MESSAGES, texts, words, "AND") if texts else []
-        best.extend(SearchResult(*found[number], score, snippet(text)) for number, score, (text,) in hits)
+        best.extend(SearchResult(*found[number], score, *snippet(text)) for number, score, (text,) in hits)
         best.sort(key=lambda hit: -hit.score)
         del best[limit:]
         texts.clear()

@@ -4,6 +4,7 @@ import ipaddress
 import secrets
 import signal
 import socket
+import threading
 import webbrowser
 from types import FrameType
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 is any that is free.")] = PORT,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open a browser.")] = True,
 ) -> None:
-    """Show the sessions in a browser, until Ctrl-C. Nothing can be changed there.
+    """Show the sessions in a browser, until you press Ctrl-C. Nothing can be changed there.
 
     Example: strands-sqlite view --db sessions.db
     """
@@ -57,10 +58,19 @@ def view(
             )
         print(f"{link}\nCtrl-C ends it.", flush=True)
         if browser:
-            webbrowser.open(link)  # It waits in the backlog until the server runs.
+            # It waits in the backlog until the server runs. Some browsers keep their caller until they end.
+            threading.Thread(target=_open, args=(link,), daemon=True).start()
         if hasattr(signal, "SIGPIPE"):  # A browser may close a connection at any time.
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2)).run(sockets=[listener])
+
+
+def _open(link: str) -> None:
+    """Open a browser. Without one, the link is there to be copied."""
+    try:
+        webbrowser.open(link)
+    except Exception as error:
+        typer.echo(f"No browser could be opened: {error}", err=True)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -64,8 +64,8 @@ def word_count(segmented: str) -> int:
     return segmented.count(" ") + segmented.count(_SEPARATOR) + 1
 
 
-def snippet(highlighted: str) -> str:
-    """Return the part of an indexed text around the first hit, with [brackets] around hits.
+def snippet(highlighted: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Return the part of an indexed text around the first hit, with [brackets] around hits, and where the hits are.
 
     FTS5 has a function `snippet`, which takes minutes for a text that is one word over and over.
 
@@ -80,8 +80,9 @@ def snippet(highlighted: str) -> str:
     part = text[start:end]
     if part.rfind(START) > part.rfind(END):
         part += END
-    part = part.replace(START, "[").replace(END, "]")
-    return ("…" if start else "") + part + ("…" if end < len(text) else "")
+    part = ("…" if start else "") + part + ("…" if end < len(text) else "")
+    hits = tuple((match.start() + 1, match.end() - 1) for match in re.finditer(f"{START}[^{END}]*{END}", part))
+    return part.replace(START, "[").replace(END, "]"), hits
 
 
 def after(highlighted: str, prefix: str) -> str:

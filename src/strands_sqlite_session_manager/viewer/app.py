@@ -58,6 +58,7 @@ def create_app(
     if token is not None and not token:
         raise ValueError("token='': an empty token would let everyone in; leave it out for that")
     catalog = SessionCatalog(db_path, read_only=True, busy_timeout=BUSY_TIMEOUT)
+    identity = _identity(database_of(catalog).path)
     middleware = [Middleware(SafeHeaders)]
     if token is not None:
         middleware.append(Middleware(Gate, token=token, hosts=hosts))
@@ -81,7 +82,7 @@ def create_app(
         exception_handlers={HTTPException: _failed},
         lifespan=lifespan,
     )
-    app.state.catalog, app.state.follower, app.state.db_path = catalog, Follower(catalog), db_path
+    app.state.catalog, app.state.follower, app.state.identity = catalog, Follower(catalog), identity
     app.state.templates = _templates()
     return app
 
@@ -95,7 +96,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     functions: tuple[Callable[..., Any], ...] = (
-        *(text.age, text.clock, text.count, text.day, text.marked, text.pretty_json, text.short_json, text.size),
+        *(text.age, text.clock, text.count, text.day),
+        *(text.marked, text.pretty_json, text.short_json, text.size),
     )
     templates.filters |= {function.__name__: function for function in functions}
     return templates
@@ -106,6 +108,9 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
 
     def page(request: Request) -> Response:
         try:
+            path = database_of(catalog_of(request)).path
+            if _identity(path) != request.app.state.identity:
+                raise SessionException(f"{path}: the file was removed or replaced; start the viewer again")
             return function(request)
         except ValueError as error:
             return message_page(request, "This cannot be shown", str(error), 400)
@@ -115,9 +120,19 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
     return page
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at a path from another; None of a cluster, and where there is no file."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
-    return message_page(request, "There is no such page", error.detail, error.status_code)
+    title = "There is no such page" if error.status_code == 404 else "This cannot be done here"
+    return message_page(request, title, error.detail, error.status_code)
 
 
 def catalog_of(request: Request) -> SessionCatalog:

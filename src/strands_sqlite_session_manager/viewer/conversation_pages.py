@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from strands.types.exceptions import SessionException
 
 from .._catalog import writing
@@ -28,6 +28,10 @@ LONGEST_COPY = 1_000
 def session_page(request: Request) -> Response:
     """Show a conversation of a session: its end, or what is before, after or around a message."""
     catalog, session_id = catalog_of(request), request.query_params.get("id", "")
+    if not session_id:
+        raise HTTPException(404, "No session is named.")
+    if "go" in request.query_params:
+        return _to_message(request, session_id)
     contents = catalog.contents([session_id]).get(session_id)
     # The id itself comes before all that begin with it.
     page = catalog.list_sessions(limit=1, prefix=session_id, order="session_id").sessions if contents else []
@@ -51,6 +55,15 @@ def session_page(request: Request) -> Response:
         snapshot_id=request.query_params.get("snapshot") or None,
         conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
     )
+
+
+def _to_message(request: Request, session_id: str) -> Response:
+    """Return where the form leads that asks for a message: a form itself leads to no place on a page."""
+    query, at = request.query_params, number_of(request, "at") or 0
+    page = links_of(request).to(
+        "session", id=session_id, agent=query.get("agent"), snapshot=query.get("snapshot"), at=at
+    )
+    return RedirectResponse(f"{page}#m-{at}", 303)
 
 
 def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 TICK = 0.4
 # Ticks after which a browser is told that the connection lives, and is looked for.
 KEEP_ALIVE = 5
+# Seconds after which a browser is to ask again, so that a server which is to end does not wait for it for ever.
+LONGEST = 30.0
 
 Key = tuple[str, str]
 
@@ -55,8 +58,10 @@ class Follower:
             queue.put_nowait(self._states[key])
         if self._task is None or not self.is_watching:
             self._task = asyncio.create_task(self._watch())
+        end = time.monotonic() + LONGEST
         try:
-            while True:
+            yield "retry: 200\n\n"
+            while time.monotonic() < end:
                 try:
                     state = await asyncio.wait_for(queue.get(), TICK * KEEP_ALIVE)
                     if state is None:

@@ -95,7 +95,8 @@ class Gate:
 
     def _welcome(self, request: Request) -> Response:
         """Return the way to the same page without the token, which is not to stay in the history."""
-        query = [pair for pair in parse_qsl(request.scope["query_string"].decode("latin-1")) if pair[0] != "token"]
+        given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query = [pair for pair in given if pair[0] != "token"]
         # Only the path: what begins with two slashes would name another host.
         path = "/" + request.scope["path"].lstrip("/")
         response = RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)

@@ -95,6 +95,7 @@ def search_page(request: Request) -> Response:
         backlog=backlog if backlog > MOST_READ else 0,
         limit=HITS,
         session_id=session_id or "",
+        agent_id=options["agent_id"] or "",
         given={name: query.get(name, "") for name in ("role", "since", "until")},
         command=links_of(request).command(
             "search",

@@ -117,12 +117,10 @@ def age(time: str, now: datetime | None = None) -> str:
     return "just now"
 
 
-_HIT = re.compile(r"\[([^\[\]]+)\]")
-
-
-def marked(snippet: str) -> Markup:
-    """Return the snippet of a search with its hits, which are in brackets, marked."""
-    parts = _HIT.split(snippet)
-    return Markup("").join(
-        Markup("<mark>{}</mark>").format(part) if index % 2 else part for index, part in enumerate(parts)
-    )
+def marked(snippet: str, hits: Sequence[tuple[int, int]]) -> Markup:
+    """Return the snippet of a search with its hits marked, instead of in brackets."""
+    html, last = Markup(""), 0
+    for start, end in hits:
+        html += Markup("{}<mark>{}</mark>").format(snippet[last : start - 1], snippet[start:end])
+        last = end + 1
+    return html + snippet[last:]

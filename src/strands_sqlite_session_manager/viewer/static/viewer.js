@@ -61,7 +61,11 @@ document.addEventListener("click", async (event) => {
   } else if (link && navigator.clipboard && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
     const response = await fetch(link.href);
-    await copy(link, await response.text());
+    if (response.ok) {
+      await copy(link, await response.text());
+    } else {
+      location.assign(link.href); // It says what is wrong.
+    }
   }
 });
 
@@ -153,39 +157,98 @@ function update(fresh) {
   }
 }
 
-if (conversation && conversation.dataset.events) {
-  remember(document);
-  const source = new EventSource(conversation.dataset.events);
-  let reading = Promise.resolve();
-  source.addEventListener("open", () => {
-    status.textContent = "Following";
-    status.className = "quiet on";
-  });
-  source.addEventListener("error", () => {
-    status.textContent = "Not connected";
-    status.className = "quiet";
-  });
-  source.addEventListener("changed", (event) => {
-    if (JSON.parse(event.data) === "") {
-      source.close();
-      status.textContent = "No longer there";
-      status.className = "quiet";
+// Whether what was read anew goes on from what is here. It does not if more has come in between than was read.
+function goesOn(fresh) {
+  const last = [...conversation.querySelectorAll(":scope > article[id^=m-]")].pop();
+  return !last || fresh.getElementById(last.id) !== null;
+}
+
+// Reads the page again. What came before on it is read too: the agent may no longer have it.
+async function readAgain() {
+  const page = new URL(location.href);
+  const count = conversation.querySelectorAll("article").length;
+  page.searchParams.set("limit", Math.min(500, Math.max(50, count + 20)));
+  page.searchParams.delete("after");
+  page.searchParams.delete("at");
+  const response = await fetch(page);
+  if (!response.ok) {
+    throw new Error(response.statusText);
+  }
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (goesOn(fresh)) {
+    update(fresh);
+  } else {
+    location.reload();
+  }
+}
+
+function follow() {
+  let source = null;
+  let told = null; // The newest revision that the server has told of.
+  let isReading = false;
+  let lost = 0; // A timer: a connection that comes back at once was not lost.
+
+  function say(text) {
+    clearTimeout(lost);
+    status.textContent = text;
+    status.className = text === "Following" ? "quiet on" : "quiet";
+  }
+
+  async function catchUp() {
+    if (isReading) {
       return;
     }
-    reading = reading.then(async () => {
-      if (JSON.parse(event.data) === conversation.dataset.revision) {
-        return;
+    isReading = true;
+    while (source && told !== null && told !== conversation.dataset.revision) {
+      const revision = told;
+      try {
+        await readAgain();
+        say("Following");
+        // What was read may be newer than what was told. If it is older, the server tells once more.
+        told = told === revision ? null : told;
+      } catch {
+        say("Not connected");
+        await new Promise((resolve) => setTimeout(resolve, 1000));
       }
-      // What came before on this page is read again too: the agent may no longer have it.
-      const page = new URL(location.href);
-      const count = conversation.querySelectorAll("article").length;
-      page.searchParams.set("limit", Math.min(500, Math.max(50, count + 20)));
-      page.searchParams.delete("after");
-      page.searchParams.delete("at");
-      const response = await fetch(page);
-      if (response.ok) {
-        update(new DOMParser().parseFromString(await response.text(), "text/html"));
+    }
+    isReading = false;
+  }
+
+  function connect() {
+    source = new EventSource(conversation.dataset.events);
+    source.addEventListener("open", () => say("Following"));
+    source.addEventListener("error", () => {
+      clearTimeout(lost);
+      lost = setTimeout(() => say("Not connected"), 2000);
+    });
+    source.addEventListener("changed", (event) => {
+      told = JSON.parse(event.data);
+      if (told === "") {
+        source.close();
+        document.removeEventListener("visibilitychange", look);
+        say("No longer there");
+      } else {
+        catchUp();
       }
     });
-  });
+  }
+
+  // Browsers open few connections to a server at once, so those who are not looked at make way.
+  function look() {
+    if (document.hidden && source) {
+      source.close();
+      source = null;
+      say("");
+    } else if (!document.hidden && !source) {
+      connect();
+    }
+  }
+
+  document.addEventListener("visibilitychange", look);
+  look();
+}
+
+if (conversation && conversation.dataset.events) {
+  remember(document);
+  follow();
 }
