@@ -195,7 +195,7 @@ class TestConversation:
         assert " gone" in article(html, 67)
         assert " gone" not in article(html, 68)
         assert html.index('id="m-67"') < html.index("Summary: the customer asked") < html.index('id="m-68"')
-        assert "<dt>It has now</dt><dd>13</dd>" in html
+        assert "<dt>The agent has now</dt><dd>13</dd>" in html
 
     def test_edited_messages_show_both_versions(self, db_path: Path, raw: Any) -> None:
         """What the log has, and what the agent has in its place."""

@@ -60,13 +60,12 @@ class Follower:
             self._task = asyncio.create_task(self._watch())
         end = time.monotonic() + LONGEST
         try:
-            yield "retry: 200\n\n"
             while time.monotonic() < end:
                 try:
                     state = await asyncio.wait_for(queue.get(), TICK * KEEP_ALIVE)
                     if state is None:
                         return
-                    yield f"event: changed\ndata: {json.dumps(state)}\n\n"
+                    yield f"event: changed\ndata: {json.dumps(state)}\nretry: 200\n\n"
                 except asyncio.TimeoutError:
                     if await is_gone():
                         return
