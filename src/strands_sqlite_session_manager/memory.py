@@ -21,6 +21,7 @@ from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.index import rebuild
 from ._search.sources import MEMORIES
+from ._search.text import LONGEST_QUERY, has_every_word
 from ._threads import to_its_end
 
 try:
@@ -41,7 +42,7 @@ _DEFAULT_MAX_SEARCH_RESULTS = 10
 
 _FORGET_TOOL = """
 Delete from long-term memory what the user asks you to forget. Search memory first, and pass the memory_id of each
-entry that is to go. Or pass words: all entries that have every one of them are deleted.
+entry that is to go. Or pass words: all entries that have every one of these words, as it is, are deleted.
 """.strip()
 
 
@@ -105,7 +106,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
                 asynchronous. Without one, memories are found by their words.
             embedding_model: Name of what the embedder uses. Give another one to have `reindex` embed all again.
             forget_tool_config: Whether to give agents a tool that deletes memories, `forget_memory`; or its name and
-                description.
+                description. Several stores of one agent need different names: of tools with one name, an agent has
+                the last.
             synchronous: "NORMAL" or "FULL", see `SQLiteSessionRepository`.
             busy_timeout: Seconds to wait for a lock, or for a cluster's leader, before raising. Defaults to 5 for a
                 file, and to 30 for a cluster.
@@ -337,19 +339,21 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         """Delete all memories that have certain words, or certain ids, and overwrite them on disk.
 
         Args:
-            query: Words, all of which a memory must have to be deleted, as `search` finds them. Words that say nothing
-                are left out; of nothing else, nothing is deleted.
+            query: Words, each of which a memory must have to be deleted, as it is: "dog" does not delete "dogs". Only
+                case, punctuation and the accents of Latin letters do not matter.
             memory_ids: Ids of memories. Those that do not exist are passed over.
 
         Returns:
             The memories that were deleted.
 
         Raises:
-            ValueError: If not exactly one of the two is given.
+            ValueError: If not exactly one of the two is given, or the query has more than 1,000 characters.
         """
         self._require_writable()
         if (query is None) == (memory_ids is None):
             raise ValueError("give query or memory_ids, one of them")
+        if query is not None and len(query) > LONGEST_QUERY:
+            raise ValueError(f"query has {len(query):,} characters: must be {LONGEST_QUERY:,} at the most")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
         return await to_its_end(lambda: self._forget(query or "", ids))
 
@@ -358,6 +362,12 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if ids is None:
             ids = [*words.find(self._database, self._place, query, "AND", 2**31, None, time)]
         found = records.read(self._database, self._place, ids, None, time)
+        # The index knows stems, and leaves out words: what is deleted must have the words themselves.
+        found = {
+            memory_id: memory
+            for memory_id, memory in found.items()
+            if not query or has_every_word(memory.content, query)
+        }
         self._erasing(records.delete(self._database, self._place, found))
         return [*found.values()]
 
@@ -438,10 +448,14 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
                 query: Words, all of which an entry must have to be deleted, if no memory_ids are given.
 
             Returns:
-                What was deleted.
+                What was deleted, and the ids that this store does not have.
             """
             forgotten = await (self.forget(memory_ids=memory_ids) if memory_ids else self.forget(query))
-            return {"forgotten": [{"memory_id": memory.memory_id, "content": memory.content} for memory in forgotten]}
+            gone = {memory.memory_id: memory.content for memory in forgotten}
+            return {
+                "forgotten": [{"memory_id": memory_id, "content": content} for memory_id, content in gone.items()],
+                "not_found": [memory_id for memory_id in memory_ids or () if memory_id not in gone],
+            }
 
         return [
             tool(name=names.get("name", "forget_memory"), description=names.get("description", _FORGET_TOOL))(

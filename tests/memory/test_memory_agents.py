@@ -100,15 +100,15 @@ class TestForgetTool:
         agent = make_agent(
             None,
             [tool_use("search_memory", "1", '{"query": "tea"}')],
-            [tool_use("forget_memory", "2", json.dumps({"memory_ids": [memory_id]}))],
-            [tool_use("forget_memory", "3", '{"query": "the dogs that Ada fears"}')],
+            [tool_use("forget_memory", "2", json.dumps({"memory_ids": [memory_id, 99]}))],
+            [tool_use("forget_memory", "3", '{"query": "Ada fears dogs"}')],
             "Forgotten.",
             memory_manager=MemoryManager(stores=[store], injection=False),
         )
         agent("Forget my tea, and that I fear dogs.")
         searched, by_id, by_words = map(json.loads, tool_results(agent))
         assert searched[0]["metadata"]["memory_id"] == memory_id
-        assert by_id == {"forgotten": [{"memory_id": memory_id, "content": "Ada likes green tea."}]}
+        assert by_id == {"forgotten": [{"memory_id": memory_id, "content": "Ada likes green tea."}], "not_found": [99]}
         assert [memory["content"] for memory in by_words["forgotten"]] == ["Ada fears dogs."]
         left = [memory.content for memory in asyncio.run(store.list()).memories]
         assert left == ["Ada fears cats.", "Ada likes coffee."]

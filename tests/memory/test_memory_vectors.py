@@ -308,3 +308,15 @@ class TestEmbedder:
         told: builtins.list[tuple[int, int]] = []
         await store.reindex(progress=lambda done, total: told.append((done, total)))
         assert told[-1] == (3, 3)
+
+    async def test_a_damaged_vector_is_left_out_until_it_is_made_again(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """It takes no other with it, and its memory is found by its words."""
+        store = open_store(embedder=lambda texts: [[float("tea" in text), 1.0] for text in texts])
+        for content in ("green tea", "black tea", "a dog"):
+            await store.add(content)
+        raw.execute("UPDATE memory_vectors SET vector = x'00' WHERE memory_id = 1")
+        assert {entry.content for entry in await store.search("tea")} >= {"green tea", "black tea"}
+        assert await store.reindex() == 1
+        assert raw.execute("SELECT count(*) FROM memory_vectors WHERE length(vector) = 8").fetchone() == (3,)

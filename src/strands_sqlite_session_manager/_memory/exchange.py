@@ -71,7 +71,8 @@ def load(database: Database, lines: Iterable[str]) -> tuple[int, int]:
         How many were added, and how many there were already.
 
     Raises:
-        SessionException: If a line is none of such a file, or the last one is missing. What came before it is added.
+        SessionException: If a line is none of such a file, or the last one is missing. What was added before stays, so
+            that the file can be read again when it was mended.
     """
     numbered = enumerate(lines, 1)
     if _parsed(*next(numbered, (1, ""))) != _HEADER:
@@ -109,7 +110,8 @@ def _parsed(number: int, line: str) -> Any:
 def _statement(record: Any) -> Statement:
     values = checked_mapping("memory", record)
     for name in ("store", "scope", "content"):
-        values[name] = checked_id(name, values[name].strip() if name == "content" else values[name])
+        value = values[name]
+        values[name] = checked_id(name, value.strip() if name == "content" and isinstance(value, str) else value)
     values["metadata"] = encode(checked_metadata("metadata", values["metadata"]), "metadata")
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):

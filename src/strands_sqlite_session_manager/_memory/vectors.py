@@ -13,6 +13,8 @@ _ROWS, _BYTES = 5_000, 4
 
 # Of the vectors of one embedder in one place. Those with other dimensions are from a model that it had before.
 _OURS = "store = :store AND scope = :scope AND model = :model AND dimensions = :dimensions"
+# Not so of one that is damaged, which is left out, and made again by `reindex`.
+_IS_WHOLE = "length(vector) = 4 * dimensions"
 
 
 def storing(place: Place, model: str, content: str, vector: bytes) -> Statement:
@@ -60,7 +62,7 @@ def without_vector(
     return database.query(
         f"""
         SELECT memory_id, content FROM memories WHERE memory_id > :after AND {IN_PLACE} AND NOT EXISTS (
-            SELECT 1 FROM memory_vectors WHERE memory_vectors.memory_id = memories.memory_id AND {_OURS}
+            SELECT 1 FROM memory_vectors WHERE memory_vectors.memory_id = memories.memory_id AND {_OURS} AND {_IS_WHOLE}
         )
         ORDER BY memory_id LIMIT :limit
         """,  # noqa: S608
@@ -141,7 +143,8 @@ class VectorIndex:
     def _rows(self, dimensions: int, last_id: int) -> list[tuple[Any, ...]]:
         return self._database.query(
             f"""
-            SELECT vector_id, memory_id, vector FROM memory_vectors WHERE {_OURS} AND vector_id > :last_id
+            SELECT vector_id, memory_id, vector FROM memory_vectors
+            WHERE {_OURS} AND vector_id > :last_id AND {_IS_WHOLE}
             ORDER BY vector_id LIMIT {_ROWS}
             """,  # noqa: S608
             {**self._values, "dimensions": dimensions, "last_id": last_id},

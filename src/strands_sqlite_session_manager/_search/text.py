@@ -120,6 +120,17 @@ def question_words(question: str) -> list[str]:
     return [*dict.fromkeys(words)][:MOST_WORDS]
 
 
+def has_every_word(text: str, query: str) -> bool:
+    """Tell whether a text has all words of a query as they are, but for case and the accents of Latin letters."""
+    text = _folded(text)
+    letter = rf"[^\W{_SPACELESS}]"
+    patterns = (
+        re.escape(word) if _AROUND_SPACELESS.search(word) else rf"(?<!{letter}){re.escape(word)}(?!{letter})"
+        for word in _folded(without_punctuation(query)).split()
+    )
+    return all(re.search(pattern, text) for pattern in patterns)
+
+
 def without_punctuation(query: str) -> str:
     """Return a query with blanks for its punctuation: "dark-mode" is two words."""
     # Not for what cannot be seen, such as the joiners inside of words and emoji.
