@@ -192,7 +192,7 @@ class TestForgetting:
             ("Will Smith", "Anna Smith is my boss."),
             ("plan B", "Plan A is to move to Graz."),
             ("not a vegan", "Ada's mother is a vegan."),
-            ("IT department of the US", "Our IT department is in Linz."),
+            ("IT department of the US", "Our IT department is in Berlin."),
             ("programming in C++", "I write programming books."),
             ("university", "The universal remote is broken."),
             ("organ", "organic food"),
