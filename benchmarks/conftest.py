@@ -19,8 +19,10 @@ import other_frameworks
 from contenders import FILES, FLOOR, OURS, SQLALCHEMY
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
-# A run fails when a goal is missed by this factor: smaller misses may be the machine's.
+# A run fails when a goal is missed by this factor: smaller misses may be the machine's. Machines differ by more in how
+# long something takes than in how it compares with something else.
 TOLERANCE = 2
+TOLERANCE_OF_TIMES = 5
 
 COLOURS = {FLOOR: "#9a9a9a", OURS: "#0b6e4f", FILES: "#d98c00", SQLALCHEMY: "#b3475c"}
 
@@ -30,6 +32,11 @@ class Goal(NamedTuple):
 
     at_most: float
     times: str | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """The factor by which it may be missed."""
+        return TOLERANCE if self.times else TOLERANCE_OF_TIMES
 
 
 class Work(NamedTuple):
@@ -112,7 +119,7 @@ def measure(benchmark: Any, short: bool, record: Callable[[float], None]) -> Cal
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     works = session.config.stash[WORKS].values()
-    if any(_missed(work, goal) > TOLERANCE for work in works for goal in work.goals):
+    if any(_missed(work, goal) > goal.tolerance for work in works for goal in work.goals):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     picture = session.config.option.picture
     if picture:
