@@ -105,11 +105,33 @@ def checked_moment(name: str, value: datetime | timedelta) -> str:
     Raises:
         ValueError: If it is neither a timedelta nor a datetime with a time zone.
     """
+    return _moment(name, value, datetime.now(timezone.utc), 1)
+
+
+def checked_cut_off(name: str, value: datetime | timedelta, now: datetime | None = None) -> str:
+    """Return the time before which something is old, as the tables hold it.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: The time, or an age.
+        now: What the age is counted from. Defaults to the present.
+
+    Raises:
+        ValueError: If the age is negative, or it is neither a timedelta nor a datetime with a time zone.
+    """
+    if isinstance(value, timedelta) and value < timedelta(0):
+        raise ValueError(f"{name}={value!r}: an age cannot be negative")
+    return _moment(name, value, now or datetime.now(timezone.utc), -1)
+
+
+def _moment(name: str, value: datetime | timedelta, now: datetime, direction: int) -> str:
     if isinstance(value, timedelta):
         try:
-            value = datetime.now(timezone.utc) + value
+            value = now + direction * value
         except OverflowError as error:
             raise ValueError(f"{name}={value!r}: {error}") from error
+    elif not isinstance(value, datetime):
+        raise ValueError(f"{name}={value!r}: must be a timedelta, or a datetime with a time zone")
     return checked_time(name, value)
 
 

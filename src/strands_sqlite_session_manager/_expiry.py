@@ -7,6 +7,7 @@ from strands.types.exceptions import SessionException
 
 from ._arguments import now
 from ._engine.database import Database
+from ._engine.schema import SNAPSHOTS_OF_SESSION
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,6 @@ _SOMETHING = """
         OR EXISTS (SELECT 1 FROM memories WHERE expires_at <= :now)
     """
 
-_SNAPSHOTS = "key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'"
-
 # A session goes when nothing is left in it that takes long. In order, so that replicas delete the same. Constants only,
 # hence the `noqa`.
 _STEP = (
@@ -35,7 +34,7 @@ _STEP = (
     """,  # noqa: S608
     f"""
     DELETE FROM storage WHERE rowid IN (
-        SELECT storage.rowid FROM sessions CROSS JOIN storage ON {_SNAPSHOTS}
+        SELECT storage.rowid FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
         WHERE sessions.expires_at <= :now ORDER BY sessions.expires_at, key LIMIT {_KEYS}
     )
     """,  # noqa: S608
@@ -54,7 +53,7 @@ _STEP = (
         SELECT session_id FROM sessions
         WHERE expires_at <= :now
             AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id)
-            AND NOT EXISTS (SELECT 1 FROM storage WHERE {_SNAPSHOTS})
+            AND NOT EXISTS (SELECT 1 FROM storage WHERE {SNAPSHOTS_OF_SESSION})
         ORDER BY expires_at, session_id LIMIT {_SESSIONS}
     )
     """,  # noqa: S608

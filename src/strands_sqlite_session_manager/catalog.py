@@ -3,13 +3,21 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast, overload
 
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
-from ._arguments import checked_id, checked_ids, checked_metadata, checked_moment, checked_number, checked_time
+from ._arguments import (
+    checked_cut_off,
+    checked_id,
+    checked_ids,
+    checked_metadata,
+    checked_moment,
+    checked_number,
+    checked_time,
+)
 from ._arguments import now as present
 from ._catalog import (
     agents,
@@ -23,7 +31,7 @@ from ._catalog import (
     snapshots,
 )
 from ._catalog import usage as token_usage
-from ._catalog.filters import NOT_EXPIRED, NOT_EXPIRED_AT, OF_SESSION_WITH_METADATA, session_conditions
+from ._catalog.filters import NOT_EXPIRED_AT, OF_SESSION_WITH_METADATA, session_conditions
 from ._catalog.listing import decode_metadata
 from ._catalog.records import (
     AgentDescription,
@@ -181,7 +189,7 @@ class SessionCatalog(DatabaseHolder):
             Their number.
         """
         conditions, parameters = session_conditions(prefix, metadata, updated_before, updated_after)
-        where = " AND ".join([NOT_EXPIRED, *conditions])
+        where = " AND ".join(["session_id NOT IN expired_sessions", *conditions])
         ((count,),) = self._database.query(f"SELECT count(*) FROM sessions WHERE {where}", parameters)  # noqa: S608
         return int(count)
 
@@ -241,8 +249,7 @@ class SessionCatalog(DatabaseHolder):
         changed = 0
         while not changed:
             rows = self._database.query(
-                f"SELECT metadata FROM sessions WHERE session_id = ? AND {NOT_EXPIRED}",  # noqa: S608
-                key,
+                "SELECT metadata FROM sessions WHERE session_id = ? AND session_id NOT IN expired_sessions", key
             )
             if not rows:
                 raise missing("sessions", session_id)
@@ -289,7 +296,7 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the session does not exist.
         """
         rows = self._database.query(
-            f"""
+            """
             SELECT
                 agent_id,
                 (
@@ -303,8 +310,9 @@ class SessionCatalog(DatabaseHolder):
                     WHERE messages.session_id = agents.session_id AND messages.agent_id = agents.agent_id
                     ORDER BY message_id DESC LIMIT 1
                 )
-            FROM sessions LEFT JOIN agents USING (session_id) WHERE session_id = ? AND {NOT_EXPIRED} ORDER BY agent_id
-            """,  # noqa: S608 (constants only)
+            FROM sessions LEFT JOIN agents USING (session_id)
+            WHERE session_id = ? AND session_id NOT IN expired_sessions ORDER BY agent_id
+            """,
             (checked_id("session_id", session_id),),
         )
         if not rows:
@@ -383,7 +391,8 @@ class SessionCatalog(DatabaseHolder):
         rows = self._database.query(
             f"""
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
-            FROM messages WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ? AND {NOT_EXPIRED}
+            FROM messages
+            WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ? AND session_id NOT IN expired_sessions
             ORDER BY message_id {"DESC" if after is None else "ASC"} LIMIT ?
             """,  # noqa: S608 (constants only)
             (*key, first, last, limit),
@@ -442,7 +451,7 @@ class SessionCatalog(DatabaseHolder):
             ("messages.created_at >= ?", None if since is None else checked_time("since", since)),
             ("messages.created_at < ?", None if until is None else checked_time("until", until)),
         )
-        conditions.append(f"messages.{NOT_EXPIRED}")
+        conditions.append("messages.session_id NOT IN expired_sessions")
         limit = checked_number("limit", limit)
         found = message_search.search(self._database, query, " AND ".join(conditions), parameters, limit, progress)
         in_sessions, of_sessions = session_conditions(None, metadata, None, None)
@@ -452,7 +461,7 @@ class SessionCatalog(DatabaseHolder):
             session_id,
             agent_id,
             role,
-            (" AND ".join([NOT_EXPIRED, *in_sessions]), of_sessions),
+            (" AND ".join(["session_id NOT IN expired_sessions", *in_sessions]), of_sessions),
             (
                 None if since is None else checked_time("since", since),
                 None if until is None else checked_time("until", until),
@@ -583,7 +592,7 @@ class SessionCatalog(DatabaseHolder):
             unknown = {checked_id("through", name) for name in through} - known
             if unknown:
                 raise missing("agents", source, min(unknown))
-        is_there = f"SELECT 1 FROM sessions WHERE session_id = ? AND {NOT_EXPIRED}"  # noqa: S608
+        is_there = "SELECT 1 FROM sessions WHERE session_id = ? AND session_id NOT IN expired_sessions"
         if not self._database.query(is_there, (checked_id("source", source),)):
             raise missing("sessions", source)
         make_way(self._database, checked_id("new", new))
@@ -839,20 +848,12 @@ class SessionCatalog(DatabaseHolder):
             ValueError: If an age is negative, or a time has no time zone.
         """
         moment = present() if now is None else checked_time("now", now)
-        if isinstance(older_than, timedelta):
-            if older_than < timedelta(0):
-                raise ValueError(f"older_than={older_than!r}: an age cannot be negative")
-            try:
-                older_than = (now or datetime.now(timezone.utc)) - older_than
-            except OverflowError as error:
-                raise ValueError(f"older_than={older_than!r}: {error}") from error
-        elif older_than is not None and not isinstance(older_than, datetime):
-            raise ValueError(f"older_than={older_than!r}: must be a timedelta, or a datetime with a time zone")
+        cut_off = None if older_than is None else checked_cut_off("older_than", older_than, now)
         conditions, parameters = session_conditions(None, metadata, None, None)
         ids = None if session_ids is None else set(checked_ids("session_ids", session_ids))
         # Those that have expired go in any case.
         among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
-        gone = pruning.prune(self._database, moment, older_than, keep_last, among, parameters, ids, dry_run, progress)
+        gone = pruning.prune(self._database, moment, cut_off, keep_last, among, parameters, ids, dry_run, progress)
         keys, size = pruning.prune_keys(self._database, moment, dry_run)
         snapshots_gone = 0
         if keep_snapshots is not None:
@@ -937,7 +938,7 @@ class SessionCatalog(DatabaseHolder):
         raise missing("agents" if snapshot_id is None else "snapshots", session_id, agent_id, snapshot_id)
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
-        is_there = f"SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ? AND {NOT_EXPIRED}"  # noqa: S608
+        is_there = "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ? AND session_id NOT IN expired_sessions"
         return bool(self._database.query(is_there, key))
 
 

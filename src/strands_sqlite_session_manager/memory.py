@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._arguments import checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
+from ._arguments import checked_cut_off, checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
 from ._codec import encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
@@ -228,7 +228,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             Id of the memory.
         """
         self._require_writable()
-        text = _checked_content(content)
+        text = records.checked_content(content)
         encoded = _encoded_metadata(metadata)
         expiry = None if expires_at is None else checked_moment("expires_at", expires_at)
         memory_id = await to_its_end(lambda: self._add(text, encoded, expiry))
@@ -303,7 +303,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self._require_writable()
         changes: dict[str, Any] = {}
         if content is not None:
-            changes["content"] = _checked_content(content)
+            changes["content"] = records.checked_content(content)
         if metadata is not None:
             changes["metadata"] = _encoded_metadata(metadata)
         if expires_at is not None:
@@ -362,12 +362,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if ids is None:
             ids = [*words.find(self._database, self._place, query, "AND", 2**31, None, time)]
         found = records.read(self._database, self._place, ids, None, time)
-        # The index knows stems, and leaves out words: what is deleted must have the words themselves.
-        found = {
-            memory_id: memory
-            for memory_id, memory in found.items()
-            if not query or has_every_word(memory.content, query)
-        }
+        if query:
+            # The index knows stems, and leaves out words: what is deleted must have the words themselves.
+            found = {key: memory for key, memory in found.items() if has_every_word(memory.content, query)}
         self._erasing(records.delete(self._database, self._place, found))
         return [*found.values()]
 
@@ -403,8 +400,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         """
         self._require_writable()
         arguments = (
-            None if older_than is None else _cut_off("older_than", older_than),
-            None if unused_for is None else _cut_off("unused_for", unused_for),
+            None if older_than is None else checked_cut_off("older_than", older_than),
+            None if unused_for is None else checked_cut_off("unused_for", unused_for),
             None if keep_last is None else checked_number("keep_last", keep_last),
             now(),
         )
@@ -484,27 +481,5 @@ def _checked_ids(memory_ids: Iterable[int]) -> list[int]:
     return [checked_number("memory_id", memory_id) for memory_id in memory_ids]
 
 
-def _checked_content(content: str) -> str:
-    text = content.strip() if isinstance(content, str) else ""
-    try:
-        return checked_id("content", text)
-    except ValueError:
-        raise ValueError(
-            f"content={content!r:.100}: must be a text that is not blank, without NUL, and that UTF-8 can hold"
-        ) from None
-
-
 def _encoded_metadata(metadata: Mapping[str, Any] | None) -> str | None:
     return None if metadata is None else encode(checked_metadata("metadata", metadata), "metadata")
-
-
-def _cut_off(name: str, value: timedelta | datetime) -> str:
-    """Return the time before which something is old."""
-    if isinstance(value, timedelta):
-        if value < timedelta(0):
-            raise ValueError(f"{name}={value!r}: an age cannot be negative")
-        try:
-            value = datetime.now(timezone.utc) - value
-        except OverflowError as error:
-            raise ValueError(f"{name}={value!r}: {error}") from error
-    return checked_time(name, value)

@@ -219,7 +219,7 @@ class SQLiteStorage(DatabaseHolder):
             How many there are.
         """
         stored_prefix = self._stored_prefix(prefix)
-        begins_with = "key >= :prefix AND key < :prefix || CAST(x'FF' AS TEXT)"
+        begins_with = _BEGINS_WITH.replace("?", ":prefix")
         return await self._set_expiry(f"let keys with prefix '{prefix}' expire", begins_with, stored_prefix, expires_at)
 
     async def _set_expiry(self, what: str, condition: str, prefix: str, expires_at: datetime | timedelta | None) -> int:

@@ -12,8 +12,7 @@ _HAS_METADATA = HAS_METADATA.format(wanted="?")
 # Spares most sessions the parsing of their JSON: without a backslash in it, a text value stands there as it is.
 _MAY_HAVE_TEXT = "(instr(metadata, ?) OR instr(metadata, '\\'))"
 
-# Conditions on tables of sessions. The first asks the clock, and so is for what only reads; the other is for a time.
-NOT_EXPIRED = "session_id NOT IN expired_sessions"
+# For what writes. The view `expired_sessions`, which asks the clock, is for what only reads.
 NOT_EXPIRED_AT = "(expires_at IS NULL OR expires_at > ?)"
 
 # A condition on `messages`.

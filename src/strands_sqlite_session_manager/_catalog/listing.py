@@ -11,7 +11,6 @@ from .._arguments import checked_id, checked_number
 from .._codec import decode
 from .._engine.database import BrokenText, Database, text_marks
 from . import snapshots
-from .filters import NOT_EXPIRED
 from .records import (
     MultiAgentSummary,
     NodeSummary,
@@ -45,7 +44,8 @@ def list_sessions(
     rows = database.query(
         f"""
         SELECT session_id, session_type, created_at, updated_at, expires_at, metadata
-        FROM sessions WHERE {NOT_EXPIRED} AND {" AND ".join(conditions)} ORDER BY {ordering} LIMIT ?
+        FROM sessions WHERE session_id NOT IN expired_sessions AND {" AND ".join(conditions)}
+        ORDER BY {ordering} LIMIT ?
         """,  # noqa: S608 (constants only)
         (*parameters, min(checked_number("limit", limit), 2**62) + 1),
     )
@@ -65,7 +65,7 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
                 SELECT json_array({TOTALS})
                 FROM (SELECT session_id, {OF_MESSAGE} AS usage FROM messages WHERE session_id = :session_id LIMIT -1)
             )
-        FROM sessions WHERE session_id = :session_id AND {NOT_EXPIRED}
+        FROM sessions WHERE session_id = :session_id AND session_id NOT IN expired_sessions
         """,  # noqa: S608 (constants only)
         {"session_id": session_id},
     )

@@ -3,11 +3,11 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
-from .._arguments import checked_number, checked_time
+from .._arguments import checked_number
 from .._engine.database import BrokenText, Database, text_marks
+from .._engine.schema import SNAPSHOTS_OF_SESSION
 from . import snapshots
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
@@ -50,7 +50,7 @@ def delete_sessions(
 def prune(
     database: Database,
     now: str,
-    older_than: datetime | None,
+    older_than: str | None,
     keep_last: int | None,
     among: str,
     parameters: list[Any],
@@ -74,7 +74,7 @@ def prune(
     Returns:
         Ids of the sessions, number of their messages, bytes of these.
     """
-    cut_off: tuple[str, str] = ("", "") if older_than is None else (checked_time("older_than", older_than), "")
+    cut_off: tuple[str, str] = ("", "") if older_than is None else (older_than, "")
     if keep_last is not None:
         rows = database.query(
             f"""
@@ -89,11 +89,11 @@ def prune(
             last_id = BrokenText(session_id.raw + b"\0") if is_broken else f"{session_id}\0"
             cut_off = max(cut_off, (updated_at, last_id))
     inactive = f"{_IS_INACTIVE.format(cut_off=text_marks(cut_off), time=text_marks(cut_off[:1]))} AND {among}"
+    doomed: list[tuple[str, list[Any]]] = [("expires_at <= ?", [now])]
+    if cut_off > ("", ""):
+        doomed.append((inactive, [*cut_off, cut_off[0], cut_off[0], *parameters]))
     gone: list[_Row] = []
-    for condition, values in (
-        ("expires_at <= ?", [now]),
-        *([(inactive, [*cut_off, cut_off[0], cut_off[0], *parameters])] if cut_off > ("", "") else []),
-    ):
+    for condition, values in doomed:
         _delete(database, condition, values, session_ids, dry_run, progress, gone)
     return [row[0] for row in gone], sum(row[2] for row in gone), sum(row[3] for row in gone)
 
@@ -155,8 +155,8 @@ def _batches(database: Database, condition: str, parameters: list[Any]) -> Itera
             session_id,
             updated_at,
             (SELECT count(*) FROM messages WHERE messages.session_id = sessions.session_id)
-                + (SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage WHERE {snapshots.OF_SESSION}),
-            (SELECT coalesce(sum(length(data)), 0) FROM storage WHERE {snapshots.OF_SESSION}) + (
+                + (SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}),
+            (SELECT coalesce(sum(length(data)), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}) + (
                 SELECT coalesce(sum(
                     length(CAST(message AS BLOB)) + coalesce(length(CAST(redact_message AS BLOB)), 0)
                     + coalesce(length(attachments), 0)

@@ -23,6 +23,7 @@ from strands.types.session import decode_bytes_values
 
 from .._arguments import BEGINS_WITH
 from .._engine.database import Database, Statement
+from .._engine.schema import SNAPSHOTS_OF_SESSION
 from .records import AgentDescription, AgentSummary, HistoryMessage, Usage
 
 SESSION_TYPE = "SNAPSHOT"
@@ -37,10 +38,6 @@ _KEY = re.compile(
 _LATEST = "/snapshots/snapshot_latest.json"
 # A condition on `storage`.
 IS_LATEST = f"substr(key, -{len(_LATEST)}) = '{_LATEST}'"
-# A condition on `storage` within a query of `sessions`. "0" comes after "/".
-OF_SESSION = """
-    key >= 'session/' || sessions.session_id || '/scopes/' AND key < 'session/' || sessions.session_id || '/scopes0'
-    """
 # Of a row of `storage`: none if it is not the latest snapshot of an agent, or one that is damaged. In order of price.
 MESSAGE_COUNT = f"""
     CASE
@@ -49,8 +46,6 @@ MESSAGE_COUNT = f"""
     END
     """
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
-# A condition on `storage`.
-NOT_EXPIRED = "key NOT IN expired_keys"
 _SELECT = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
 _PAGE = 50
@@ -100,7 +95,7 @@ def read(
 
 def under(database: Database, key: str) -> Iterator[Snapshot]:
     """Yield the snapshot under a key, if there is one."""
-    yield from parsed(database.query(f"{_SELECT} WHERE key = ? AND {NOT_EXPIRED}", (key,)))
+    yield from parsed(database.query(f"{_SELECT} WHERE key = ? AND key NOT IN expired_keys", (key,)))
 
 
 def latest(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
@@ -109,7 +104,8 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
     last = ""
     while rows := database.query(
         f"""
-        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} AND {NOT_EXPIRED} ORDER BY key LIMIT {_PAGE}
+        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} AND key NOT IN expired_keys
+        ORDER BY key LIMIT {_PAGE}
         """,
         (prefix, prefix, last),
     ):
@@ -120,7 +116,8 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
     prefix = f"{prefix_of(session_id)}{scope}/"
-    rows = database.query(f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY} AND {NOT_EXPIRED}", (prefix, prefix))  # noqa: S608
+    select = f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY} AND key NOT IN expired_keys"  # noqa: S608
+    rows = database.query(select, (prefix, prefix))
     found = (_KEY.fullmatch(key) for (key,) in rows)
     return sorted({match["name"] for match in found if match is not None})
 
@@ -208,7 +205,7 @@ def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, in
             count(CASE WHEN instr(key, '/scopes/agent/') THEN 1 END),
             coalesce(sum({MESSAGE_COUNT}), 0),
             count(CASE WHEN instr(key, '/scopes/multiAgent/') THEN 1 END)
-        FROM sessions CROSS JOIN storage ON {OF_SESSION}
+        FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
         WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
         """,  # noqa: S608
         (json.dumps(list(session_ids)),),
@@ -260,8 +257,8 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
             WHEN instr(key, '/scopes/multiAgent/') AND json_valid(CAST(data AS TEXT))
             THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
         END
-        FROM sessions CROSS JOIN storage ON {OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {NOT_EXPIRED} ORDER BY key
+        FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND key NOT IN expired_keys ORDER BY key
         """,  # noqa: S608
         (json.dumps(session_ids),),
     )
@@ -278,7 +275,7 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
     """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
     keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
     rows = database.query(
-        f"SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?)) AND {NOT_EXPIRED}",  # noqa: S608
+        "SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?)) AND key NOT IN expired_keys",
         (json.dumps(list(keys)),),
     )
     return {keys[key]: updated_at for key, updated_at in rows}

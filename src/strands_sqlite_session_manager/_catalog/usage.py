@@ -6,7 +6,6 @@ from typing import Any
 from .._engine.database import Database
 from .._metadata import where_clauses
 from . import snapshots
-from .filters import NOT_EXPIRED
 from .records import Usage
 
 # Of the columns `usage` and `session_id`, in the order of `Usage`. A sum() would fail, or be no integer, where a
@@ -44,7 +43,7 @@ def add_up(database: Database, session_id: str | None, since: str | None, until:
     conditions, parameters = where_clauses(
         ("session_id = ?", session_id), ("created_at >= ?", since), ("created_at < ?", until)
     )
-    conditions.append(NOT_EXPIRED)
+    conditions.append("session_id NOT IN expired_sessions")
     rows = database.query(
         f"""
         SELECT {TOTALS}, {_KEYS[by]}

@@ -72,6 +72,10 @@ _SNAPSHOT_SESSION = "substr({row}.key, 9, instr({row}.key, '/scopes/') - 9)"
 _IS_OF_SESSION = "{row}.key >= 'session/' AND {row}.key < 'session0' AND instr({row}.key, '/scopes/') > 9"
 
 
+# A condition on `storage` within a query of `sessions`. "0" comes after "/".
+SNAPSHOTS_OF_SESSION = "key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'"
+
+
 def _snapshot_triggers() -> Iterator[str]:
     """Yield triggers that keep a row of `sessions` for each session whose snapshots lie in `storage`.
 
@@ -178,7 +182,7 @@ _EXPIRY = (
     SELECT key FROM storage WHERE expires_at <= {_NOW}
     UNION ALL
     SELECT key FROM expired_sessions CROSS JOIN storage
-    ON key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'
+    ON {SNAPSHOTS_OF_SESSION}
     UNION ALL
     SELECT key FROM expired_sessions CROSS JOIN storage
     ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'

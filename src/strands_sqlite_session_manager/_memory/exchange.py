@@ -22,7 +22,7 @@ from strands.types.exceptions import SessionException
 from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time
 from .._codec import encode
 from .._engine.database import Database, Statement
-from .records import COLUMNS, Memory, to_memory
+from .records import COLUMNS, Memory, checked_content, to_memory
 
 _HEADER = {"format": "strands-sqlite-session-manager memories", "version": 1}
 _ROWS = 500
@@ -109,9 +109,9 @@ def _parsed(number: int, line: str) -> Any:
 
 def _statement(record: Any) -> Statement:
     values = checked_mapping("memory", record)
-    for name in ("store", "scope", "content"):
-        value = values[name]
-        values[name] = checked_id(name, value.strip() if name == "content" and isinstance(value, str) else value)
+    for name in ("store", "scope"):
+        values[name] = checked_id(name, values[name])
+    values["content"] = checked_content(values["content"])
     values["metadata"] = encode(checked_metadata("metadata", values["metadata"]), "metadata")
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):

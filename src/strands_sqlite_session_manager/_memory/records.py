@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from strands.types.exceptions import SessionException
 
+from .._arguments import checked_id
 from .._codec import decode
-from .._engine.database import Database, Statement, valid_text
+from .._engine.database import Database, valid_text
 from .._errors import SessionConflictError, missing, naming_too_large, record_name, require_stored
 from .._metadata import HAS_METADATA
 
@@ -110,6 +111,21 @@ def to_memory(row: Sequence[Any]) -> Memory:
         return Memory(memory_id, valid_text(content), decode(metadata, "memories", (memory_id,)), *rest)
     except SessionException as error:
         return Memory(memory_id, valid_text(content), {}, *rest, damage=str(error))
+
+
+def checked_content(content: str) -> str:
+    """Return the text of a memory, without the blanks around it.
+
+    Raises:
+        ValueError: If it is blank, or nothing that SQLite can hold as a text.
+    """
+    text = content.strip() if isinstance(content, str) else ""
+    try:
+        return checked_id("content", text)
+    except ValueError:
+        raise ValueError(
+            f"content={content!r:.100}: must be a text that is not blank, without NUL, and that UTF-8 can hold"
+        ) from None
 
 
 def add(database: Database, place: Place, content: str, metadata: str | None, expires_at: str | None, now: str) -> int:
@@ -227,14 +243,6 @@ def delete(database: Database, place: Place, memory_ids: Iterable[int]) -> int:
     return database.execute(
         f"DELETE FROM memories WHERE {_BY_IDS}",  # noqa: S608
         {"store": place.store, "scope": place.scope, "ids": json.dumps(list(memory_ids))},
-    )
-
-
-def deletion(store: str | None, scope: str) -> Statement:
-    """Return the statement that deletes all memories of a scope: of one store, or of all."""
-    return (
-        "DELETE FROM memories WHERE scope = :scope AND store = coalesce(:store, store)",
-        {"store": store, "scope": scope},
     )
 
 

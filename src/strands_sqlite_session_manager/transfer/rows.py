@@ -15,7 +15,6 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .._arguments import checked_id
 from .._catalog import snapshots
-from .._catalog.filters import NOT_EXPIRED
 from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
 from .._engine.database import BrokenText
@@ -44,7 +43,7 @@ _IS = {
 SELECT_ONE = {
     table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
-SELECT_ONE["sessions"] += f" AND {NOT_EXPIRED}"
+SELECT_ONE["sessions"] += " AND session_id NOT IN expired_sessions"
 # A page is small, because a message may hold documents of some megabytes each.
 PAGE = 20
 # Messages of an agent from one on.
@@ -104,7 +103,8 @@ def session_ids(repository: SQLiteSessionRepository) -> Iterator[str]:
     last, comparison = "", ">="  # Somebody may have put the empty id there.
     while rows := database_of(repository).query(
         f"""
-        SELECT session_id FROM sessions WHERE session_id {comparison} CAST(? AS TEXT) AND {NOT_EXPIRED}
+        SELECT session_id FROM sessions
+        WHERE session_id {comparison} CAST(? AS TEXT) AND session_id NOT IN expired_sessions
         ORDER BY session_id LIMIT ?
         """,  # noqa: S608 (constants only)
         (last, PAGE),
@@ -206,7 +206,7 @@ def read_rows(
     # No key has an id in it that is no UTF-8.
     for prefix in () if isinstance(session_id, BrokenText) else storage_prefixes(session_id):
         # One at a time: a snapshot may be large.
-        keys = f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND {snapshots.NOT_EXPIRED} ORDER BY key"  # noqa: S608
+        keys = f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND key NOT IN expired_keys ORDER BY key"  # noqa: S608
         for key in query(keys, (prefix, prefix)):
             for row in query(SELECT_ONE["storage"], key):
                 yield "storage", row
