@@ -207,7 +207,8 @@ class TestPages:
         from strands_sqlite_session_manager import SQLiteMemoryStore
 
         page = ROOT / "docs" / "memory.md"
-        calls = [name for name in vars(SQLiteMemoryStore) if not name.startswith("_") and name != "get_tools"]
+        functions = [name for name, value in vars(SQLiteMemoryStore).items() if inspect.isfunction(value)]
+        calls = [name for name in functions if not name.startswith("_") and name != "get_tools"]
         documented = [name for names, _ in tables(section(page, "For people")) for name in quoted(names)]
         assert sorted(documented) == sorted(calls)
         arguments = [name for names, _ in tables(section(page, "In an agent")) for name in quoted(names)]

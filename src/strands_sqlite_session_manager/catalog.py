@@ -479,17 +479,18 @@ class SessionCatalog(DatabaseHolder):
         return backlog(self._database, MESSAGES)
 
     def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> None:
-        """Build the index of messages again, where a search does not find what is there.
+        """Build the search indexes again, where a search does not find what is there: of messages, keys and memories.
 
-        A search notices by itself when SQLite reports that the index is broken. Writers get their turn in between.
+        A search notices by itself when SQLite reports that its index is broken. Writers get their turn in between.
 
         Args:
-            progress: Called now and then with how many messages were indexed, and about how many there are.
+            progress: Called now and then with how many rows of an index were indexed, and about how many there are.
 
         Raises:
             SessionException: If it cannot be built, because SQLite lacks FTS5, say.
         """
-        rebuild(self._database, MESSAGES, progress)
+        for source in (MESSAGES, STORAGE, MEMORIES):
+            rebuild(self._database, source, progress)
 
     @overload
     def usage(

@@ -19,7 +19,6 @@ from ._memory.records import Memory, MemoryPage, Place
 from ._memory.search import note_use, search
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
-from ._search.index import rebuild
 from ._search.sources import MEMORIES
 from ._search.text import LONGEST_QUERY, has_every_word
 from ._threads import to_its_end
@@ -66,7 +65,6 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
 
     Attributes:
         name: Name of the store.
-        scope: Whose memories these are.
         description: What the store is for, as the model is told.
         max_search_results: Number of results of a search that does not say.
         writable: Whether it may be changed.
@@ -137,21 +135,27 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             checked_id(argument, config[argument])
         if config["max_search_results"] is not None:
             _checked_limit(config["max_search_results"])
+        if config["embedder"] is not None and not callable(config["embedder"]):
+            raise ValueError(f"embedder={config['embedder']!r}: must be a function that takes a list of texts")
         if config["forget_tool_config"] and not config["writable"]:
             raise ValueError("forget_tool_config: a store that is not writable has nothing to forget with")
 
     def _configure(self, config: dict[str, Any]) -> None:
         self._config = config
         self.name: str = config["name"]
-        self.scope: str = config["scope"]
         self.description: str | None = config["description"]
         self.max_search_results: int | None = config["max_search_results"]
         self.writable: bool = config["writable"]
         self.extraction: ExtractionConfig | bool | None = config["extraction"]
-        self._place = Place(self.name, self.scope)
+        self._place = Place(config["name"], config["scope"])
         self._embedding: Embedding | None = None
         if config["embedder"] is not None:
             self._embedding = Embedding(self._database, self._place, config["embedder"], config["embedding_model"])
+
+    @property
+    def scope(self) -> str:
+        """Whose memories these are. To look at those of somebody else, make another store."""
+        return self._place.scope
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to open the same store. The embedder must be one that can be pickled."""
@@ -186,6 +190,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         limit = given.get("max_search_results")
         limit = _checked_limit(limit if limit is not None else self.max_search_results or _DEFAULT_MAX_SEARCH_RESULTS)
         metadata = wanted_metadata(given.get("metadata"))
+        if not isinstance(query, str):
+            raise ValueError(f"query={query!r}: must be a text")
         if not query.strip():
             return []
         vector = None if self._embedding is None else await self._embedding.of_query(query)
@@ -210,7 +216,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         content: str,
         metadata: Mapping[str, Any] | None = None,
         *,
-        expires_at: datetime | timedelta | None = None,
+        expires_at: "datetime | timedelta | Literal['never'] | None" = None,
     ) -> int:
         """Remember something. If the store has this text already, its time and count move on.
 
@@ -221,8 +227,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             content: A text. Blanks around it are not stored.
             metadata: Names and values that JSON can hold. They replace those of the memory if it was there; None
                 leaves them.
-            expires_at: When to forget it: a time with a time zone, or a time span from now on. Defaults to never, also
-                for a memory that was to expire.
+            expires_at: When to forget it: a time with a time zone, a time span from now on, or "never". None leaves
+                what the memory has if it was there; a new one never expires.
 
         Returns:
             Id of the memory.
@@ -230,7 +236,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self._require_writable()
         text = records.checked_content(content)
         encoded = _encoded_metadata(metadata)
-        expiry = None if expires_at is None else checked_moment("expires_at", expires_at)
+        expiry = _checked_expiry(expires_at)
         memory_id = await to_its_end(lambda: self._add(text, encoded, expiry))
         if self._embedding is not None:
             await self._embedding.add(memory_id, text)
@@ -307,7 +313,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if metadata is not None:
             changes["metadata"] = _encoded_metadata(metadata)
         if expires_at is not None:
-            changes["expires_at"] = None if expires_at == "never" else checked_moment("expires_at", expires_at)
+            changes["expires_at"] = None if expires_at == "never" else _checked_expiry(expires_at)
         if not changes:
             raise ValueError("give content, metadata or expires_at: there is nothing to change")
         _checked_ids([memory_id])
@@ -352,6 +358,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self._require_writable()
         if (query is None) == (memory_ids is None):
             raise ValueError("give query or memory_ids, one of them")
+        if query is not None and not isinstance(query, str):
+            raise ValueError(f"query={query!r}: must be a text")
         if query is not None and len(query) > LONGEST_QUERY:
             raise ValueError(f"query has {len(query):,} characters: must be {LONGEST_QUERY:,} at the most")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
@@ -409,14 +417,13 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             return await asyncio.to_thread(records.prune, self._database, self._place, *arguments, dry_run=True)
         return await to_its_end(lambda: self._erasing(records.prune(self._database, self._place, *arguments)))
 
-    async def reindex(self, *, progress: Callable[[int, int], object] | None = None) -> int:
-        """Build the index of words again, and embed what has no vector of this embedder yet.
+    async def reindex(self, *, progress: Callable[[int], object] | None = None) -> int:
+        """Embed the memories of this store and scope that have no vector of its embedder.
 
-        The index is that of all stores and scopes of the database; the vectors are those of this one.
+        `SessionCatalog.reindex` builds the index of words again.
 
         Args:
-            progress: Called now and then, in another thread, with how many memories were indexed, and about how many
-                there are.
+            progress: Called now and then with how many memories were embedded.
 
         Returns:
             How many memories were embedded.
@@ -425,8 +432,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             Exception: What the embedder raises.
         """
         self._require_writable()
-        await asyncio.to_thread(rebuild, self._database, MEMORIES, progress)
-        return 0 if self._embedding is None else await self._embedding.add_missing()
+        return 0 if self._embedding is None else await self._embedding.add_missing(progress)
 
     def get_tools(self) -> "builtins.list[AgentTool]":
         """Return the tool `forget_memory`, if `forget_tool_config` asks for it."""
@@ -479,6 +485,12 @@ def _checked_limit(limit: int) -> int:
 
 def _checked_ids(memory_ids: Iterable[int]) -> list[int]:
     return [checked_number("memory_id", memory_id) for memory_id in memory_ids]
+
+
+def _checked_expiry(value: "datetime | timedelta | Literal['never'] | None") -> str | None:
+    return (
+        value if value is None or (isinstance(value, str) and value == "never") else checked_moment("expires_at", value)
+    )
 
 
 def _encoded_metadata(metadata: Mapping[str, Any] | None) -> str | None:

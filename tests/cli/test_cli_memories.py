@@ -90,6 +90,15 @@ class TestChanging:
         assert shown.endswith("Deleted 2 memories.\n")
         assert raw.execute("SELECT count(*) FROM memories").fetchone() == (3,)
 
+    def test_rm_and_import_print_json_for_scripts(self, raw: Any) -> None:
+        would = json.loads(run("memories", "rm", "3", *HERE, "--dry-run", "--json").stdout)
+        assert [memory["content"] for memory in would] == ["Ada fears dogs."]
+        run("memories", "export", "memories.jsonl")
+        assert json.loads(run("memories", "rm", "3", *HERE, "--yes", "--json").stdout) == would
+        assert raw.execute("SELECT count(*) FROM memories").fetchone() == (4,)
+        imported = run("memories", "import", "memories.jsonl", "--json").stdout
+        assert json.loads(imported) == {"imported": 1, "there_already": 4}
+
     def test_rm_leaves_nothing_on_disk(self, db_path: Path) -> None:
         """What was deleted is in no page, index or log."""
         run("memories", "search", "dogs", *HERE)
@@ -100,7 +109,7 @@ class TestChanging:
 class TestMoving:
     def test_what_is_exported_can_be_imported_once(self, tmp_path: Path) -> None:
         """All columns but ids and vectors come back; a second import changes nothing."""
-        run("memories", "export", "memories.jsonl")
+        assert run("memories", "export", "memories.jsonl").stdout == "Exported 5 memories.\n"
         assert run("memories", "import", "memories.jsonl", "--db", "copy.db").stdout == "Imported 5 memories.\n"
         assert run("memories", "import", "memories.jsonl", "--db", "copy.db").stdout == (
             "Imported 0 memories.\nThere already: 5 memories.\n"
@@ -114,6 +123,10 @@ class TestMoving:
                 rows.append(connection.execute(f"SELECT {columns} FROM memories ORDER BY memory_id").fetchall())
         assert rows[0] == rows[1]
         assert (tmp_path / "memories.jsonl").stat().st_mode & 0o077 == 0
+
+    def test_what_has_expired_is_not_exported(self, raw: Any) -> None:
+        raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE memory_id > 2")
+        assert run("memories", "export", "memories.jsonl").stdout == "Exported 2 memories.\n"
 
     def test_export_takes_a_store_and_a_scope(self) -> None:
         """Each narrows it down."""

@@ -124,6 +124,25 @@ class TestCheck:
         with by_hand(db_path) as connection:
             assert connection.execute("PRAGMA foreign_key_check").fetchall()
 
+    def test_finds_vectors_that_no_search_can_use(self, db_path: Path) -> None:
+        """A repair deletes them, and no others."""
+        fill(db_path)
+        with by_hand(db_path) as connection:
+            connection.execute("INSERT INTO memories (store, scope, content) VALUES ('f', 'u', 'a'), ('f', 'u', 'b')")
+            for memory_id, vector in ((1, b"four"), (2, b"too long"), (3, b"gone")):
+                connection.execute(
+                    "INSERT INTO memory_vectors (memory_id, store, scope, model, dimensions, vector) "
+                    "VALUES (?, 'f', 'u', 'm', 1, ?)",
+                    (memory_id, vector),
+                )
+        (finding,) = found(db_path)
+        assert (finding.kind, finding.table, finding.repairable) == ("vector", "memory_vectors", True)
+        assert "2 damaged" in finding.message
+        repair(db_path, dry_run=False)
+        assert found(db_path) == []
+        with by_hand(db_path) as connection:
+            assert connection.execute("SELECT memory_id FROM memory_vectors").fetchall() == [(1,)]
+
     def test_knows_every_foreign_key(self, db_path: Path) -> None:
         fill(db_path)
         with by_hand(db_path) as connection:

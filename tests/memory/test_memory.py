@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import math
 import pickle
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -157,6 +158,9 @@ class TestChanging:
             (store.prune(keep_last=-1), "keep_last"),
             (store.add("x", expires_at=datetime(2026, 1, 31)), "expires_at"),
             (store.search("x", {"max_search_results": 0}), "max_search_results"),
+            (store.search(None), "query"),
+            (store.forget(12), "query"),
+            (store.add("x", expires_at="tomorrow"), "expires_at"),
             (store.list(limit=-1), "limit"),
         ):
             with pytest.raises(ValueError, match=name):
@@ -165,13 +169,24 @@ class TestChanging:
 
     @pytest.mark.parametrize(
         "options",
-        [{"name": ""}, {"scope": ""}, {"scope": None}, {"embedding_model": ""}, {"max_search_results": 0}],
+        [
+            {"name": ""},
+            {"scope": ""},
+            {"scope": None},
+            {"embedding_model": ""},
+            {"embedder": "a model"},
+            {"max_search_results": 0},
+        ],
         ids=str,
     )
     def test_a_store_without_a_name_or_scope_is_refused(self, open_store: Any, options: dict[str, Any]) -> None:
         """A scope that was computed and came out empty must not be everybody's."""
         with pytest.raises(ValueError, match=next(iter(options))):
             open_store(**options)
+
+    def test_a_store_stays_in_its_scope(self, store: Any) -> None:
+        with pytest.raises(AttributeError):
+            store.scope = "user-43"
 
 
 class TestForgetting:
@@ -246,13 +261,33 @@ class TestExpiry:
         assert await store.prune() == 1
         assert raw.execute("SELECT count(*) FROM memories").fetchone() == (0,)
 
-    async def test_adding_it_again_decides_anew(self, store: Any) -> None:
-        """The newest word on when to forget something counts."""
-        past = NOW - timedelta(days=1)
-        memory_id = await store.add("Ada is in Rome.", expires_at=past)
+    async def test_adding_it_again_makes_another_memory(self, store: Any) -> None:
+        """Nothing is left of the one that has expired."""
+        database_of(store).next_sweep = math.inf
+        memory_id = await store.add("Ada is in Rome.", {"n": 1}, expires_at=NOW - timedelta(days=1))
         assert await store.get(memory_id) is None
-        again = await store.add("Ada is in Rome.")
-        assert (await store.get(again)).expires_at is None
+        again = await store.get(await store.add("Ada is in Rome."))
+        assert again.memory_id != memory_id
+        assert (again.expires_at, again.metadata, again.times_added) == (None, {}, 1)
+
+    async def test_adding_again_leaves_the_time_unless_it_gives_one(self, store: Any) -> None:
+        """What repeats a write, as an extraction does, makes nothing stay for ever."""
+        memory_id = await store.add("Ada is in Rome.", expires_at=timedelta(hours=1))
+        before = await store.get(memory_id)
+        await store.add("Ada is in Rome.")
+        assert (await store.get(memory_id)).expires_at == before.expires_at
+        await store.add("Ada is in Rome.", expires_at=timedelta(hours=2))
+        assert (await store.get(memory_id)).expires_at > before.expires_at
+        await store.add("Ada is in Rome.", expires_at="never")
+        assert (await store.get(memory_id)).expires_at is None
+
+    async def test_another_memory_can_be_given_the_text(self, store: Any) -> None:
+        """One that nobody sees is in nobody's way."""
+        database_of(store).next_sweep = math.inf
+        await store.add("Ada is in Rome.", expires_at=NOW - timedelta(days=1))
+        memory_id = await store.add("Ada is in Bern.")
+        await store.update(memory_id, content="Ada is in Rome.")
+        assert contents((await store.list()).memories) == ["Ada is in Rome."]
 
     async def test_those_who_add_later_delete_it(self, store: Any, raw: Any) -> None:
         await store.add("Ada is in Rome.", expires_at=timedelta(hours=1))

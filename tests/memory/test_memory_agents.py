@@ -170,7 +170,7 @@ class TestLoops:
         await store.reindex()
         assert names
         assert threading.current_thread().name not in names
-        public = [name for name in vars(type(store)) if not name.startswith("_") and name != "get_tools"]
+        public = [name for name in vars(type(store)) if not name.startswith("_") and name not in ("get_tools", "scope")]
         assert all(inspect.iscoroutinefunction(getattr(store, name)) for name in public)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from strands_sqlite_session_manager import SessionCatalog
 from strands_sqlite_session_manager._memory import words
 from strands_sqlite_session_manager._search import tables
 
@@ -171,14 +172,15 @@ class TestIndex:
         assert await found(store, "tea") == ["likes tea"]
 
     @pytest.mark.file_only
-    async def test_reindex_finds_what_an_index_that_looks_sound_lacks(self, store: Any, raw: Any) -> None:
-        """It reads every memory again."""
+    async def test_reindex_finds_what_an_index_that_looks_sound_lacks(self, store: Any, db_path: Any, raw: Any) -> None:
+        """That of the catalog, which reads every memory again."""
         await store.add("likes tea")
         await store.search("tea")
         raw.execute("UPDATE search_memories_text SET text = 'likes nothing'")
         raw.execute("INSERT INTO search_memories (search_memories) VALUES ('rebuild')")
         assert await found(store, "tea") == []
-        assert await store.reindex() == 0
+        with SessionCatalog(db_path) as catalog:
+            catalog.reindex()
         assert await found(store, "tea") == ["likes tea"]
 
     @pytest.mark.file_only

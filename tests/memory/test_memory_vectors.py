@@ -6,13 +6,16 @@ import logging
 import math
 import struct
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("strands.memory", reason="it needs an SDK with memory")
 
+from strands_sqlite_session_manager import maintenance
 from strands_sqlite_session_manager._memory import vectors
 from strands_sqlite_session_manager._memory.embedding import embed
 from strands_sqlite_session_manager._memory.records import Place
@@ -230,6 +233,7 @@ class TestEmbedder:
             lambda texts: [[]],
             lambda texts: [["a"]],
             lambda texts: None,
+            lambda texts: [next(iter(()))],
         ],
     )
     async def test_one_that_fails_leaves_memories_that_are_found_by_words(
@@ -242,7 +246,7 @@ class TestEmbedder:
         warnings = [record for record in caplog.records if "the embedder failed" in record.message]
         assert len(warnings) == 2
         assert all(record.levelno == logging.WARNING and record.exc_info for record in warnings)
-        with pytest.raises((ConnectionError, ValueError, TypeError)):
+        with pytest.raises((ConnectionError, ValueError, TypeError, RuntimeError)):
             await store.reindex()
 
     async def test_what_it_missed_is_embedded_when_it_is_added_again_or_on_request(
@@ -256,6 +260,31 @@ class TestEmbedder:
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (1,)
         assert await sound.reindex() == 1
         assert (await found(sound, "pet"))[0] == "cat"
+
+    async def test_one_that_hangs_holds_up_nothing_else(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """However many calls wait for it, others go on, and each ends when it has waited for long enough."""
+        monkeypatch.setattr("strands_sqlite_session_manager._memory.embedding._TIMEOUT", 0.5)
+        end = threading.Event()
+        store = open_store(embedder=lambda texts: end.wait())
+        try:
+            hanging = [asyncio.ensure_future(store.add(f"tea {number}")) for number in range(100)]
+            while await store.count() < 100:
+                pass
+            assert not any(task.done() for task in hanging)
+            await asyncio.gather(*hanging)
+        finally:
+            end.set()
+        assert "TimeoutError" in caplog.text
+        assert await store.count() == 100
+
+    async def test_a_memory_with_a_vector_of_another_length_gets_one_when_it_is_added_again(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        await open_store(embedder=Embedder()).add("tea")
+        await open_store(embedder=lambda texts: [[1.0] * 7] * len(texts)).add("tea")
+        assert raw.execute("SELECT dimensions FROM memory_vectors").fetchall() == [(7,)]
 
     @pytest.mark.parametrize(
         "changed",
@@ -301,13 +330,12 @@ class TestEmbedder:
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (1,)
 
     async def test_progress_of_reindexing_is_told(self, open_store: Callable[..., Any]) -> None:
-        """Of the index of words."""
-        store = open_store()
-        for number in range(3):
-            await store.add(f"tea {number}")
-        told: builtins.list[tuple[int, int]] = []
-        await store.reindex(progress=lambda done, total: told.append((done, total)))
-        assert told[-1] == (3, 3)
+        plain, store = open_store(), open_store(embedder=Embedder())
+        for number in range(70):
+            await plain.add(f"tea {number}")
+        told: builtins.list[int] = []
+        await store.reindex(progress=told.append)
+        assert told == [64, 70]
 
     async def test_a_damaged_vector_is_left_out_until_it_is_made_again(
         self, open_store: Callable[..., Any], raw: Any
@@ -320,3 +348,19 @@ class TestEmbedder:
         assert {entry.content for entry in await store.search("tea")} >= {"green tea", "black tea"}
         assert await store.reindex() == 1
         assert raw.execute("SELECT count(*) FROM memory_vectors WHERE length(vector) = 8").fetchone() == (3,)
+
+
+@pytest.mark.file_only
+async def test_a_restored_backup_is_searched_and_not_what_was_before(
+    open_store: Callable[..., Any], db_path: Any, tmp_path: Path
+) -> None:
+    """Ids of vectors that were added since are given once more."""
+    pytest.importorskip("numpy")
+    store = open_store(embedder=Embedder())
+    await store.add("Ada owns a cat")
+    maintenance.backup(tmp_path / "backup.db", db_path)
+    await store.add("Ada likes tea")
+    assert "Ada likes tea" in await found(store, "drinks")
+    maintenance.restore_backup(tmp_path / "backup.db", db_path, overwrite=True)
+    await store.add("Bob lives in Paris")
+    assert await found(store, "olives") == ["Bob lives in Paris", "Ada owns a cat"]

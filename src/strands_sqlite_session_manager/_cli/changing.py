@@ -226,7 +226,7 @@ def tag(
 
 @command("reindex")
 def reindex(db: Database = None) -> None:
-    """Build the search index of messages again, where a search does not find what is there.
+    """Build the search indexes again, where a search does not find what is there.
 
     Example: strands-sqlite reindex
     """

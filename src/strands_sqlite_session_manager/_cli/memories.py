@@ -141,19 +141,25 @@ def remove(
     scope: Scope = "default",
     yes: Yes = False,
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Delete memories, and overwrite them on disk.
+    """Delete memories, and overwrite them on disk. With --json, what went is printed, or would.
 
     Example: strands-sqlite memories rm 17 18 --store facts --scope user-42
     """
     place = Place(store, scope)
     with _opened(db, read_only=dry_run) as database:
         found = _existing(database, place, memories)
-        console.print(display.memories_table(found))
-        if is_confirmed(f"Delete {plural(len(found), 'memory')}", yes, dry_run):
+        if not as_json:
+            console.print(display.memories_table(found))
+        deleted = 0
+        if not (as_json and dry_run) and is_confirmed(f"Delete {plural(len(found), 'memory')}", yes, dry_run):
             deleted = records.delete(database, place, [memory.memory_id for memory in found])
             erase_former_content(database, MEMORIES)
-            print(f"Deleted {plural(deleted, 'memory')}.")
+    if as_json:
+        print_json(found)
+    elif deleted:
+        print(f"Deleted {plural(deleted, 'memory')}.")
 
 
 def _existing(database: AnyDatabase, place: Place, memory_ids: list[int]) -> list[Memory]:
@@ -182,7 +188,9 @@ def export(
             sys.stdout.writelines(lines)
         else:
             with new_file(destination, _refuse_existing) as partial, partial.open("w", encoding="utf-8") as file:
-                file.writelines(lines)
+                # Between the first line and the last, which say what it is, and how many there are.
+                number = sum(1 for line in lines if file.write(line)) - 2
+            print(f"Exported {plural(number, 'memory')}.")
     for memory in skipped:
         typer.echo(display.one_line(f"skipped memory {memory.memory_id}: {memory.damage}"), err=True)
     if skipped:
@@ -198,6 +206,7 @@ def _refuse_existing(path: Path) -> None:
 def import_(
     source: Annotated[Path, typer.Argument(help="A .jsonl file, or - for the input.", show_default=False)],
     db: Database = None,
+    as_json: Json = False,
 ) -> None:
     """Read memories from a JSON Lines file. What is there already stays as it is, so it can be run again.
 
@@ -205,6 +214,9 @@ def import_(
     """
     with lines_of(source) as lines, DatabaseHolder(db) as holder, progress_bar("importing"):
         added, there = exchange.load(database_of(holder), lines)
+    if as_json:
+        print_json({"imported": added, "there_already": there})
+        return
     print(f"Imported {plural(added, 'memory')}.")
     if there:
         print(f"There already: {plural(there, 'memory')}.")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from .._engine.database import Database
-from .._threads import to_its_end
+from .._threads import in_own_thread, to_its_end
 from .records import Place
 from .vectors import VectorIndex, has_vector, storing, without_vector
 
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 # Takes texts, and returns a vector for each, all of one length.
 Embedder = Callable[[list[str]], Sequence[Sequence[float]] | Awaitable[Sequence[Sequence[float]]]]
 
-# Texts that an embedder is given at once.
-_BATCH = 64
+# Texts that an embedder is given at once, and seconds after which it has failed a search, or a memory that is added.
+_BATCH, _TIMEOUT = 64, 60.0
 
 
 class Embedding:
@@ -43,6 +43,8 @@ class Embedding:
         self._place = place
         self._embedder = embedder
         self._model = model
+        # Bytes of a vector. Only one tells.
+        self._size: int | None = None
         self._has_looked_for_missing = False
 
     async def of_query(self, query: str) -> bytes | None:
@@ -55,19 +57,21 @@ class Embedding:
 
     async def add(self, memory_id: int, text: str) -> None:
         """Give a memory its vector, unless it has one, or the embedder fails, which is logged."""
-        if await asyncio.to_thread(has_vector, self._database, memory_id, self._model):
+        if await asyncio.to_thread(has_vector, self._database, memory_id, self._model, self._size):
             return
         vector = await self._attempt(text)
         if vector is not None:
             await self._store([text], [vector])
 
-    async def add_missing(self) -> int:
+    async def add_missing(self, progress: Callable[[int], object] | None = None) -> int:
         """Give all memories vectors that have none of this embedder, and return how many those were.
+
+        Args:
+            progress: Called now and then with how many it has been.
 
         Raises:
             Exception: What the embedder raises.
         """
-        # Only a vector tells how long they are.
         size = len((await embed(self._embedder, ["length"]))[0])
         embedded = last_id = 0
         while rows := await asyncio.to_thread(
@@ -77,19 +81,23 @@ class Embedding:
             texts = [content for _, content in rows]
             await self._store(texts, await embed(self._embedder, texts))
             embedded += len(rows)
+            if progress is not None:
+                progress(embedded)
         return embedded
 
     async def _attempt(self, text: str) -> bytes | None:
         try:
-            (vector,) = await embed(self._embedder, [text])
+            (vector,) = await asyncio.wait_for(embed(self._embedder, [text]), _TIMEOUT)
         except Exception as error:
             logger.warning(
                 "store=<%s>, error=<%s> | the embedder failed, so words alone count",
                 self._place.store,
-                error,
+                # That of a timeout says nothing.
+                str(error) or type(error).__name__,
                 exc_info=True,
             )
             return None
+        self._size = len(vector)
         return vector
 
     async def _store(self, texts: list[str], vectors: list[bytes]) -> None:
@@ -109,7 +117,7 @@ class Embedding:
 
 
 async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
-    """Have texts embedded, in a thread, or on this loop if the embedder is asynchronous.
+    """Have texts embedded: in a thread, or on this loop if the embedder is asynchronous.
 
     Args:
         embedder: What does it.
@@ -122,10 +130,11 @@ async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
         ValueError: If the embedder returns something else than a vector of numbers for each text, all of one length.
         Exception: What the embedder raises.
     """
-    vectors: Any = await asyncio.to_thread(embedder, texts)
+    vectors: Any = await in_own_thread(lambda: embedder(texts))
     if inspect.isawaitable(vectors):
         vectors = await vectors
-    packed = [_packed(vector) for vector in vectors]
+    # In a thread too: it takes a while for many.
+    packed = await asyncio.to_thread(lambda: [_packed(vector) for vector in vectors])
     if len(packed) != len(texts) or len({len(vector) for vector in packed}) > 1:
         raise ValueError(f"the embedder returned {len(packed)} vectors for {len(texts)} texts, or of several lengths")
     return packed

@@ -19,10 +19,10 @@ from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time
+from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time, now
 from .._codec import encode
 from .._engine.database import Database, Statement
-from .records import COLUMNS, Memory, checked_content, to_memory
+from .records import COLUMNS, NOT_EXPIRED, Memory, checked_content, to_memory
 
 _HEADER = {"format": "strands-sqlite-session-manager memories", "version": 1}
 _ROWS = 500
@@ -30,7 +30,7 @@ _FIELDS = ("content", "metadata", "times_added", "created_at", "updated_at", "us
 
 
 def export(database: Database, store: str | None, scope: str | None, skipped: list[Memory]) -> Iterator[str]:
-    """Return the lines for memories.
+    """Return the lines for memories that have not expired, one for each between the first and the last.
 
     Args:
         database: Database that they are in.
@@ -39,14 +39,15 @@ def export(database: Database, store: str | None, scope: str | None, skipped: li
         skipped: Gets those that are damaged, which are left out.
     """
     yield json.dumps(_HEADER)
-    number = last_id = 0
+    number, last_id, time = 0, 0, now()
     while rows := database.query(
         f"""
         SELECT {COLUMNS}, memories.store, memories.scope FROM memories
         WHERE memory_id > :last_id AND store = coalesce(:store, store) AND scope = coalesce(:scope, scope)
+            AND {NOT_EXPIRED}
         ORDER BY memory_id LIMIT {_ROWS}
         """,  # noqa: S608 (constants only)
-        {"last_id": last_id, "store": store, "scope": scope},
+        {"last_id": last_id, "store": store, "scope": scope, "now": time},
     ):
         last_id = rows[-1][0]
         for *columns, of_store, of_scope in rows:

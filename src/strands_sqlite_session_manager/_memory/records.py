@@ -28,8 +28,12 @@ IN_PLACE = "memories.store = :store AND memories.scope = :scope"
 # The same where rows are sought by their ids: the plus signs keep SQLite from reading through all that is in the place.
 _ALSO_IN_PLACE = "+memories.store = :store AND +memories.scope = :scope"
 _BY_IDS = f"memories.memory_id IN (SELECT value FROM json_each(:ids)) AND {_ALSO_IN_PLACE}"  # noqa: S608
-_NOT_EXPIRED = "(memories.expires_at IS NULL OR memories.expires_at > :now)"
+NOT_EXPIRED = "(memories.expires_at IS NULL OR memories.expires_at > :now)"
 _HAS_METADATA = HAS_METADATA.format(wanted=":metadata")
+
+# Deletes the memory with a text if it has expired, so that another can have the text. Constants only, as in all of this
+# module, hence the `noqa`.
+_MAKE_WAY = f"DELETE FROM memories WHERE {IN_PLACE} AND content = :content AND expires_at <= :now"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def live(metadata: str | None, place: str = IN_PLACE) -> str:
             any.
         place: The condition for the place.
     """
-    return f"{place} AND {_NOT_EXPIRED}" + (f" AND {_HAS_METADATA}" if metadata is not None else "")
+    return f"{place} AND {NOT_EXPIRED}" + (f" AND {_HAS_METADATA}" if metadata is not None else "")
 
 
 def to_memory(row: Sequence[Any]) -> Memory:
@@ -136,26 +140,24 @@ def add(database: Database, place: Place, content: str, metadata: str | None, ex
         place: Where.
         content: Its text.
         metadata: JSON of its metadata; None leaves what there is.
-        expires_at: When it is forgotten.
+        expires_at: When it is forgotten, or "never"; None leaves what there is.
         now: The present time.
 
     Returns:
         Its id.
     """
     values = place.at(now, content=content, metadata=metadata, expires_at=expires_at)
+    insert = """
+        INSERT INTO memories (store, scope, content, metadata, created_at, updated_at, expires_at)
+        VALUES (:store, :scope, :content, coalesce(:metadata, '{}'), :now, :now, nullif(:expires_at, 'never'))
+        ON CONFLICT (store, scope, content) DO UPDATE SET
+            metadata = coalesce(:metadata, metadata),
+            times_added = times_added + 1,
+            updated_at = max(updated_at, :now),
+            expires_at = nullif(coalesce(:expires_at, expires_at), 'never')
+        """
     with naming_too_large("The memory"):
-        count = database.execute(
-            """
-            INSERT INTO memories (store, scope, content, metadata, created_at, updated_at, expires_at)
-            VALUES (:store, :scope, :content, coalesce(:metadata, '{}'), :now, :now, :expires_at)
-            ON CONFLICT (store, scope, content) DO UPDATE SET
-                metadata = coalesce(:metadata, metadata),
-                times_added = times_added + 1,
-                updated_at = max(updated_at, :now),
-                expires_at = :expires_at
-            """,
-            values,
-        )
+        _, count = database.transaction([(_MAKE_WAY, values), (insert, values)])
     require_stored((count,), "The memory")
     rows = database.query(
         "SELECT memory_id FROM memories WHERE store = :store AND scope = :scope AND content = :content",
@@ -181,7 +183,7 @@ def read(
     rows = database.query(
         f"""
         SELECT {COLUMNS} FROM memories WHERE {live(metadata, _BY_IDS)}
-        """,  # noqa: S608 (constants only, as in all of this module)
+        """,  # noqa: S608
         place.at(now, ids=json.dumps(list(memory_ids)), metadata=metadata),
     )
     return {row[0]: to_memory(row) for row in rows}
@@ -226,12 +228,13 @@ def update(database: Database, place: Place, memory_id: int, changes: dict[str, 
         changes = {**changes, "updated_at": now}
     assignments = ", ".join(f"{column} = :new_{column}" for column in changes)
     values = place.at(now, memory_id=memory_id, **{f"new_{column}": value for column, value in changes.items()})
+    statement = f"""
+        UPDATE memories SET {assignments} WHERE memory_id = :memory_id AND {live(None, _ALSO_IN_PLACE)}
+        """  # noqa: S608
+    make_way = place.at(now, content=changes.get("content"))
     try:
         with naming_too_large(name):
-            changed = database.execute(
-                f"UPDATE memories SET {assignments} WHERE memory_id = :memory_id AND {live(None, _ALSO_IN_PLACE)}",  # noqa: S608
-                values,
-            )
+            _, changed = database.transaction([(_MAKE_WAY, make_way), (statement, values)])
     except SessionConflictError as error:
         raise SessionConflictError(f"{name}: another memory has this text; delete one of them") from error
     if not changed:
@@ -263,7 +266,7 @@ def prune(
     values = place.at(now, older_than=older_than, unused_since=unused_since, last_time=last_time, last_id=last_id)
     condition = f"""
         {IN_PLACE} AND (
-            NOT {_NOT_EXPIRED}
+            NOT {NOT_EXPIRED}
             OR updated_at < :older_than
             OR max(updated_at, coalesce(used_at, '')) < :unused_since
             OR (updated_at, memory_id) <= (:last_time, :last_id)
@@ -328,7 +331,7 @@ def places(database: Database, scope: str | None, now: str) -> list[tuple[str, s
     return database.query(
         f"""
         SELECT store, scope, count(*), max(updated_at) FROM memories
-        WHERE (:scope IS NULL OR scope = :scope) AND {_NOT_EXPIRED} GROUP BY store, scope ORDER BY store, scope
+        WHERE (:scope IS NULL OR scope = :scope) AND {NOT_EXPIRED} GROUP BY store, scope ORDER BY store, scope
         """,  # noqa: S608 (constants only)
         {"scope": scope, "now": now},
     )

@@ -36,12 +36,19 @@ def storing(place: Place, model: str, content: str, vector: bytes) -> Statement:
     )
 
 
-def has_vector(database: Database, memory_id: int, model: str) -> bool:
-    """Tell whether a memory has a vector of a model."""
+def has_vector(database: Database, memory_id: int, model: str, size: int | None) -> bool:
+    """Tell whether a memory has a vector of an embedder.
+
+    Args:
+        database: Database to look in.
+        memory_id: Id of the memory.
+        model: Name of what the embedder uses.
+        size: Bytes of one of its vectors; None if it is not known, and then the memory has none.
+    """
     return bool(
         database.query(
-            "SELECT 1 FROM memory_vectors WHERE memory_id = :memory_id AND model = :model",
-            {"memory_id": memory_id, "model": model},
+            "SELECT 1 FROM memory_vectors WHERE memory_id = :memory_id AND model = :model AND length(vector) = :size",
+            {"memory_id": memory_id, "model": model, "size": size},
         )
     )
 
@@ -153,6 +160,9 @@ class VectorIndex:
     def _refreshed(self, numpy: Any, dimensions: int) -> tuple[_Block, ...]:
         """Return blocks with the vectors that there are now."""
         blocks = [block for block in self._blocks if block.matrix.shape[1] == dimensions]
+        if blocks and not self._is_there(int(blocks[-1].vector_ids[-1]), blocks[-1].matrix[-1].tobytes()):
+            # Deleted, or a backup was restored, whose ids are given once more.
+            blocks = []
         last_id = int(blocks[-1].vector_ids[-1]) if blocks else 0
         while rows := self._rows(dimensions, last_id):
             last_id = rows[-1][0]
@@ -171,6 +181,11 @@ class VectorIndex:
             blocks = self._without_deleted(numpy, blocks, dimensions)
         self._blocks = tuple(blocks)
         return self._blocks
+
+    def _is_there(self, vector_id: int, vector: bytes) -> bool:
+        return self._database.query("SELECT vector FROM memory_vectors WHERE vector_id = ?", (vector_id,)) == [
+            (vector,)
+        ]
 
     def _without_deleted(self, numpy: Any, blocks: list[_Block], dimensions: int) -> list[_Block]:
         rows = self._database.query(

@@ -144,6 +144,7 @@ def findings(database: Database, progress: Callable[[int, int], object] | None =
         yield from _damaged_metadata(database)
         yield from _damaged_states(database)
         yield from _damaged_conversations(database, progress)
+        yield from _damaged_vectors(database)
         yield from _future_times(database)
 
 
@@ -295,6 +296,23 @@ def _damaged_metadata(database: Database) -> Iterator[Finding]:
                     key,
                     ((remedy, (record_id, metadata)),),
                 )
+
+
+def _damaged_vectors(database: Database) -> Iterator[Finding]:
+    damaged = """
+        FROM memory_vectors WHERE length(vector) <> 4 * dimensions
+            OR NOT EXISTS (SELECT 1 FROM memories WHERE memories.memory_id = memory_vectors.memory_id)
+        """
+    ((count,),) = database.query(f"SELECT count(*) {damaged}")
+    if count:
+        yield Finding(
+            "error",
+            "vector",
+            f"memory_vectors: {count} damaged, or of a memory that does not exist",
+            "repair, which deletes them; then `SQLiteMemoryStore.reindex` makes those of memories again",
+            "memory_vectors",
+            remedy=((f"DELETE {damaged}", ()),),
+        )
 
 
 def _damaged_states(database: Database) -> Iterator[Finding]:
