@@ -117,8 +117,14 @@ def reopen(manager: SQLiteSessionManager) -> SQLiteSessionManager:
     return SQLiteSessionManager(manager.session_id, database_of(manager).path)
 
 
+_EXPIRY_OF_ONE = {
+    "SEARCH sessions USING PRIMARY KEY (session_id=?)",
+    "SEARCH storage USING INDEX sqlite_autoindex_storage_1 (key=?)",
+}
+
+
 def plan_of(raw: sqlite3.Connection, sql: str, parameters: Any = ()) -> list[str]:
-    """Return the steps of SQLite's plan for a query, without those that look for what has expired, in its index."""
+    """Return the steps of SQLite's plan for a query, without those that look for what has expired, by key or index."""
     steps: list[tuple[int, int, int, str]] = raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
     left_out: set[int] = set()
     for number, _, _, step in steps:
@@ -127,7 +133,9 @@ def plan_of(raw: sqlite3.Connection, sql: str, parameters: Any = ()) -> list[str
             if parent in within:
                 within.add(child)
         parts = [part for child, _, _, part in steps if child in within]
-        if step.startswith("LIST SUBQUERY") and any("_by_expiry" in part for part in parts):
+        in_index = step.startswith("LIST SUBQUERY") and any("_by_expiry" in part for part in parts)
+        searches = {part for part in parts if "SUBQUERY" not in part}
+        if in_index or (step.startswith("CORRELATED") and searches <= _EXPIRY_OF_ONE):
             assert not any(part.startswith("SCAN") for part in parts)
             left_out |= within
     return [step for number, _, _, step in steps if number not in left_out]

@@ -1,5 +1,6 @@
 """Removing what has expired, in small steps. Until then it is hidden: sessions and keys by views of the schema."""
 
+import json
 import logging
 import time
 
@@ -7,14 +8,14 @@ from strands.types.exceptions import SessionException
 
 from ._arguments import now
 from ._engine.database import Database
-from ._engine.schema import SNAPSHOTS_OF_SESSION
+from ._engine.schema import SESSION_OF_KEY, SNAPSHOTS_OF_SESSION, STASH_OF_SESSION
 
 logger = logging.getLogger(__name__)
 
 # Those who write look once in so many seconds whether something has expired.
 _PAUSE = 60.0
-# What one step deletes at the most. A step takes a few milliseconds.
-_MESSAGES, _KEYS, _SESSIONS = 200, 50, 20
+# What one step deletes at the most of each table, so that it takes a few milliseconds.
+_ROWS, _BYTES, _SESSIONS = 200, 2_000_000, 50
 
 _SOMETHING = """
     SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at <= :now)
@@ -22,41 +23,70 @@ _SOMETHING = """
         OR EXISTS (SELECT 1 FROM memories WHERE expires_at <= :now)
     """
 
-# A session goes when nothing is left in it that takes long. In order, so that replicas delete the same. Constants only,
-# hence the `noqa`.
+# The sessions that a step begins with, the first ones first.
+_EXPIRED = f"""
+    SELECT session_id FROM sessions WHERE expires_at <= :now ORDER BY expires_at, session_id LIMIT {_SESSIONS}
+    """  # noqa: S608 (constants only, as below)
+
+
+def _delete_some(table: str, size: str, rows: str) -> str:
+    """Return a statement that deletes rows, as many as a step may, and one at the least.
+
+    Args:
+        table: Where they are.
+        size: Bytes of one.
+        rows: What comes behind FROM to choose them. It is a loop within a loop, both along an index, so replicas delete
+            the same without sorting all that there is.
+    """
+    return f"""
+        DELETE FROM {table} WHERE rowid IN (
+            SELECT row_id FROM (
+                SELECT row_id, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS size_before
+                FROM (SELECT {table}.rowid AS row_id, {size} AS size FROM {rows} LIMIT {_ROWS})
+            )
+            WHERE size_before < {_BYTES}
+        )
+        """  # noqa: S608
+
+
+def delete_some_expired(table: str, size: str) -> str:
+    """Return a statement that deletes rows which have expired by themselves, as many as a step may."""
+    return _delete_some(table, size, f"{table} WHERE expires_at <= :now ORDER BY expires_at, rowid")
+
+
+_IS_EMPTY = f"""
+    NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = expired.session_id)
+    AND NOT EXISTS (SELECT 1 FROM storage WHERE {SNAPSHOTS_OF_SESSION})
+    AND NOT EXISTS (SELECT 1 FROM storage WHERE {STASH_OF_SESSION})
+    """  # noqa: S608
+
+# A session goes when nothing is left in it, since its deletion takes all with it, however long that takes. So do
+# agents, with their messages and stash.
 _STEP = (
-    f"""
-    DELETE FROM messages WHERE rowid IN (
-        SELECT messages.rowid FROM sessions CROSS JOIN messages USING (session_id)
-        WHERE sessions.expires_at <= :now
-        ORDER BY sessions.expires_at, session_id, messages.rowid LIMIT {_MESSAGES}
-    )
-    """,  # noqa: S608
-    f"""
-    DELETE FROM storage WHERE rowid IN (
-        SELECT storage.rowid FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE sessions.expires_at <= :now ORDER BY sessions.expires_at, key LIMIT {_KEYS}
-    )
-    """,  # noqa: S608
-    f"""
-    DELETE FROM storage WHERE rowid IN (
-        SELECT rowid FROM storage WHERE expires_at <= :now ORDER BY expires_at, key LIMIT {_KEYS}
-    )
-    """,  # noqa: S608
-    f"""
-    DELETE FROM memories WHERE memory_id IN (
-        SELECT memory_id FROM memories WHERE expires_at <= :now ORDER BY expires_at, memory_id LIMIT {_KEYS}
-    )
-    """,  # noqa: S608
+    # From here on, it has expired by every clock: no other one sees a part of it.
+    f"UPDATE sessions SET expires_at = '0' WHERE session_id IN ({_EXPIRED}) AND expires_at > '0'",  # noqa: S608
+    _delete_some(
+        "messages",
+        "length(CAST(message AS BLOB)) + coalesce(length(attachments), 0)",
+        f"({_EXPIRED}) CROSS JOIN messages USING (session_id)",
+    ),
+    _delete_some("storage", "length(data)", f"({_EXPIRED}) CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}"),
+    _delete_some("storage", "length(data)", f"({_EXPIRED}) CROSS JOIN storage ON {STASH_OF_SESSION}"),
+    _delete_some(
+        "agents",
+        "length(state) + length(internal_state)",
+        f"(SELECT session_id FROM ({_EXPIRED}) AS expired WHERE {_IS_EMPTY}) CROSS JOIN agents USING (session_id)",  # noqa: S608
+    ),
+    _delete_some("multi_agents", "length(state)", f"({_EXPIRED}) CROSS JOIN multi_agents USING (session_id)"),
     f"""
     DELETE FROM sessions WHERE session_id IN (
-        SELECT session_id FROM sessions
-        WHERE expires_at <= :now
-            AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.session_id = sessions.session_id)
-            AND NOT EXISTS (SELECT 1 FROM storage WHERE {SNAPSHOTS_OF_SESSION})
-        ORDER BY expires_at, session_id LIMIT {_SESSIONS}
+        SELECT session_id FROM ({_EXPIRED}) AS expired
+        WHERE {_IS_EMPTY} AND NOT EXISTS (SELECT 1 FROM agents WHERE agents.session_id = expired.session_id)
+            AND NOT EXISTS (SELECT 1 FROM multi_agents WHERE multi_agents.session_id = expired.session_id)
     )
     """,  # noqa: S608
+    delete_some_expired("storage", "length(data)"),
+    delete_some_expired("memories", "length(content)"),
 )
 
 
@@ -66,6 +96,19 @@ def make_way(database: Database, session_id: str) -> None:
     if database.query(f"SELECT 1 FROM sessions WHERE {is_expired}", parameters):  # noqa: S608 (constants only, as below)
         database.execute(f"DELETE FROM sessions WHERE {is_expired}", parameters)  # noqa: S608
         _erase(database)
+
+
+def make_way_for_keys(database: Database, keys: list[str]) -> None:
+    """Remove the sessions that keys of `storage` belong to and that have expired, so that others can have their ids."""
+    rows = database.query(
+        f"""
+        SELECT DISTINCT session_id FROM json_each(?) AS given
+        CROSS JOIN sessions ON session_id = {SESSION_OF_KEY.format(key="given.value")}
+        """,  # noqa: S608
+        (json.dumps(keys),),
+    )
+    for (session_id,) in rows:
+        make_way(database, session_id)
 
 
 def sweep(database: Database) -> None:

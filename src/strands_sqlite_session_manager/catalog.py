@@ -249,7 +249,11 @@ class SessionCatalog(DatabaseHolder):
         changed = 0
         while not changed:
             rows = self._database.query(
-                "SELECT metadata FROM sessions WHERE session_id = ? AND session_id NOT IN expired_sessions", key
+                """
+                SELECT metadata FROM sessions
+                WHERE session_id = ? AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
+                """,
+                key,
             )
             if not rows:
                 raise missing("sessions", session_id)
@@ -311,7 +315,9 @@ class SessionCatalog(DatabaseHolder):
                     ORDER BY message_id DESC LIMIT 1
                 )
             FROM sessions LEFT JOIN agents USING (session_id)
-            WHERE session_id = ? AND session_id NOT IN expired_sessions ORDER BY agent_id
+            WHERE session_id = ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = sessions.session_id)
+            ORDER BY agent_id
             """,
             (checked_id("session_id", session_id),),
         )
@@ -392,7 +398,8 @@ class SessionCatalog(DatabaseHolder):
             f"""
             SELECT message_id, message, redact_message, attachments, created_at, updated_at
             FROM messages
-            WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ? AND session_id NOT IN expired_sessions
+            WHERE session_id = ? AND agent_id = ? AND message_id BETWEEN ? AND ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
             ORDER BY message_id {"DESC" if after is None else "ASC"} LIMIT ?
             """,  # noqa: S608 (constants only)
             (*key, first, last, limit),
@@ -593,7 +600,10 @@ class SessionCatalog(DatabaseHolder):
             unknown = {checked_id("through", name) for name in through} - known
             if unknown:
                 raise missing("agents", source, min(unknown))
-        is_there = "SELECT 1 FROM sessions WHERE session_id = ? AND session_id NOT IN expired_sessions"
+        is_there = """
+            SELECT 1 FROM sessions WHERE session_id = ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
+            """
         if not self._database.query(is_there, (checked_id("source", source),)):
             raise missing("sessions", source)
         make_way(self._database, checked_id("new", new))
@@ -774,7 +784,8 @@ class SessionCatalog(DatabaseHolder):
             """
             SELECT multi_agent_id, state, multi_agents.created_at, multi_agents.updated_at
             FROM sessions LEFT JOIN multi_agents USING (session_id)
-            WHERE session_id = ? AND session_id NOT IN expired_sessions ORDER BY multi_agent_id
+            WHERE session_id = ? AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
+            ORDER BY multi_agent_id
             """,
             (checked_id("session_id", session_id),),
         )
@@ -824,16 +835,17 @@ class SessionCatalog(DatabaseHolder):
     ) -> PruneResult:
         """Delete sessions that have not been active for long, or are not among the last active, and what has expired.
 
-        What is to go is settled at the start; a session that becomes active in between, or gets other metadata, stays.
-        Sessions go in small batches, each session whole or not at all, so that writers get their turn in between; one
-        with thousands of messages keeps them waiting for longer.
+        What has expired goes in any case: sessions, keys of storages, memories. What else is to go is settled at the
+        start; a session that becomes active in between, or gets other metadata, stays. Sessions go in small batches,
+        each session whole or not at all, so that writers get their turn in between; one with thousands of messages
+        keeps them waiting for longer.
 
         Args:
             older_than: Delete sessions without any activity since: an age, or a time with a time zone. Without this and
                 the limits that follow, only what has expired goes.
             keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
             keep_snapshots: Delete immutable snapshots beyond so many newest ones of each agent, in sessions that stay.
-            metadata: Look only at sessions whose metadata has these names and values.
+            metadata: Look only at sessions whose metadata has these names and values, beside those that have expired.
             session_ids: Delete only sessions with these ids: those that a dry run told of, say. `keep_last` counts the
                 others too.
             dry_run: Only tell what would go.
@@ -855,16 +867,17 @@ class SessionCatalog(DatabaseHolder):
         # Those that have expired go in any case.
         among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
         gone = pruning.prune(self._database, moment, cut_off, keep_last, among, parameters, ids, dry_run, progress)
-        keys, size = pruning.prune_keys(self._database, moment, dry_run)
-        snapshots_gone = 0
+        keys, size = pruning.prune_expired(self._database, "storage", "length(data)", moment, dry_run)
+        memories, more = pruning.prune_expired(self._database, "memories", "length(content)", moment, dry_run)
+        size, snapshots_gone = size + more, 0
         if keep_snapshots is not None:
             snapshots_gone, more = snapshot_changes.prune(
                 self._database, keep_snapshots, among, parameters, gone[0], dry_run
             )
             size += more
-        result = PruneResult(*gone[:2], gone[2] + size, snapshots_gone, keys)
-        if (result.session_ids or snapshots_gone or keys) and not dry_run:
-            erase_former_content(self._database, MESSAGES, STORAGE)
+        result = PruneResult(*gone[:2], gone[2] + size, snapshots_gone, keys, memories)
+        if (result.session_ids or snapshots_gone or keys or memories) and not dry_run:
+            erase_former_content(self._database, MESSAGES, STORAGE, MEMORIES)
         return result
 
     def list_snapshots(self, session_id: str, agent_id: str) -> list[SnapshotSummary]:
@@ -939,7 +952,10 @@ class SessionCatalog(DatabaseHolder):
         raise missing("agents" if snapshot_id is None else "snapshots", session_id, agent_id, snapshot_id)
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
-        is_there = "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ? AND session_id NOT IN expired_sessions"
+        is_there = """
+            SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
+            """
         return bool(self._database.query(is_there, key))
 
 

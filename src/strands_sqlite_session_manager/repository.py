@@ -61,7 +61,8 @@ _UPDATE_MESSAGE = f"""
 _SELECT_MESSAGES = """
     SELECT message_id, message, redact_message, attachments, created_at, updated_at
     FROM messages
-    WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+    WHERE session_id = :session_id AND agent_id = :agent_id
+        AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
     """
 
 
@@ -149,7 +150,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         rows = self._database.query(
             """
             SELECT session_type, created_at, updated_at FROM sessions
-            WHERE session_id = ? AND session_type <> 'SNAPSHOT' AND session_id NOT IN expired_sessions
+            WHERE session_id = ? AND session_type <> 'SNAPSHOT'
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
             """,
             (checked_id("session_id", session_id),),
         )
@@ -243,7 +245,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         rows = self._database.query(
             """
             SELECT state, conversation_manager_state, internal_state, created_at, updated_at
-            FROM agents WHERE session_id = ? AND agent_id = ? AND session_id NOT IN expired_sessions
+            FROM agents WHERE session_id = ? AND agent_id = ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
             """,
             key,
         )
@@ -411,7 +414,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         if not rows and not self._database.query(
             """
             SELECT 1 FROM agents
-            WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+            WHERE session_id = :session_id AND agent_id = :agent_id
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
             """,
             key,
         ):
@@ -489,7 +493,8 @@ class SQLiteSessionRepository(DatabaseHolder, SessionRepository):
         rows = self._database.query(
             """
             SELECT state FROM multi_agents
-            WHERE session_id = ? AND multi_agent_id = ? AND session_id NOT IN expired_sessions
+            WHERE session_id = ? AND multi_agent_id = ?
+                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
             """,
             key,
         )

@@ -14,8 +14,8 @@ from ._arguments import BEGINS_WITH, checked_moment, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
-from ._errors import REBUILD, SessionConflictError, naming_too_large, require_stored
-from ._expiry import sweep
+from ._errors import REBUILD, MissingParentError, SessionConflictError, naming_too_large, require_stored
+from ._expiry import make_way_for_keys, sweep
 from ._search import beside, index
 from ._search.erasing import erase_former_content
 from ._search.segments import Texts
@@ -54,7 +54,10 @@ _WRITE_OVER = f"""
     WHERE storage.updated_at = :known OR storage.expires_at <= :now
     """  # noqa: S608
 
-_READ = "SELECT data, updated_at FROM storage WHERE key = ? AND key NOT IN expired_keys"
+_READ = """
+    SELECT data, updated_at FROM storage
+    WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+    """
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -141,7 +144,15 @@ class SQLiteStorage(DatabaseHolder):
                 the key was read, which is then a `SessionConflictError` too.
         """
         statement = self._write_statement(key, _bytes(key, data))
-        await self._write(f"write '{key}'", lambda: self._write_one(*statement))
+        await self._write(f"write '{key}'", lambda: self._begin_anew([statement], lambda: self._write_one(*statement)))
+
+    def _begin_anew(self, statements: Iterable[tuple[str, Mapping[str, Any]]], write: Callable[[], None]) -> None:
+        """Write, and if a session has expired that the keys belong to, remove it, and write again."""
+        try:
+            write()
+        except MissingParentError:
+            make_way_for_keys(self._database, [parameters["key"] for _, parameters in statements])
+            write()
 
     def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
         key, known = parameters["key"], self._known
@@ -167,12 +178,16 @@ class SQLiteStorage(DatabaseHolder):
             StorageError: If the data of a key is not bytes.
         """
         copied = {key: _bytes(key, data) for key, data in items.items()}
-        await self._write(f"write {len(copied)} keys", lambda: self._write_many(copied))
+        largest = max(copied, key=lambda key: len(copied[key]), default="")
+        statements = [self._write_statement(key, data) for key, data in copied.items()]
+        await self._write(
+            f"write {len(copied)} keys",
+            lambda: self._begin_anew(statements, lambda: self._write_many(statements, largest)),
+        )
 
-    def _write_many(self, items: dict[str, bytes]) -> None:
-        largest = max(items, key=lambda key: len(items[key]), default="")
+    def _write_many(self, statements: Iterable[Statement], largest: str) -> None:
         with naming_too_large(f"'{largest}'"):
-            counts = self._database.transaction([self._write_statement(key, data) for key, data in items.items()])
+            counts = self._database.transaction(statements)
         require_stored(counts, "The data")
 
     async def read(self, key: str) -> bytes | None:
@@ -293,7 +308,11 @@ class SQLiteStorage(DatabaseHolder):
 
     def _list(self, prefix: str) -> builtins.list[str]:
         rows = self._database.query(
-            f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND key NOT IN expired_keys ORDER BY key",  # noqa: S608
+            f"""
+            SELECT key FROM storage
+            WHERE {_BEGINS_WITH} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+            ORDER BY key
+            """,  # noqa: S608
             (prefix, prefix),
         )
         return [key[len(self._prefix) :] for (key,) in rows]
@@ -330,7 +349,8 @@ class SQLiteStorage(DatabaseHolder):
                 highlight(search_storage, 0, char(2), char(3)),
                 search_storage.rowid IN (SELECT rowid FROM search_storage WHERE search_storage MATCH ?)
             FROM search_storage CROSS JOIN storage ON storage.rowid = search_storage.rowid
-            WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH} AND key NOT IN expired_keys
+            WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {_BEGINS_WITH}
+                AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
             """,  # noqa: S608 (constants only)
             (
                 f"content : ({match_expression(words, 'OR')})",
@@ -359,7 +379,8 @@ class SQLiteStorage(DatabaseHolder):
         while rows := self._database.query(
             f"""
             SELECT rowid, key, data FROM storage
-            WHERE rowid > ? AND {_BEGINS_WITH} AND {condition} AND key NOT IN expired_keys
+            WHERE rowid > ? AND {_BEGINS_WITH} AND {condition}
+                AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
             ORDER BY rowid LIMIT {beside.ROWS}
             """,  # noqa: S608 (constants only)
             (last_id, self._prefix, self._prefix),

@@ -193,8 +193,9 @@ class TestWriting:
             lambda r: r.update_agent("gone", SessionAgent("a", {"x": 1}, {})),
             lambda r: r.create_multi_agent("gone", FakeMultiAgent("h", {})),
             lambda r: r.update_multi_agent("gone", FakeMultiAgent("g", {})),
+            lambda r: r.update_message("gone", "a", text_message(1, "edited")),
         ],
-        ids=["agent", "message", "update of an agent", "graph", "update of a graph"],
+        ids=["agent", "message", "update of an agent", "graph", "update of a graph", "update of a message"],
     )
     def test_nothing_is_written_into_it(
         self, expired: SessionCatalog, empty: SQLiteSessionRepository, write: Any
@@ -216,6 +217,16 @@ class TestWriting:
                 (SessionCatalog(session_repository=read), "there"),
             ):
                 assert described(catalog, name).expires_at == TOMORROW.isoformat()
+
+    def test_a_copy_can_be_repeated_when_the_end_was_put_off(
+        self, expired: SessionCatalog, empty: SQLiteSessionRepository, tmp_path: Path
+    ) -> None:
+        """What came since is copied. When a session ends is no content of it."""
+        with SQLiteSessionRepository(tmp_path / "a.db") as copies:
+            copy_session(empty, copies, "there")
+            empty.create_message("there", "a", text_message(2))
+            expired.set_expiry("there", timedelta(days=30))
+            assert copy_session(empty, copies, "there").copied.messages == 1
 
     def test_files_that_have_no_place_for_it_are_reported(
         self, expired: SessionCatalog, empty: SQLiteSessionRepository, tmp_path: Path
@@ -243,6 +254,16 @@ def left(raw: Any, session_id: str = "gone") -> dict[str, int]:
         table: raw.execute(f"SELECT count(*) FROM {table} WHERE session_id = ?", (session_id,)).fetchone()[0]
         for table in tables
     }
+
+
+def _sizes(raw: Any) -> tuple[int, int]:
+    """Return how many rows there are, and how many bytes of blobs."""
+    counts = [raw.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("messages", "agents", "storage")]
+    sums = [
+        raw.execute(f"SELECT coalesce(sum(length({column})), 0) FROM {table}").fetchone()[0]
+        for table, column in (("messages", "attachments"), ("storage", "data"))
+    ]
+    return sum(counts), sum(sums)
 
 
 NOTHING = {"sessions": 0, "agents": 0, "messages": 0, "multi_agents": 0}
@@ -323,6 +344,90 @@ class TestSweeping:
         empty.create_message("there", "a", text_message(2))
         assert empty.read_message("there", "a", 2) is not None
         assert "what has expired is hidden, and is removed later" in caplog.text
+
+    @pytest.mark.parametrize(
+        "fill",
+        [
+            lambda raw: raw.execute(
+                "WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 20) "
+                "INSERT INTO messages (session_id, agent_id, message_id, message, attachments, created_at) "
+                "SELECT 'gone', 'a', n, '{}', zeroblob(500000), '2026-01-01' FROM n"
+            ),
+            lambda raw: raw.execute(
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500) "
+                "INSERT INTO storage (key, data, updated_at) "
+                "SELECT 'context/gone/scopes/agent/a/t_' || n, zeroblob(9), '2026-01-01' FROM n"
+            ),
+            lambda raw: raw.execute(
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20) "
+                "INSERT INTO storage (key, data, updated_at) "
+                "SELECT 'session/gone/scopes/agent/a/snapshots/immutable_history/snapshot_' || n || '.json', "
+                "zeroblob(500000), '2026-01-01' FROM n"
+            ),
+            lambda raw: raw.execute(
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500) "
+                "INSERT INTO agents (session_id, agent_id, updated_at) SELECT 'gone', 'a' || n, '2026-01-01' FROM n"
+            ),
+        ],
+        ids=["images", "stash", "snapshots", "agents"],
+    )
+    def test_a_step_is_small_whatever_it_is_full_of(
+        self, expired: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection, fill: Any
+    ) -> None:
+        """In rows and bytes, so that it keeps no writer waiting. From the first one on, all clocks agree."""
+        fill(raw)
+        before, steps = _sizes(raw), 0
+        while _expiry.remove_some(database_of(empty)):
+            after, steps = _sizes(raw), steps + 1
+            assert before[0] - after[0] <= 5 * 200
+            assert before[1] - after[1] <= 2 * 2_500_000
+            if left(raw)["sessions"]:
+                assert raw.execute("SELECT expires_at FROM sessions WHERE session_id = 'gone'").fetchone() == ("0",)
+            before = after
+        assert steps > 2
+        assert left(raw) == NOTHING
+        assert raw.execute("SELECT count(*) FROM storage").fetchone() == (0,)
+
+    def test_what_is_read_of_another_does_not_depend_on_how_much_has_expired(
+        self, expired: SessionCatalog, empty: SQLiteSessionRepository, raw: sqlite3.Connection, monkeypatch: Any
+    ) -> None:
+        """Each is looked up by its key."""
+        statements: list[tuple[str, Any]] = []
+        database = database_of(expired)
+        query = database.query
+        monkeypatch.setattr(
+            database, "query", lambda sql, parameters=(): statements.append((sql, parameters)) or query(sql, parameters)
+        )
+        expired.describe("there")
+        expired.describe_agent("there", "a")
+        expired.list_agents("there")
+        expired.list_multi_agents("there")
+        expired.history("there", "a")
+        expired.revisions([("there", "a")])
+        expired.list_snapshots("there", "a")
+        with SQLiteSessionRepository.on(expired) as repository:
+            repository.read_session("there")
+            repository.read_agent("there", "a")
+            repository.list_messages("there", "a")
+        asked = [statement for statement in statements if "expired_" in statement[0]]
+        assert len(asked) > 8
+        for sql, parameters in asked:
+            plan = [step for *_, step in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+            assert not any("_by_expiry" in step for step in plan), (sql, plan)
+
+    @pytest.mark.file_only
+    def test_a_key_that_is_no_text_goes_too(self, expired: SessionCatalog, raw: sqlite3.Connection) -> None:
+        raw.execute("INSERT INTO storage (key, data, expires_at) VALUES (CAST(x'618041' AS TEXT), x'00', '2026-01-01')")
+        assert expired.prune().keys == 1
+        assert raw.execute("SELECT count(*) FROM storage").fetchone() == (0,)
+
+    def test_prune_deletes_memories_too(self, expired: SessionCatalog, raw: sqlite3.Connection) -> None:
+        raw.execute(
+            "INSERT INTO memories (store, scope, content, expires_at, created_at, updated_at) "
+            "VALUES ('f', 'u', 'a', '2026-01-01', '', ''), ('f', 'u', 'b', NULL, '', '')"
+        )
+        assert expired.prune(dry_run=True).memories == expired.prune().memories == 1
+        assert raw.execute("SELECT content FROM memories").fetchall() == [("b",)]
 
     def test_prune_deletes_all_of_it(self, expired: SessionCatalog, raw: sqlite3.Connection) -> None:
         planned = expired.prune(dry_run=True)

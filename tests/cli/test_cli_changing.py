@@ -45,7 +45,7 @@ class TestChanging:
     def test_prune_deletes_what_is_old_or_too_much(self, filled: Path) -> None:
         assert run("prune", "--keep-last", "1", "--dry-run").stdout.splitlines()[0] == "s"
         assert "Deleted 0 sessions" in run("prune", "--older-than", "30d", "--yes").stdout
-        assert "Deleted 1 session," in run("prune", "--keep-last", "1", "--yes").stdout
+        assert "Deleted 1 session with" in run("prune", "--keep-last", "1", "--yes").stdout
         assert left(filled) == ["t"]
         assert "Deleted 0 sessions" in run("prune", "--yes").stdout
 
@@ -132,7 +132,7 @@ class TestChanging:
         assert run("expire", "s", "2020-01-31").stdout == "Session s has expired.\n"
         assert "Session s does not exist" in run("expire", "s", code=1).stderr
         assert "neither an age" in run("expire", "t", "soon", code=2).stderr
-        assert "Deleted 1 session," in run("prune", "--yes").stdout
+        assert "Deleted 1 session with" in run("prune", "--yes").stdout
         assert left(filled) == ["t"]
 
 

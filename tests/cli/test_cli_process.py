@@ -81,7 +81,7 @@ class TestProcess:
             wait_for_question(process)
             with SessionCatalog(filled) as catalog:
                 catalog.fork_session("s", "new")
-            assert "Deleted 1 session," in process.communicate("y\n")[0]
+            assert "Deleted 1 session with" in process.communicate("y\n")[0]
         assert left(filled) == ["new", "t"]
 
     def test_undo_removes_what_it_asked_about(self, filled: Path) -> None:

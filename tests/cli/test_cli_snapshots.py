@@ -90,8 +90,8 @@ def test_restore_asks_and_tells_the_way_back(two: Any) -> None:
 
 def test_prune_undo_fork_and_rm(two: Any) -> None:
     """What changes sessions works for these too."""
-    assert "and 1 snapshot, " in run("prune", "--keep-snapshots", "1", "--dry-run").stdout
-    assert "Deleted 0 sessions and 1 snapshot, " in run("prune", "--keep-snapshots", "1", "--yes").stdout
+    assert "1 snapshot, " in run("prune", "--keep-snapshots", "1", "--dry-run").stdout
+    assert "Deleted 0 sessions with 0 messages, 1 snapshot, " in run("prune", "--keep-snapshots", "1", "--yes").stdout
     assert len(listed()) == 2
     assert run("undo", "s", "--yes").stdout == "Removed 2 messages.\n"
     assert run("fork", "s", "t").stdout == "Copied 2 messages.\n"

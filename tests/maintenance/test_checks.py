@@ -143,6 +143,15 @@ class TestCheck:
         with by_hand(db_path) as connection:
             assert connection.execute("SELECT memory_id FROM memory_vectors").fetchall() == [(1,)]
 
+    def test_what_is_left_of_a_session_that_has_expired_is_no_orphan(self, db_path: Path) -> None:
+        """It goes anyway, and keeps nothing else from being repaired."""
+        make_orphans(db_path)
+        with by_hand(db_path) as connection:
+            connection.execute("UPDATE sessions SET expires_at = '2026-01-01' WHERE session_id = 's'")
+        assert {finding.key for finding in found(db_path)} == {("gone", "a"), ("gone", "graph")}
+        repair(db_path, dry_run=False)
+        assert found(db_path) == []
+
     def test_knows_every_foreign_key(self, db_path: Path) -> None:
         fill(db_path)
         with by_hand(db_path) as connection:

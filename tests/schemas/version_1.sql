@@ -171,16 +171,19 @@ CREATE VIEW token_usage AS
     WHERE usage IS NOT NULL;
 CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX storage_by_expiry ON storage (expires_at) WHERE expires_at IS NOT NULL;
-CREATE VIEW expired_sessions AS SELECT session_id FROM sessions WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'));
+CREATE VIEW expired_sessions AS SELECT session_id AS expired_id FROM sessions WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'));
 CREATE VIEW expired_keys AS
-    SELECT key FROM storage WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now'))
-    UNION ALL
-    SELECT key FROM expired_sessions CROSS JOIN storage
-    ON key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'
-    UNION ALL
-    SELECT key FROM expired_sessions CROSS JOIN storage
-    ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
-        AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/');
+    SELECT key AS expired_key FROM storage
+    WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) OR EXISTS (
+        SELECT 1 FROM expired_sessions WHERE expired_id = 
+    CASE
+        WHEN key >= 'session/' AND key < 'session0' AND instr(key, '/scopes/') > 9
+            OR key >= 'context/' AND key < 'context0' AND instr(key, '/scopes/agent/') > 9
+            AND NOT instr(substr(key, instr(key, '/scopes/') + 8), '/scopes/agent/')
+        THEN substr(key, 9, instr(key, '/scopes/') - 9)
+    END
+    
+    );
 CREATE INDEX memories_by_time ON memories (store, scope, updated_at, memory_id);
 CREATE INDEX memories_by_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memory_vectors_by_store ON memory_vectors (store, scope, model, dimensions);
@@ -273,10 +276,15 @@ CREATE TRIGGER sessions_snapshots_rename AFTER UPDATE OF session_id ON sessions
     BEGIN
         UPDATE storage SET key = 'session/' || NEW.session_id || '/scopes/' || substr(key, length('session/' || OLD.session_id || '/scopes/') + 1) WHERE key >= 'session/' || OLD.session_id || '/scopes/' AND key < substr('session/' || OLD.session_id || '/scopes/', 1, length('session/' || OLD.session_id || '/scopes/') - 1) || '0';
     END;
-CREATE TRIGGER messages_expiry BEFORE INSERT ON messages
+CREATE TRIGGER messages_expiry_insert BEFORE INSERT ON messages
     WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.created_at)
     BEGIN
         SELECT RAISE(ABORT, 'session expired');
+    END;
+CREATE TRIGGER messages_expiry_update BEFORE UPDATE OF updated_at ON messages
+    WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
+    BEGIN
+        SELECT RAISE(IGNORE);
     END;
 CREATE TRIGGER agents_expiry_insert BEFORE INSERT ON agents
     WHEN EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id AND expires_at <= NEW.updated_at)
@@ -298,10 +306,19 @@ CREATE TRIGGER multi_agents_expiry_update BEFORE UPDATE OF updated_at ON multi_a
     BEGIN
         SELECT RAISE(IGNORE);
     END;
-CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN EXISTS (
+        SELECT 1 FROM sessions
+        WHERE session_id = 
+    CASE
+        WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+            OR NEW.key >= 'context/' AND NEW.key < 'context0' AND instr(NEW.key, '/scopes/agent/') > 9
+            AND NOT instr(substr(NEW.key, instr(NEW.key, '/scopes/') + 8), '/scopes/agent/')
+        THEN substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9)
+    END
+     AND expires_at <= NEW.updated_at
+    )
     BEGIN
-        DELETE FROM sessions
-        WHERE session_id = substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9) AND expires_at <= NEW.updated_at;
+        SELECT RAISE(ABORT, 'session expired');
     END;
 CREATE TRIGGER messages_search_update AFTER UPDATE OF message, redact_message ON messages 
         WHEN OLD.rowid <= (SELECT last_id FROM search_state WHERE source = 'messages')

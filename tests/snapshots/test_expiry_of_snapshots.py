@@ -1,5 +1,6 @@
 """Sessions of snapshots that expire, with their stash."""
 
+import asyncio
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +23,9 @@ BYE = ("Bye.", "Goodbye.")
 
 @pytest.fixture
 def expired(db_path: Path, storage: Any) -> Any:
-    """A catalog in which the session `gone` of snapshots has expired, and `there` has not."""
+    """A catalog in which the session `gone` of snapshots, with a stash, has expired, and `there` has not."""
     talking(storage, "gone", ADA, BYE, always=True)
+    asyncio.run(storage.write("context/gone/scopes/agent/a/t_0", b"stash"))
     talking(storage, "there", ADA)
     with SessionCatalog(db_path) as catalog:
         catalog.set_expiry("gone", PAST)
@@ -37,7 +39,6 @@ def keys(raw: Any, session_id: str = "gone") -> list[str]:
 
 
 async def test_it_is_hidden(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
-    await storage.write("context/gone/scopes/agent/a/t_0", b"stash")
     assert [session.session_id for session in expired.list_sessions().sessions] == ["there"]
     assert expired.describe("gone") is None
     assert expired.describe_agent("gone", "a") is None
@@ -73,9 +74,80 @@ def test_an_agent_at_work_stores_all_that_it_has(storage: Any, db_path: Path) ->
         assert catalog.describe("s").expires_at is None
 
 
+def test_who_detects_conflicts_is_told(db_path: Path, storage: Any) -> None:
+    """What the agent read is gone."""
+    with type(storage)(db_path, detect_conflicts=True) as careful, SessionCatalog(db_path) as catalog:
+        agent = talking(careful, "s", ADA)
+        catalog.set_expiry("s", PAST)
+        agent.model = ScriptedModel("Goodbye.")
+        with pytest.raises(Exception, match="deleted by another writer"):
+            agent("Bye.")
+
+
+async def test_the_first_write_into_it_begins_anew(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
+    """Of a stash too, which comes before the snapshot of its turn, and is still there after that."""
+    stash = "context/gone/scopes/agent/a/t_1"
+    await storage.write_many({"other": b"", stash: b"new"})
+    assert keys(raw) == [stash]
+    await asyncio.to_thread(talking, storage, "gone", BYE)
+    assert await storage.read(stash) == b"new"
+
+
+async def test_a_longer_id_is_another_session(expired: Any, storage: Any) -> None:
+    """What begins like a stash of the one that has expired may be another's."""
+    key = "context/gone/scopes/agent/x/scopes/agent/a/t_0"
+    await storage.write(key, b"stash")
+    assert await storage.read(key) == b"stash"
+    assert await storage.list("context/") == [key]
+
+
+@pytest.mark.file_only
+async def test_text_of_one_that_was_begun_anew_leaves_the_disk(db_path: Path, storage: Any) -> None:
+    await asyncio.to_thread(talking, storage, "gone", ("My pin is 4711xyz.", "Hello."))
+    assert await storage.search("4711xyz")
+    with SessionCatalog(db_path) as catalog:
+        catalog.set_expiry("gone", PAST)
+    await asyncio.to_thread(talking, storage, "gone", BYE)
+    for file in db_path.parent.glob("sessions.db*"):
+        assert b"4711xyz" not in file.read_bytes()
+
+
+async def test_a_fork_keeps_the_ends_of_keys(db_path: Path, storage: Any, raw: sqlite3.Connection) -> None:
+    """What has expired is not forked."""
+    talking(storage, "s", ADA, BYE, always=True)
+    older, newer = [key for key in keys(raw, "s") if "immutable" in key]
+    for stash in ("t_0", "t_1"):
+        await storage.write(f"context/s/scopes/agent/a/{stash}", b"stash")
+    for key, when in ((older, PAST), (newer, timedelta(days=1))):
+        await storage.set_expiry(key, when)
+    await storage.set_expiry("context/s/scopes/agent/a/t_0", PAST)
+    await storage.set_expiry("context/s/scopes/agent/a/t_1", timedelta(days=1))
+    with SessionCatalog(db_path) as catalog:
+        catalog.fork_session("s", "fork")
+    forked = dict(raw.execute("SELECT key, expires_at IS NOT NULL FROM storage WHERE instr(key, '/fork/')").fetchall())
+    assert forked == {
+        "context/fork/scopes/agent/a/t_1": 1,
+        newer.replace("/s/", "/fork/"): 1,
+        "session/fork/scopes/agent/a/snapshots/snapshot_latest.json": 0,
+    }
+
+
+async def test_an_older_snapshot_takes_the_place_of_a_latest_one_that_has_expired(
+    db_path: Path, storage: Any, raw: sqlite3.Connection
+) -> None:
+    talking(storage, "s", ADA, always=True)
+    (latest,) = [key for key in keys(raw, "s") if "latest" in key]
+    await storage.set_expiry(latest, PAST)
+    with SessionCatalog(db_path) as catalog:
+        (snapshot,) = catalog.list_snapshots("s", "a")
+        assert snapshot.snapshot_id is not None
+        catalog.restore_snapshot("s", "a", snapshot.snapshot_id)
+    assert texts(restored(storage, "s").messages) == list(ADA)
+
+
 def test_it_is_deleted_step_by_step(expired: Any, storage: Any, raw: sqlite3.Connection) -> None:
     database_of(storage).next_sweep = 0.0
-    assert len(keys(raw)) == 3
+    assert len(keys(raw)) == 4
     for _ in range(3):
         talking(storage, "there", BYE)
     assert keys(raw) == []

@@ -20,7 +20,8 @@ def describe(database: Database, session_id: str, agent_id: str) -> AgentDescrip
             (SELECT max(message_id) FROM messages WHERE session_id = :session_id AND agent_id = :agent_id),
             created_at, updated_at, live_view, state, conversation_manager_state, internal_state
         FROM agents
-        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+        WHERE session_id = :session_id AND agent_id = :agent_id
+            AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
         """,
         {"session_id": session_id, "agent_id": agent_id},
     )
@@ -57,7 +58,7 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
         FROM json_each(:conversations) AS wanted
         CROSS JOIN agents ON agents.session_id = json_extract(wanted.value, '$[0]')
             AND agents.agent_id = json_extract(wanted.value, '$[1]')
-        WHERE agents.session_id NOT IN expired_sessions
+        WHERE NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = agents.session_id)
         """,
         {"conversations": json.dumps(conversations)},
     )

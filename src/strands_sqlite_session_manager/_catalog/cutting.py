@@ -40,13 +40,14 @@ _COPY_MULTI_AGENTS = """
 
 # "0" comes after "/". A session's id may look like a longer part of another's prefix, hence the last condition.
 _COPY_STASH = """
-    INSERT INTO storage (key, data, created_at, updated_at)
-    SELECT 'context/' || :new || substr(key, length('context/' || :source) + 1), data, :now, :now
+    INSERT INTO storage (key, data, expires_at, created_at, updated_at)
+    SELECT 'context/' || :new || substr(key, length('context/' || :source) + 1), data, expires_at, :now, :now
     FROM storage
     WHERE key >= 'context/' || :source || '/scopes/agent/' AND key < 'context/' || :source || '/scopes/agent0'
         AND NOT instr(substr(key, length('context/' || :source || '/scopes/agent/')), '/scopes/agent/')
         AND EXISTS (SELECT 1 FROM sessions WHERE session_id = :source)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data
+        AND (expires_at IS NULL OR expires_at > :now)
+    ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at
     """
 
 # The first message of the last turns: of the user, and not only tool results. A damaged one counts too, so that rather

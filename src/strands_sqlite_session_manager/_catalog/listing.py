@@ -65,7 +65,8 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
                 SELECT json_array({TOTALS})
                 FROM (SELECT session_id, {OF_MESSAGE} AS usage FROM messages WHERE session_id = :session_id LIMIT -1)
             )
-        FROM sessions WHERE session_id = :session_id AND session_id NOT IN expired_sessions
+        FROM sessions WHERE session_id = :session_id
+            AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
         """,  # noqa: S608 (constants only)
         {"session_id": session_id},
     )
@@ -96,7 +97,7 @@ def contents(database: Database, session_ids: list[str]) -> dict[str, SessionCon
         """
         WITH wanted AS (
             SELECT session_id FROM json_each(:session_ids) AS id CROSS JOIN sessions ON session_id = id.value
-            WHERE session_id NOT IN expired_sessions
+            WHERE NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
         )
         SELECT session_id, 0 AS is_multi_agent, NULL, NULL FROM wanted
         UNION ALL

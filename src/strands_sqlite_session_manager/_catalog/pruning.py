@@ -8,6 +8,7 @@ from typing import Any
 from .._arguments import checked_number
 from .._engine.database import BrokenText, Database, text_marks
 from .._engine.schema import SNAPSHOTS_OF_SESSION
+from .._expiry import delete_some_expired
 from . import snapshots
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
@@ -124,17 +125,26 @@ def _delete(
             progress(len(gone), 0 if session_ids is None else len(session_ids))
 
 
-def prune_keys(database: Database, now: str, dry_run: bool) -> tuple[int, int]:
-    """Delete what has expired in `storage` by itself, in small batches, and return how many keys and bytes that is."""
-    expired = f"SELECT key, length(data) FROM storage WHERE expires_at <= ? LIMIT {-1 if dry_run else BATCH_SESSIONS}"  # noqa: S608
-    count = size = 0
-    while rows := database.query(expired, (now,)):
-        count, size = count + len(rows), size + sum(row[1] for row in rows)
-        if dry_run:
-            break
-        delete = "DELETE FROM storage WHERE key = ? AND expires_at <= ?"
-        database.transaction([(delete, (key, now)) for key, _ in rows])
-    return count, size
+def prune_expired(database: Database, table: str, size: str, now: str, dry_run: bool) -> tuple[int, int]:
+    """Delete rows that have expired by themselves, in small batches, and return how many rows and bytes that is.
+
+    Args:
+        database: Database to prune.
+        table: `storage` or `memories`.
+        size: The SQL of a row's bytes.
+        now: Time before which they have expired.
+        dry_run: Whether only to tell.
+    """
+    ((count, total),) = database.query(
+        f"SELECT count(*), coalesce(sum({size}), 0) FROM {table} WHERE expires_at <= ?",  # noqa: S608
+        (now,),
+    )
+    deleted = -1
+    while deleted and not dry_run:
+        started = time.monotonic()
+        deleted = database.execute(delete_some_expired(table, size), {"now": now})
+        time.sleep(2 * (time.monotonic() - started))
+    return count, total
 
 
 def _missing(database: Database, rows: list[_Row]) -> list[_Row]:

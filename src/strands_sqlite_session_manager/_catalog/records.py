@@ -294,9 +294,10 @@ class PruneResult:
     Attributes:
         session_ids: Sessions: those that have expired, then the others, the least recently active first.
         messages: Number of their messages; of a session of snapshots, those of the latest.
-        bytes: Size of the messages, with images and documents, and of the snapshots.
+        bytes: Size of the messages, with images and documents, of the snapshots, keys and memories.
         snapshots: Number of the immutable snapshots that went from sessions that stay.
         keys: Number of keys of `SQLiteStorage` that have expired by themselves.
+        memories: Number of memories that have expired.
     """
 
     session_ids: list[str]
@@ -304,6 +305,7 @@ class PruneResult:
     bytes: int
     snapshots: int = 0
     keys: int = 0
+    memories: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,13 @@ _KEEP = """
     SELECT :kept, data, :now, :now FROM storage WHERE key = :latest AND data = :former
     """
 _REPLACE = "UPDATE storage SET data = :data, updated_at = :now WHERE key = :latest AND data = :former"
-_CREATE = "INSERT INTO storage (key, data, created_at, updated_at) VALUES (:latest, :data, :now, :now)"
+# Over one that has expired, too.
+_CREATE = """
+    INSERT INTO storage (key, data, created_at, updated_at) VALUES (:latest, :data, :now, :now)
+    ON CONFLICT (key) DO UPDATE
+    SET data = excluded.data, expires_at = NULL, created_at = excluded.created_at, updated_at = excluded.updated_at
+    WHERE expires_at <= excluded.updated_at
+    """
 
 _IS_IMMUTABLE = "instr(key, '/snapshots/immutable_history/snapshot_')"
 # "0" comes after "/", and a later snapshot's id after that of an earlier one.
@@ -141,7 +147,8 @@ def make_latest(database: Database, former: snapshots.Snapshot | None, key: str,
     """
     time_now = now()
     if former is None:
-        database.execute(_CREATE, {"latest": key, "data": data, "now": time_now})
+        if not database.execute(_CREATE, {"latest": key, "data": data, "now": time_now}):
+            raise SessionConflictError(f"{key} was written meanwhile; nothing was changed, so try again")
         return None
     snapshot_id = new_snapshot_id()
     kept = snapshots.key_of(former.session_id, "agent", former.name, snapshot_id)
@@ -217,9 +224,10 @@ def fork_statements(
     """
     parameters = {"old": snapshots.prefix_of(source), "new": snapshots.prefix_of(new), "now": now()}
     copy = f"""
-        INSERT INTO storage (key, data, created_at, updated_at)
-        SELECT :new || substr(key, length(:old) + 1), data, :now, :now FROM storage
-        WHERE key >= :old AND key < :old || CAST(x'FF' AS TEXT) {f"AND {snapshots.IS_LATEST}" if is_cut else ""}
+        INSERT INTO storage (key, data, expires_at, created_at, updated_at)
+        SELECT :new || substr(key, length(:old) + 1), data, expires_at, :now, :now FROM storage
+        WHERE key >= :old AND key < :old || CAST(x'FF' AS TEXT) AND (expires_at IS NULL OR expires_at > :now)
+            {f"AND {snapshots.IS_LATEST}" if is_cut else ""}
         """  # noqa: S608
     statements: list[Statement] = [(copy, parameters)]
     for snapshot in snapshots.latest(database, source) if is_cut else ():

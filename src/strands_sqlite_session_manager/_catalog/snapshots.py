@@ -95,7 +95,8 @@ def read(
 
 def under(database: Database, key: str) -> Iterator[Snapshot]:
     """Yield the snapshot under a key, if there is one."""
-    yield from parsed(database.query(f"{_SELECT} WHERE key = ? AND key NOT IN expired_keys", (key,)))
+    select = f"{_SELECT} WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)"  # noqa: S608
+    yield from parsed(database.query(select, (key,)))
 
 
 def latest(database: Database, session_id: str | None = None) -> Iterator[Snapshot]:
@@ -104,9 +105,10 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
     last = ""
     while rows := database.query(
         f"""
-        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST} AND key NOT IN expired_keys
+        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST}
+            AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key LIMIT {_PAGE}
-        """,
+        """,  # noqa: S608
         (prefix, prefix, last),
     ):
         yield from parsed(rows)
@@ -116,7 +118,10 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
     prefix = f"{prefix_of(session_id)}{scope}/"
-    select = f"SELECT key FROM storage WHERE {BEGINS_WITH_KEY} AND key NOT IN expired_keys"  # noqa: S608
+    select = f"""
+        SELECT key FROM storage
+        WHERE {BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        """  # noqa: S608
     rows = database.query(select, (prefix, prefix))
     found = (_KEY.fullmatch(key) for (key,) in rows)
     return sorted({match["name"] for match in found if match is not None})
@@ -258,7 +263,9 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
             THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
         END
         FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND key NOT IN expired_keys ORDER BY key
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
+            AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        ORDER BY key
         """,  # noqa: S608
         (json.dumps(session_ids),),
     )
@@ -275,7 +282,11 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
     """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
     keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
     rows = database.query(
-        "SELECT key, updated_at FROM storage WHERE key IN (SELECT value FROM json_each(?)) AND key NOT IN expired_keys",
+        """
+        SELECT key, updated_at FROM storage
+        WHERE key IN (SELECT value FROM json_each(?))
+            AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        """,
         (json.dumps(list(keys)),),
     )
     return {keys[key]: updated_at for key, updated_at in rows}

@@ -107,18 +107,10 @@ def prune(
         if dry_run:
             for session_id in plan.session_ids:
                 console.print(display.plain(session_id), soft_wrap=True)
-        told = f"{plural(len(plan.session_ids), 'session')} with {plural(plan.messages, 'message')}"
-        if keep_snapshots is not None:
-            told = f"{told}, and {plural(plan.snapshots, 'snapshot')}"
-        if plan.keys:
-            told = f"{told}, and {plural(plan.keys, 'expired key')} of storage"
-        if is_confirmed(f"Delete {told}, {display.size(plan.bytes)}", yes, dry_run):
+        if is_confirmed(f"Delete {display.pruned(plan)}", yes, dry_run):
             with progress_bar("deleting") as progress:
                 result = catalog.prune(**options, session_ids=plan.session_ids, progress=progress)
-            told = plural(len(result.session_ids), "session")
-            if keep_snapshots is not None:
-                told = f"{told} and {plural(result.snapshots, 'snapshot')}"
-            print(f"Deleted {told}, {display.size(result.bytes)}.")
+            print(f"Deleted {display.pruned(result)}.")
 
 
 @command("fork")

@@ -15,6 +15,7 @@ from .._catalog.records import (
     AgentSummary,
     HistoryMessage,
     MultiAgentSummary,
+    PruneResult,
     SearchResult,
     SessionEntry,
     SnapshotDiff,
@@ -48,6 +49,14 @@ def plural(count: int, noun: str) -> str:
     if count != 1:
         noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {noun}"
+
+
+def pruned(result: PruneResult) -> str:
+    """Return what was pruned, or would be, as a person says it."""
+    parts = [f"{plural(len(result.session_ids), 'session')} with {plural(result.messages, 'message')}"]
+    others = (("snapshot", result.snapshots), ("expired key", result.keys), ("expired memory", result.memories))
+    parts += [plural(number, noun) for noun, number in others if number]
+    return f"{', '.join(parts)}, {size(result.bytes)}"
 
 
 def age(time: str, now: datetime) -> str:

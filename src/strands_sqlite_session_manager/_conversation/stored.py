@@ -55,7 +55,8 @@ _UPDATE_AGENT = f"""
 _READ = """
     WITH agent AS (
         SELECT * FROM agents
-        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+        WHERE session_id = :session_id AND agent_id = :agent_id
+            AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
     )
     SELECT
         state, conversation_manager_state, internal_state, live_view,
@@ -217,7 +218,8 @@ def store(
     if not database.query(
         """
         SELECT 1 FROM agents
-        WHERE session_id = :session_id AND agent_id = :agent_id AND session_id NOT IN expired_sessions
+        WHERE session_id = :session_id AND agent_id = :agent_id
+            AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
         """,
         key,
     ):

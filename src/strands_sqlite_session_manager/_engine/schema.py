@@ -72,8 +72,22 @@ _SNAPSHOT_SESSION = "substr({row}.key, 9, instr({row}.key, '/scopes/') - 9)"
 _IS_OF_SESSION = "{row}.key >= 'session/' AND {row}.key < 'session0' AND instr({row}.key, '/scopes/') > 9"
 
 
-# A condition on `storage` within a query of `sessions`. "0" comes after "/".
+# Conditions on `storage` within a query of `sessions`. "0" comes after "/". A session's id may look like a longer part
+# of another's prefix, hence the last one.
 SNAPSHOTS_OF_SESSION = "key >= 'session/' || session_id || '/scopes/' AND key < 'session/' || session_id || '/scopes0'"
+STASH_OF_SESSION = """
+    key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
+    AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/')
+    """
+# The session of a key, of a snapshot or of a stash; NULL if there is none.
+SESSION_OF_KEY = """
+    CASE
+        WHEN {key} >= 'session/' AND {key} < 'session0' AND instr({key}, '/scopes/') > 9
+            OR {key} >= 'context/' AND {key} < 'context0' AND instr({key}, '/scopes/agent/') > 9
+            AND NOT instr(substr({key}, instr({key}, '/scopes/') + 8), '/scopes/agent/')
+        THEN substr({key}, 9, instr({key}, '/scopes/') - 9)
+    END
+    """
 
 
 def _snapshot_triggers() -> Iterator[str]:
@@ -171,35 +185,35 @@ def _expiry_trigger(name: str, event: str, time: str) -> str:
 
 
 # What has expired is hidden from all that read, by these views, and removed by those who write later. Only what reads
-# may ask the views: they ask the clock.
+# may ask the views: they ask the clock. Their columns have names that no table has, so that whoever asks for one row
+# can say so: to look for `expired_id` or `expired_key` costs one search, however much has expired.
 _EXPIRY = (
     # Of each, there are few.
     "CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL",
     "CREATE INDEX storage_by_expiry ON storage (expires_at) WHERE expires_at IS NOT NULL",
-    f"CREATE VIEW expired_sessions AS SELECT session_id FROM sessions WHERE expires_at <= {_NOW}",  # noqa: S608
+    f"""
+    CREATE VIEW expired_sessions AS SELECT session_id AS expired_id FROM sessions WHERE expires_at <= {_NOW}
+    """,  # noqa: S608
     f"""
     CREATE VIEW expired_keys AS
-    SELECT key FROM storage WHERE expires_at <= {_NOW}
-    UNION ALL
-    SELECT key FROM expired_sessions CROSS JOIN storage
-    ON {SNAPSHOTS_OF_SESSION}
-    UNION ALL
-    SELECT key FROM expired_sessions CROSS JOIN storage
-    ON key >= 'context/' || session_id || '/scopes/agent/' AND key < 'context/' || session_id || '/scopes/agent0'
-        AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/')
+    SELECT key AS expired_key FROM storage
+    WHERE expires_at <= {_NOW} OR EXISTS (
+        SELECT 1 FROM expired_sessions WHERE expired_id = {SESSION_OF_KEY.format(key="key")}
+    )
     """,  # noqa: S608
-    _expiry_trigger("messages_expiry", "INSERT ON messages", "created_at"),
     *(
-        _expiry_trigger(f"{table}_expiry_{event.split()[0].lower()}", f"{event} ON {table}", "updated_at")
-        for table in ("agents", "multi_agents")
-        for event in ("INSERT", "UPDATE OF updated_at")
+        _expiry_trigger(f"{table}_expiry_{event.split()[0].lower()}", f"{event} ON {table}", time)
+        for table, insert_time in (("messages", "created_at"), ("agents", "updated_at"), ("multi_agents", "updated_at"))
+        for event, time in (("INSERT", insert_time), ("UPDATE OF updated_at", "updated_at"))
     ),
-    # Snapshots are written without asking whether there is a session. Who writes one has found none, and begins again.
+    # A snapshot and a stash are written without asking whether there is a session. Who writes one begins a new session.
     f"""
-    CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN {_IS_OF_SESSION.format(row="NEW")}
+    CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN EXISTS (
+        SELECT 1 FROM sessions
+        WHERE session_id = {SESSION_OF_KEY.format(key="NEW.key")} AND expires_at <= NEW.updated_at
+    )
     BEGIN
-        DELETE FROM sessions
-        WHERE session_id = {_SNAPSHOT_SESSION.format(row="NEW")} AND expires_at <= NEW.updated_at;
+        SELECT RAISE(ABORT, 'session expired');
     END
     """,  # noqa: S608
 )

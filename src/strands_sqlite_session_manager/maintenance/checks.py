@@ -243,9 +243,13 @@ def _orphans(database: Database) -> Iterator[Finding]:
     for table, column, condition, complaint, remedy, parameters in _ORPHANS:
         found = database.query(
             f"""
-            SELECT session_id, {column}, count(*) FROM {table} WHERE {condition.format(table=table)}
+            SELECT session_id, {column}, count(*) FROM {table}
+            WHERE {condition.format(table=table)} AND NOT EXISTS (
+                SELECT 1 FROM sessions WHERE sessions.session_id = {table}.session_id AND expires_at <= ?
+            )
             GROUP BY session_id, {column} ORDER BY session_id, {column}
-            """  # noqa: S608 (constants only)
+            """,  # noqa: S608 (constants only)
+            (time,),
         )
         for session_id, record_id, count in found:
             key = (session_id, record_id)

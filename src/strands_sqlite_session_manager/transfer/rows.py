@@ -21,7 +21,7 @@ from .._engine.database import BrokenText
 from .._engine.holder import database_of
 from ..repository import SQLiteSessionRepository
 
-# Key and content. All tables end with the times, `created_at` and `updated_at`.
+# Key and content. All tables end with the times: `expires_at` where they have it, `created_at` and `updated_at`.
 TABLES = {
     "sessions": (("session_id",), ("session_type", "metadata", "expires_at")),
     "agents": (
@@ -33,6 +33,8 @@ TABLES = {
     "storage": (("key",), ("data", "expires_at")),
 }
 COLUMNS = {table: (*key, *content, "created_at", "updated_at") for table, (key, content) in TABLES.items()}
+# How many of the columns, from the first on, are other than times, which move on.
+WITHOUT_TIMES = {table: len(key) + len(content) - ("expires_at" in content) for table, (key, content) in TABLES.items()}
 
 # Constants only, hence the `noqa`. The CAST, here and below, is for keys that are no UTF-8.
 _SELECT = {table: f"SELECT {', '.join(columns)} FROM {table}" for table, columns in COLUMNS.items()}  # noqa: S608
@@ -43,7 +45,7 @@ _IS = {
 SELECT_ONE = {
     table: f"{_SELECT[table]} WHERE {' AND '.join(_IS[column] for column in key)}" for table, (key, _) in TABLES.items()
 }
-SELECT_ONE["sessions"] += " AND session_id NOT IN expired_sessions"
+SELECT_ONE["sessions"] += " AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)"
 # A page is small, because a message may hold documents of some megabytes each.
 PAGE = 20
 # Messages of an agent from one on.
@@ -206,7 +208,11 @@ def read_rows(
     # No key has an id in it that is no UTF-8.
     for prefix in () if isinstance(session_id, BrokenText) else storage_prefixes(session_id):
         # One at a time: a snapshot may be large.
-        keys = f"SELECT key FROM storage WHERE {_BEGINS_WITH} AND key NOT IN expired_keys ORDER BY key"  # noqa: S608
+        keys = f"""
+            SELECT key FROM storage
+            WHERE {_BEGINS_WITH} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+            ORDER BY key
+            """  # noqa: S608
         for key in query(keys, (prefix, prefix)):
             for row in query(SELECT_ONE["storage"], key):
                 yield "storage", row

@@ -166,7 +166,11 @@ def _with_stash(source: SQLiteSessionRepository, session_id: str, writer: "_Snap
     """Copy what the session's context managers have put aside, and tell what cannot be."""
     prefix = f"context/{session_id}/scopes/agent/"
     rows = database_of(source).query(
-        f"SELECT key, data FROM storage WHERE {snapshots.BEGINS_WITH_KEY} ORDER BY key",  # noqa: S608 (constants only)
+        f"""
+        SELECT key, data FROM storage
+        WHERE {snapshots.BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        ORDER BY key
+        """,  # noqa: S608 (constants only)
         (prefix, prefix),
     )
     if not rows:

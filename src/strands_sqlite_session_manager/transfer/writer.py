@@ -9,7 +9,7 @@ from .._errors import MissingParentError, SessionConflictError, naming_too_large
 from .._expiry import make_way
 from ..repository import SQLiteSessionRepository
 from .reports import conflict
-from .rows import COLUMNS, PAGE, SELECT_ONE, SELECT_PAGE, TABLES, Row
+from .rows import COLUMNS, PAGE, SELECT_ONE, SELECT_PAGE, TABLES, WITHOUT_TIMES, Row
 
 _PARENTS = {
     "sessions": None,
@@ -75,7 +75,7 @@ class RowWriter:
             self._new.add(table)
             self._pending.append((table, row))
             self._pending_size += _size(row)
-        elif stored[:-2] == row[:-2]:
+        elif stored[: WITHOUT_TIMES[table]] == row[: WITHOUT_TIMES[table]]:
             self._new.discard(table)
             self.already_there[table] += 1
         else:
