@@ -309,6 +309,20 @@ class TestTaking:
         assert get(desk, "/copy", **query, message=99).status == 404
         assert get(desk, "/copy", **query, **{"as": "xml"}).status == 400
 
+    @pytest.mark.parametrize("query", [{"session": "nope"}, {"session": "user-7", "agent": "nope"}])
+    def test_what_does_not_exist_is_told(self, desk: str, query: dict[str, str]) -> None:
+        """It is no trouble with the database."""
+        for path, more in (
+            ("/copy", {}),
+            ("/copy", {"message": 0}),
+            ("/attachment", {"message": 0}),
+            ("/snapshots", {}),
+        ):
+            answer = get(desk, path, **{"agent": "support", **query}, **more)
+            assert answer.status == 404
+            assert "Agent" in answer.text
+            assert "does not exist" in answer.text
+
     def test_commands_do_the_same(self, desk: str, desk_path: Path) -> None:
         """Beside each page stands the line for a shell."""
         for path, line in (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from strands.types.exceptions import SessionException
 from viewer_helpers import add_conversation, get, opened, serving
 
@@ -139,6 +139,22 @@ class TestHeaders:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
         assert headers["referrer-policy"] == "no-referrer"
+
+    def test_a_page_with_a_bug_has_them_too(self, desk_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """The answer says nothing about the bug, which the server logs."""
+
+        def bug(_: Any) -> Any:
+            raise RuntimeError("a secret")
+
+        app = create_app(desk_path)
+        app.router.routes.append(Route("/bug", bug))
+        with serving(app) as host:
+            answer = get(host, "/bug")
+            expected = get(host, "/").headers
+        assert answer.status == 500
+        assert "secret" not in answer.text
+        for name in ("content-security-policy", "x-content-type-options", "x-frame-options", "cache-control"):
+            assert answer.headers[name] == expected[name]
 
     def test_nothing_but_reading(self, desk: str) -> None:
         """No page takes anything but GET and HEAD."""

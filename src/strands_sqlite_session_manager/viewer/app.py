@@ -11,17 +11,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from strands.types.exceptions import SessionException
 
 from .._engine.holder import database_of
+from .._errors import MissingRecordError
 from ..catalog import SessionCatalog
 from . import text
 from .follow import Follower
 from .links import Links
-from .security import Gate, SafeHeaders
+from .security import HEADERS, Gate, SafeHeaders
 
 HERE = Path(__file__).parent
 # Seconds that a page waits for a lock.
@@ -79,7 +80,7 @@ def create_app(
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
         middleware=middleware,
-        exception_handlers={HTTPException: _failed},
+        exception_handlers={HTTPException: _failed, Exception: _broken},
         lifespan=lifespan,
     )
     app.state.catalog, app.state.follower, app.state.identity = catalog, Follower(catalog), identity
@@ -114,6 +115,8 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
             return function(request)
         except ValueError as error:
             return message_page(request, "This cannot be shown", str(error), 400)
+        except MissingRecordError as error:
+            return message_page(request, "This does not exist", str(error), 404)
         except SessionException as error:
             return message_page(request, "The database cannot be read", str(error), 503)
 
@@ -133,6 +136,11 @@ def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
     title = "There is no such page" if error.status_code == 404 else "This cannot be done here"
     return message_page(request, title, error.detail, error.status_code)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that met a bug. It goes out past the middleware, so it has the headers itself."""
+    return PlainTextResponse("This page is broken. The log of the server says why.", 500, headers=HEADERS)
 
 
 def catalog_of(request: Request) -> SessionCatalog:

@@ -206,8 +206,10 @@ async def events(request: Request) -> Response:
     key = (query.get("session", ""), query.get("agent", ""))
     try:
         is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
-    except (ValueError, SessionException) as error:
+    except ValueError as error:
         return PlainTextResponse(str(error), 400)
+    except SessionException as error:
+        return PlainTextResponse(str(error), 503)
     if not is_there:
         return PlainTextResponse("There is no such agent.", 404)
     return StreamingResponse(
