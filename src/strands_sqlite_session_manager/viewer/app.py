@@ -97,7 +97,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     functions: tuple[Callable[..., Any], ...] = (
-        *(text.age, text.clock, text.count, text.day),
+        *(text.age, text.clock, text.count, text.day, text.isolated),
         *(text.marked, text.pretty_json, text.short_json, text.size),
     )
     templates.filters |= {function.__name__: function for function in functions}
@@ -171,7 +171,7 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         page=request.url.path.rsplit("/", 1)[-1],
         **values,
     )
-    return HTMLResponse(text.visible(html), status)
+    return HTMLResponse(text.safe_page(html), status)
 
 
 def message_page(request: Request, title: str, message: str, status: int) -> Response:
