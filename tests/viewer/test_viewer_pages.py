@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +324,39 @@ class TestTaking:
             assert answer.status == 404
             assert "Agent" in answer.text
             assert "does not exist" in answer.text
+
+    @pytest.mark.parametrize("query", [{}, {"at": 150}, {"before": 20}, {"after": 9}, {"at": 295}, {"limit": 500}])
+    def test_copies_and_their_commands_have_what_is_on_the_page(self, db_path: Path, query: dict[str, int]) -> None:
+        """Also in the middle of a conversation. The whole of it can be had from any page."""
+        run = pytest.importorskip("command_line", reason="the command line needs the extra cli").run
+        add_conversation(db_path, "s", *(f"number {number}" for number in range(300)))
+        with opened(create_app(db_path)) as host:
+            html = unescape(get(host, "/session", id="s", **query).text)
+            page, *whole = [
+                get(host, link).text
+                for link in re.findall(r'class="take" href="(/copy[^"]*json[^"]*)"', html)
+                if "message=" not in link
+            ]
+        shown = [f"number {number}" for number in ids_on(html)]
+        assert [message["content"][0]["text"] for message in json.loads(page)] == shown
+        lines = [shlex.split(line)[1:] for line in re.findall(r'data-text="([^"]*)"', html)]
+        assert run(*next(line for line in lines if "json" in line)).output == page
+        assert re.findall(r"number \d+", run(*lines[0]).output) == shown
+        assert bool(whole) == (len(shown) < 300)
+        for text in (*whole, run(*lines[-1]).output):
+            assert len(json.loads(text)) == 300
+
+    def test_a_conversation_that_is_too_long_to_copy_says_what_copies_it(
+        self, db_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rather than a part of it."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.conversation_pages.LONGEST_COPY", 3)
+        add_conversation(db_path, "s", "one", "two", "three", "four")
+        with opened(create_app(db_path)) as host:
+            assert "Copy the whole" not in get(host, "/session", id="s", limit=2).text
+            answer = get(host, "/copy", session="s", agent="default")
+        assert answer.status == 400
+        assert "strands-sqlite show --as" in answer.text
 
     def test_commands_do_the_same(self, desk: str, desk_path: Path) -> None:
         """Beside each page stands the line for a shell."""

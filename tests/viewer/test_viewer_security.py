@@ -329,7 +329,7 @@ class TestDirection:
         html = get(host, "/session", id=self.NAME).text
         line = unescape(re.findall(r'data-text="([^"]*)"', html)[0])
         assert line.isprintable()
-        shown = unescape(re.sub("<.*?>", "", re.findall(r"<code[^>]*>(.*?)</code>", html)[-4]))
+        shown = unescape(re.sub("<.*?>", "", re.findall(r"<code tabindex[^>]*>(.*?)</code>", html)[0]))
         assert shown == line
         script = line.replace("strands-sqlite show", r"printf '%s\n'")
         printed = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env={"LC_ALL": "C"}).stdout

@@ -22,7 +22,7 @@ from .session_pages import tag_text
 PAGE = 50
 LONGEST_PAGE = 500
 # Messages at the most that are copied at once.
-LONGEST_COPY = 1_000
+LONGEST_COPY = 10_000
 
 
 def session_page(request: Request) -> Response:
@@ -82,6 +82,7 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
     last = messages[-1].message_id if messages else None
     is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
+    total = 0 if agent.last_message_id is None else agent.last_message_id + 1
     live = LiveMessages(agent)
 
     def href(message_id: int, place: str) -> str:
@@ -97,7 +98,13 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "first": messages[0].message_id if messages else None,
         "last": last,
         "at": at,
-        "limit": limit,
+        "total": total,
+        "can_copy_all": len(messages) < total <= LONGEST_COPY,
+        # For the command that shows the same. What an agent says later is to be in it where the page follows too.
+        "window": {
+            "limit": len(messages) if messages and messages[0].message_id else limit,
+            "before": None if is_end or last is None else last + 1,
+        },
         "has_older": bool(messages) and messages[0].message_id > 0,
         "is_end": is_end,
         "live_count": live.count(agent.last_message_id),
@@ -177,7 +184,7 @@ def attachment(request: Request) -> Response:
 
 
 def copy(request: Request) -> Response:
-    """Return messages as a text to copy: one, or those from `first` to `last`."""
+    """Return messages as a text to copy: one, those from `first` to `last`, or all."""
     query = request.query_params
     form = query.get("as", "json")
     if form not in writing.FORMS:
@@ -189,12 +196,14 @@ def copy(request: Request) -> Response:
         messages = catalog_of(request).history(
             query.get("session", ""),
             query.get("agent", ""),
-            limit=LONGEST_COPY,
+            limit=LONGEST_COPY + 1,
             before=None if last is None else last + 1,
             after=None if first is None else first - 1,
             snapshot_id=query.get("snapshot") or None,
             with_damaged=True,
         )[::-1]
+    if len(messages) > LONGEST_COPY:
+        raise ValueError(f"More than {LONGEST_COPY:,} messages at once are left to `strands-sqlite show --as`")
     name = f"{query.get('session')}, agent {query.get('agent')}"
     content = writing.FORMS[form](messages, name).encode(errors="backslashreplace")
     return PlainTextResponse(content)
