@@ -124,6 +124,15 @@ class TestLooks:
         page = open_page(desk, path, viewport={"width": width, "height": 700})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
+    def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
+        """Where a row is shown as lines."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/", viewport={"width": 360, "height": 700})
+            expect(page.locator("td[data-label=Messages]")).to_be_visible()
+            expect(page.locator("td[data-label=Tags]")).not_to_be_visible()
+            page.close()
+
     def test_dark_mode_is_dark(self, desk: str, open_page: Any) -> None:
         """As the system says."""
         shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"

@@ -13,6 +13,7 @@ from viewer_helpers import add_conversation, get, opened
 
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app
+from strands_sqlite_session_manager.viewer.text import sum_of_money
 
 
 def ids_on(html: str) -> list[int]:
@@ -59,6 +60,18 @@ class TestSessions:
             answer = get(desk, "/", **query)
             assert answer.status == 400
             assert "This cannot be shown" in answer.text
+
+    def test_large_tags_are_shown_in_part_and_filter_nothing(self, db_path: Path) -> None:
+        """Browsers and servers take no link of that size."""
+        add_conversation(db_path, "s", "one")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("s", {"a": "x" * 300_000, "n" * 300_000: 1, "title": "y" * 300_000, "small": 1})
+            for path in ("/", "/session?id=s"):
+                html = get(host, path).text
+                assert len(html) < 20_000
+                assert "xxx" in html
+                assert len(re.findall('<a class="tag" href', html)) == 1
+                assert len(re.findall('<a class="tag"', html)) == 3
 
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
@@ -162,7 +175,7 @@ class TestConversation:
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
         assert ids_on(html) == [0, 1, 2, 3]
-        assert "of a call that is not on this page" in article(html, 0)
+        assert "of the call <bdi>t</bdi>" in article(html, 0)
         assert "found</p>" in article(html, 1)
         assert "found twice" in article(html, 2)
         assert "no result" in article(html, 3)
@@ -209,6 +222,22 @@ class TestConversation:
         assert "as it was" in article(html, 0)
         assert "as it is" in article(html, 0).split("What the agent has instead")[1]
         assert " gone" in article(html, 1)
+
+    def test_results_that_were_changed_since_are_shown_in_their_place(self, db_path: Path, raw: Any) -> None:
+        """As well as under their calls."""
+        calls: list[Any] = [{"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}]
+        results = [{"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}]
+        add_conversation(db_path, "s", "go", calls, results, calls, results)
+        raw.execute("UPDATE messages SET redact_message = message WHERE message_id = 2")
+        view = [[0, 3], {"message_id": 4, "message": {"role": "user", "content": [{"text": "cut"}]}}, [5]]
+        raw.execute("UPDATE agents SET live_view = ?", (json.dumps(view),))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert "Empty." not in html.split("<aside")[0]
+        for number, mark in ((2, "redacted"), (4, "changed since")):
+            assert "found it" in article(html, number)
+            assert mark in article(html, number)
+            assert "found it" in article(html, number - 1)
 
     def test_side_panel_has_state_and_interrupts(self, desk: str) -> None:
         """What the agent keeps, and what it waits for."""
@@ -273,8 +302,11 @@ class TestConversation:
         add_conversation(db_path, "s", "one", state={"a": "x" * 1_000_000})
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
-        assert len(html) < 50_000
-        assert "The first 10,000 of 1,000,013 characters" in html
+            assert len(html) < 50_000
+            assert "The first 10,000 of 1,000,013 characters" in html
+            (link,) = re.findall(r'href="([^"]*)">Show all', html)
+            whole = json.loads(get(host, unescape(link)).text)
+        assert whole["state"] == {"a": "x" * 1_000_000}
 
     def test_a_session_without_agents_says_so(self, db_path: Path) -> None:
         """There is a page for it."""
@@ -378,6 +410,14 @@ class TestUsageAndHealth:
         html = get(desk, "/usage", by="session", input="100", output="1000").text
         (row,) = [row for row in html.split("<tr>") if "user-42" in row]
         assert re.findall(r'class="number">([\d,.]*)', row) == ["8", "4,256", "482", "4,738", "0.91"]
+
+    @pytest.mark.parametrize(
+        ("amount", "shown"),
+        [(0, "0.00"), (0.00001234, "0.000012"), (0.091, "0.091"), (0.91, "0.91"), (4321, "4,321.00")],
+    )
+    def test_small_sums_are_not_rounded_to_nothing(self, amount: float, shown: str) -> None:
+        """A question to a small model costs less than a cent."""
+        assert sum_of_money(amount) == shown
 
     @pytest.mark.parametrize("by", ["day", "session", "agent"])
     def test_totals_are_those_of_all_rows(self, desk: str, by: str) -> None:

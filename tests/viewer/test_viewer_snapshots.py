@@ -120,6 +120,16 @@ class TestPages:
         assert "<bdi>name</bdi>" in difference
         assert difference.count(">added<") == 2
 
+    def test_long_messages_that_changed_can_be_seen_whole(
+        self, snapshots: SQLiteStorage, db_path: Path, catalog: SessionCatalog
+    ) -> None:
+        """Each as its snapshot has it."""
+        talking(snapshots, "s", ("four " * 10_000, "fourth"))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/snapshots", session="s", agent="a", first=ids_of(catalog)[1]).text
+            (link,) = re.findall(r'href="([^"]*)">Show all', html)
+            assert "four " * 10_000 in get(host, link.replace("&amp;", "&")).text
+
     def test_damage_is_told(self, snapshots: SQLiteStorage, db_path: Path, raw: Any) -> None:
         """Of one snapshot, in its place."""
         raw.execute("UPDATE storage SET data = CAST('{' AS BLOB) WHERE key LIKE '%latest%'")

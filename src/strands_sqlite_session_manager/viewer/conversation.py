@@ -167,11 +167,13 @@ def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
             if call is not None:
                 call.children, call.status = [block], block.status
                 folded.append(block)
-                continue
+                # One that was changed since stays in its place too, where it is marked.
+                if not message.is_redacted and message.edited is None:
+                    continue
             kept.append(block)
             if block.kind == "tool":
                 open_calls[block.tool_use_id] = block
-        if kept or not message.blocks or message.is_redacted or message.edited is not None:
+        if kept or not message.blocks:
             message.blocks = kept
             yield message
         else:

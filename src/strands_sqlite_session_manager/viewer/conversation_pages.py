@@ -1,5 +1,6 @@
 """The page of a session, what one can take from it, and how it follows an agent that is at work."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,12 +13,14 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from strands.types.exceptions import SessionException
 
 from .._catalog import writing
-from .._catalog.records import HistoryMessage
+from .._catalog.records import AgentDescription, HistoryMessage
 from .._engine.database import BrokenText
+from ..catalog import SessionCatalog
+from . import text
 from .app import catalog_of, links_of, number_of, render
 from .blocks import SHOWN_IMAGES, find_bytes, json_block
 from .conversation import LiveMessages, shown_messages
-from .session_pages import tag_text
+from .session_pages import tags_of
 
 PAGE = 50
 LONGEST_PAGE = 500
@@ -46,7 +49,7 @@ def session_page(request: Request) -> Response:
         request,
         "session.html",
         entry=page[0],
-        tags=[(name, value, tag_text(name, value)) for name, value in page[0].metadata.items()],
+        tags=tags_of(page[0].metadata),
         agents=agents,
         unreadable=[name for name in contents.agents if name not in agents],
         multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
@@ -72,11 +75,7 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     # Before anything else is read: what comes in between is then told of.
     revision = catalog.revisions([(session_id, agent_id)]).get((session_id, agent_id), "")
     snapshot_id = request.query_params.get("snapshot") or None
-    agent = catalog.describe_agent(session_id, agent_id, snapshot_id=snapshot_id)
-    if agent is None and snapshot_id is not None:
-        raise HTTPException(404, f"Agent {agent_id} in session {session_id} has no snapshot {snapshot_id}.")
-    if agent is None:
-        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    agent = _described(catalog, session_id, agent_id, snapshot_id)
     limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
     at = number_of(request, "at")
     messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
@@ -116,6 +115,23 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
             "What the SDK keeps": json_block(agent.internal_state),
         },
     }
+
+
+def _described(catalog: SessionCatalog, session_id: str, agent_id: str, snapshot_id: str | None) -> AgentDescription:
+    agent = catalog.describe_agent(session_id, agent_id, snapshot_id=snapshot_id)
+    if agent is None and snapshot_id is not None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} has no snapshot {snapshot_id}.")
+    if agent is None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    return agent
+
+
+def agent_text(request: Request) -> Response:
+    """Return all that is stored of an agent beside its log, as JSON: the page shows the beginning of long values."""
+    query = request.query_params
+    key = (query.get("session", ""), query.get("agent", ""))
+    agent = _described(catalog_of(request), *key, query.get("snapshot") or None)
+    return PlainTextResponse(text.pretty_json(dataclasses.asdict(agent)).encode(errors="backslashreplace"))
 
 
 def _piece(
@@ -228,6 +244,7 @@ async def events(request: Request) -> Response:
 
 ROUTES: dict[str, Callable[[Request], Response]] = {
     "/session": session_page,
+    "/agent": agent_text,
     "/attachment": attachment,
     "/copy": copy,
 }

@@ -1,9 +1,11 @@
 """The past of an agent of the SDK's `SnapshotSessionManager`."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,11 +19,13 @@ def snapshots_page(request: Request) -> Response:
     query, links = request.query_params, links_of(request)
     session_id, agent_id = query.get("session", ""), query.get("agent", "")
     found = catalog_of(request).list_snapshots(session_id, agent_id)
-    difference = None
+    difference, changes = None, []
     command = links.command("snapshots", session_id, agent=agent_id)
     if "first" in query:
         first, second = query["first"], query.get("second") or None
-        difference = _shown(catalog_of(request).diff_snapshots(session_id, agent_id, first, second))
+        difference = catalog_of(request).diff_snapshots(session_id, agent_id, first, second)
+        copy = partial(links.to, "copy", session=session_id, agent=agent_id, **{"as": "markdown"})
+        changes = _changes(difference, lambda snapshot, number: copy(snapshot=snapshot, message=number), query)
         command = links.command("diff", session_id, first, *filter(None, [second]), agent=agent_id)
     return render(
         request,
@@ -35,6 +39,7 @@ def snapshots_page(request: Request) -> Response:
             if snapshot is not None
         ],
         difference=difference,
+        changes=changes,
         first=query.get("first"),
         second=query.get("second"),
         blocks={snapshot.snapshot_id: json_block(snapshot.app_data) for snapshot in found if snapshot.app_data},
@@ -42,25 +47,24 @@ def snapshots_page(request: Request) -> Response:
     )
 
 
-def _shown(difference: SnapshotDiff) -> dict[str, Any]:
-    """Return what differs as the page shows it: each message with what became of it."""
-    changes = [
-        *(("removed", message, None) for message in difference.removed),
-        *(("changed", before, after) for before, after in difference.changed),
-        *(("added", message, None) for message in difference.added),
+def _changes(difference: SnapshotDiff, whole: Callable[[str | None, int], str], query: QueryParams) -> list[Any]:
+    """Return messages that differ as the page shows them: what became of each, and its versions.
+
+    Args:
+        difference: What differs.
+        whole: Makes the address of all of a message, from the id of a snapshot and its number there.
+        query: Names the snapshots as `first` and `second`.
+    """
+
+    def version(snapshot: str, message: HistoryMessage) -> tuple[HistoryMessage, list[Block], str]:
+        link = whole(query.get(snapshot), message.message_id)
+        return message, blocks_of(message.message["content"], lambda _: None), link
+
+    return [
+        *(("removed", [version("first", message)]) for message in difference.removed),
+        *(("changed", [version("first", before), version("second", after)]) for before, after in difference.changed),
+        *(("added", [version("second", message)]) for message in difference.added),
     ]
-    return {
-        "messages": [
-            (what, message, _blocks(message), None if after is None else _blocks(after))
-            for what, message, after in changes
-        ],
-        "state_keys": difference.state_keys,
-        "parts": difference.parts,
-    }
-
-
-def _blocks(message: HistoryMessage) -> list[Block]:
-    return blocks_of(message.message["content"], lambda _: None)
 
 
 ROUTES: dict[str, Callable[[Request], Response]] = {"/snapshots": snapshots_page}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -91,6 +92,12 @@ def size(number: int) -> str:
             return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:,.1f} TB"
+
+
+def sum_of_money(amount: float) -> str:
+    """Return a sum of money: of one below 1, two digits that say something."""
+    digits = 1 - math.floor(math.log10(amount)) if 0 < amount < 1 else 2
+    return f"{amount:,.{digits}f}"
 
 
 def count(number: int, noun: str) -> str:
