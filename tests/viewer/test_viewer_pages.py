@@ -12,7 +12,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from viewer_helpers import add_conversation, get, opened
 
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
-from strands_sqlite_session_manager.viewer import create_app
+from strands_sqlite_session_manager.viewer import create_app, file_pages
 from strands_sqlite_session_manager.viewer.text import sum_of_money
 
 
@@ -437,6 +437,30 @@ class TestUsageAndHealth:
         assert "No messages in this time" in html
         (link,) = re.findall(r'href="([^"]*)">Show all time', html)
         assert "207,730" in get(desk, link.replace("&amp;", "&")).text
+
+    def test_large_databases_are_read_as_a_whole_on_demand(self, desk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A mere click on "Usage" or "Health" asks first. One session is read at once."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.file_pages.MOST_READ", 1_000)
+        html = get(desk, "/usage").text
+        assert "<tfoot>" not in html
+        assert "Press Show to begin" in html
+        assert "207,730" in get(desk, "/usage", by="day").text
+        assert "<tfoot>" in get(desk, "/usage", session="user-42").text
+        html = get(desk, "/health").text
+        assert "Largest sessions" not in html
+        assert "reads the whole database" in html
+        assert "Largest sessions" in get(desk, "/health", sizes=1).text
+
+    def test_one_page_at_a_time_reads_the_whole_database(self, desk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another one is told so, if that takes long. The other pages do not wait."""
+        monkeypatch.setattr(file_pages, "PATIENCE", 0.01)
+        with file_pages._alone():
+            for path in ("/usage", "/health?check=1"):
+                answer = get(desk, path)
+                assert answer.status == 503
+                assert "Another page is reading" in answer.text
+            assert get(desk, "/session", id="user-42").status == 200
+        assert get(desk, "/health", check=1).status == 200
 
     def test_health_tells_sizes_and_on_demand_what_is_wrong(self, db_path: Path, raw: Any) -> None:
         """A damaged row is found by the check."""

@@ -134,7 +134,8 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
-    title = "There is no such page" if error.status_code == 404 else "This cannot be done here"
+    titles = {404: "There is no such page", 503: "This cannot be done now"}
+    title = titles.get(error.status_code, "This cannot be done here")
     return message_page(request, title, error.detail, error.status_code)
 
 
