@@ -11,6 +11,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
 
+from helpers import FakeMultiAgent
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app, file_pages
 from strands_sqlite_session_manager.viewer.text import sum_of_money
@@ -249,7 +250,7 @@ class TestConversation:
     def test_swarms_are_drawn_in_order(self, desk: str) -> None:
         """Each node with its status; those that are agents lead to their conversations."""
         html = get(desk, "/session", id="refund-7781", agent="triage").text
-        flow = re.findall(r'<ol class="flow">(.*?)</ol>', html, re.DOTALL)[0]
+        flow = re.findall(r'<ol class="flow in-turn">(.*?)</ol>', html, re.DOTALL)[0]
         assert re.findall(r'<li class="(\w+)">.*?<bdi>(\w+)', flow) == [
             ("completed", "triage"),
             ("completed", "billing"),
@@ -257,6 +258,23 @@ class TestConversation:
             ("pending", "payout"),
         ]
         assert "/session?id=refund-7781&amp;agent=fraud_check" in flow
+
+    def test_graphs_have_no_arrows(self, db_path: Path) -> None:
+        """The SDK stores no edges of them, so an arrow would be made up."""
+        node = {"status": "completed", "execution_time": 1}
+        state = {
+            "type": "graph",
+            "status": "completed",
+            "execution_order": ["a", "b"],
+            "node_results": {"a": node, "b": node},
+        }
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_multi_agent("s", FakeMultiAgent("g", state))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        (flow,) = re.findall(r'<ol class="flow">(.*?)</ol>', html, re.DOTALL)
+        assert re.findall(r"<bdi>(\w+)", flow) == ["a", "b"]
 
     def test_damage_is_shown_in_its_place(self, db_path: Path, raw: Any) -> None:
         """One damaged row takes no other with it."""

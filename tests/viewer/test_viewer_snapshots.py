@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,31 @@ class TestPages:
             (copy,) = re.findall(r'href="([^"]*as=json[^"]*first[^"]*)"', past)
             assert len(json.loads(get(host, copy.replace("&amp;", "&")).text)) == 2
             assert f"--snapshot {ids_of(catalog)[-1]}" in past
+
+    def test_a_long_past_has_pages(
+        self, snapshots: SQLiteStorage, db_path: Path, catalog: SessionCatalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each leads to the next, and the last snapshot on it too tells what has changed."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.snapshot_pages.PAGE", 2)
+        shown, link = [], "/snapshots?session=s&agent=a"
+        with opened(create_app(db_path)) as host:
+            for _ in range(2):
+                html = unescape(get(host, link).text)
+                shown += re.findall(r'class="next" href="[^"]*?(?:&snapshot=([^"]*))?"', html)
+                assert html.count("What has changed") == (2 if 'rel="next"' in html else 1)
+                link = next(iter(re.findall(r'rel="next" href="([^"]*)"', html)), "")
+        assert shown == [snapshot_id or "" for snapshot_id in ids_of(catalog)]
+        assert link == ""
+
+    def test_a_snapshot_does_not_differ_from_itself(
+        self, snapshots: SQLiteStorage, db_path: Path, catalog: SessionCatalog
+    ) -> None:
+        """The page says so, and does not compare."""
+        name = ids_of(catalog)[-1]
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/snapshots", session="s", agent="a", first=name, second=name).text
+            assert "nothing differs" in html
+            assert get(host, "/snapshots", session="s", agent="a", first="", second="").status == 200
 
     def test_what_has_changed_can_be_seen(
         self, snapshots: SQLiteStorage, db_path: Path, catalog: SessionCatalog

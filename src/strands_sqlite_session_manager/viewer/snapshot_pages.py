@@ -13,16 +13,20 @@ from .._catalog.records import HistoryMessage, SnapshotDiff
 from .app import catalog_of, links_of, render
 from .blocks import Block, blocks_of, json_block
 
+PAGE = 50
+
 
 def snapshots_page(request: Request) -> Response:
     """Show the snapshots of an agent as a time line, and what differs between two of them."""
     query, links = request.query_params, links_of(request)
     session_id, agent_id = query.get("session", ""), query.get("agent", "")
-    found = catalog_of(request).list_snapshots(session_id, agent_id)
+    before = query.get("before") or None
+    # One more than is shown, for what has changed since.
+    found = catalog_of(request).list_snapshots(session_id, agent_id, limit=PAGE + 1, before=before)
     difference, changes = None, []
-    command = links.command("snapshots", session_id, agent=agent_id)
-    if "first" in query:
-        first, second = query["first"], query.get("second") or None
+    command = links.command("snapshots", session_id, agent=agent_id, limit=PAGE, before=before)
+    first, second = query.get("first"), query.get("second") or None
+    if first and first != second:
         difference = catalog_of(request).diff_snapshots(session_id, agent_id, first, second)
         copy = partial(links.to, "copy", session=session_id, agent=agent_id, **{"as": "markdown"})
         changes = _changes(difference, lambda snapshot, number: copy(snapshot=snapshot, message=number), query)
@@ -34,14 +38,16 @@ def snapshots_page(request: Request) -> Response:
         agent_id=agent_id,
         # Each with the one before it.
         rows=[
-            (snapshot, before, None if before is None else snapshot.message_count - before.message_count)
-            for snapshot, before in pairwise([*found, None])
+            (snapshot, older, None if older is None else snapshot.message_count - older.message_count)
+            for snapshot, older in pairwise([*found, None])
             if snapshot is not None
-        ],
+        ][:PAGE],
+        before=before,
+        following=found[PAGE - 1].snapshot_id if len(found) > PAGE else None,
         difference=difference,
         changes=changes,
-        first=query.get("first"),
-        second=query.get("second"),
+        first=first,
+        second=second,
         blocks={snapshot.snapshot_id: json_block(snapshot.app_data) for snapshot in found if snapshot.app_data},
         command=command,
     )
