@@ -11,7 +11,6 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
 
-from helpers import FakeMultiAgent
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app, file_pages
 from strands_sqlite_session_manager.viewer.text import sum_of_money
@@ -258,23 +257,6 @@ class TestConversation:
             ("pending", "payout"),
         ]
         assert "/session?id=refund-7781&amp;agent=fraud_check" in flow
-
-    def test_graphs_have_no_arrows(self, db_path: Path) -> None:
-        """The SDK stores no edges of them, so an arrow would be made up."""
-        node = {"status": "completed", "execution_time": 1}
-        state = {
-            "type": "graph",
-            "status": "completed",
-            "execution_order": ["a", "b"],
-            "node_results": {"a": node, "b": node},
-        }
-        add_conversation(db_path, "s", "one")
-        with SQLiteSessionRepository(db_path) as repository:
-            repository.create_multi_agent("s", FakeMultiAgent("g", state))
-        with opened(create_app(db_path)) as host:
-            html = get(host, "/session", id="s").text
-        (flow,) = re.findall(r'<ol class="flow">(.*?)</ol>', html, re.DOTALL)
-        assert re.findall(r"<bdi>(\w+)", flow) == ["a", "b"]
 
     def test_damage_is_shown_in_its_place(self, db_path: Path, raw: Any) -> None:
         """One damaged row takes no other with it."""
