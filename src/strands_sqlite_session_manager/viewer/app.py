@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from strands.types.exceptions import SessionException
 
@@ -54,8 +54,6 @@ def create_app(
         SessionException: If the database cannot be opened, or belongs to another program or a newer version.
         ValueError: If the token is empty.
     """
-    from . import conversation_pages, file_pages, session_pages, snapshot_pages
-
     if token is not None and not token:
         raise ValueError("token='': an empty token would let everyone in; leave it out for that")
     catalog = SessionCatalog(db_path, read_only=True, busy_timeout=BUSY_TIMEOUT)
@@ -70,15 +68,7 @@ def create_app(
         catalog.close()
 
     app = Starlette(
-        routes=[
-            *(
-                Route(path, _page(function))
-                for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
-                for path, function in pages.ROUTES.items()
-            ),
-            Route("/events", conversation_pages.events),
-            Mount("/static", StaticFiles(directory=HERE / "static")),
-        ],
+        routes=_routes(),
         middleware=middleware,
         exception_handlers={HTTPException: _failed, Exception: _broken},
         lifespan=lifespan,
@@ -86,6 +76,21 @@ def create_app(
     app.state.catalog, app.state.follower, app.state.identity = catalog, Follower(catalog), identity
     app.state.templates = _templates()
     return app
+
+
+def _routes() -> list[BaseRoute]:
+    # They import this module.
+    from . import conversation_pages, file_pages, session_pages, snapshot_pages
+
+    return [
+        *(
+            Route(path, _page(function))
+            for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
+            for path, function in pages.ROUTES.items()
+        ),
+        Route("/events", conversation_pages.events),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
 
 
 def _templates() -> Environment:

@@ -8,7 +8,7 @@ from .._catalog.records import AgentDescription, HistoryMessage
 from .blocks import Block, blocks_of
 
 # Makes the address of bytes from the number of a message and the place in it.
-Href = Callable[[int, str], str]
+HrefInMessage = Callable[[int, str], str]
 
 
 @dataclass
@@ -79,20 +79,22 @@ class LiveMessages:
         )
 
 
-def shown_messages(messages: Iterable[HistoryMessage], live: LiveMessages, href: Href, is_end: bool) -> list[Shown]:
+def shown_messages(
+    messages: Iterable[HistoryMessage], live: LiveMessages, href: HrefInMessage, is_end: bool
+) -> list[Shown]:
     """Return messages as a page shows them, each tool's result with its call.
 
     Args:
         messages: The messages, the oldest first.
         live: What the agent has now.
-        href: See `Href`.
+        href: See `HrefInMessage`.
         is_end: Whether the last one is the last of the conversation.
     """
     shown = (_shown(message, live, href) for message in messages)
     return list(_paired(_with_inserted(shown, live, is_end)))
 
 
-def _shown(message: HistoryMessage, live: LiveMessages, href: Href) -> Shown:
+def _shown(message: HistoryMessage, live: LiveMessages, href: HrefInMessage) -> Shown:
     number = message.message_id
     if message.damage:
         return Shown(number, "damaged", message.created_at, damage=message.damage, is_live=live.has(number))

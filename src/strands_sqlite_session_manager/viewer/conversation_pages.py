@@ -88,8 +88,6 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         query = {"session": session_id, "agent": agent_id, "snapshot": snapshot_id}
         return links.to("attachment", **query, message=message_id, place=place)
 
-    manager = agent.conversation_manager_state
-    interrupts = agent.internal_state.get("interrupt_state")
     return {
         "agent": agent,
         "revision": revision,
@@ -107,8 +105,16 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "has_older": bool(messages) and messages[0].message_id > 0,
         "is_end": is_end,
         "live_count": live.count(agent.last_message_id),
+        **_side(agent),
+    }
+
+
+def _side(agent: AgentDescription) -> dict[str, Any]:
+    """Return what stands beside the conversation."""
+    manager = agent.conversation_manager_state
+    return {
         "manager": str(manager.get("__name__", "")),
-        "interrupts": _interrupts(interrupts),
+        "interrupts": _interrupts(agent.internal_state.get("interrupt_state")),
         "state": json_block(agent.state) if agent.state else None,
         "others": {
             "Conversation manager": json_block(manager),

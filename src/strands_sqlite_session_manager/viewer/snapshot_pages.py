@@ -1,11 +1,9 @@
 """The past of an agent of the SDK's `SnapshotSessionManager`."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,8 +26,7 @@ def snapshots_page(request: Request) -> Response:
     first, second = query.get("first"), query.get("second") or None
     if first and first != second:
         difference = catalog_of(request).diff_snapshots(session_id, agent_id, first, second)
-        copy = partial(links.to, "copy", session=session_id, agent=agent_id, **{"as": "markdown"})
-        changes = _changes(difference, lambda snapshot, number: copy(snapshot=snapshot, message=number), query)
+        changes = _changes(difference, request)
         command = links.command("diff", session_id, first, *filter(None, [second]), agent=agent_id)
     return render(
         request,
@@ -53,18 +50,15 @@ def snapshots_page(request: Request) -> Response:
     )
 
 
-def _changes(difference: SnapshotDiff, whole: Callable[[str | None, int], str], query: QueryParams) -> list[Any]:
-    """Return messages that differ as the page shows them: what became of each, and its versions.
+def _changes(difference: SnapshotDiff, request: Request) -> list[Any]:
+    """Return messages that differ as the page shows them: what became of each, and its versions."""
+    links, query = links_of(request), request.query_params
 
-    Args:
-        difference: What differs.
-        whole: Makes the address of all of a message, from the id of a snapshot and its number there.
-        query: Names the snapshots as `first` and `second`.
-    """
-
-    def version(snapshot: str, message: HistoryMessage) -> tuple[HistoryMessage, list[Block], str]:
-        link = whole(query.get(snapshot), message.message_id)
-        return message, blocks_of(message.message["content"], lambda _: None), link
+    def version(which: str, message: HistoryMessage) -> tuple[HistoryMessage, list[Block], str]:
+        """Return a message of the first or the second snapshot, its blocks, and the link to all of it."""
+        place = {"session": query.get("session"), "agent": query.get("agent"), "snapshot": query.get(which)}
+        whole = links.to("copy", **place, message=message.message_id, **{"as": "markdown"})
+        return message, blocks_of(message.message["content"], lambda _: None), whole
 
     return [
         *(("removed", [version("first", message)]) for message in difference.removed),
