@@ -460,6 +460,7 @@ class TestUsageAndHealth:
                 assert answer.status == 503
                 assert "Another page is reading" in answer.text
             assert get(desk, "/session", id="user-42").status == 200
+            assert get(desk, "/usage", session="user-42").status == 200
         assert get(desk, "/health", check=1).status == 200
 
     def test_health_tells_sizes_and_on_demand_what_is_wrong(self, db_path: Path, raw: Any) -> None:

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,7 +70,7 @@ def usage_page(request: Request) -> Response:
     is_asking = not session_id and "by" not in query and _is_large(request)
     totals: Mapping[Any, Usage] = {}
     if not is_asking:
-        with _alone():
+        with nullcontext() if session_id else _alone():
             totals = catalog_of(request).usage(session_id, **options, by=by)
     shown = _largest(totals) if by != "day" else dict(list(totals.items())[-ROWS:])
     return render(
