@@ -3,6 +3,7 @@
 ```
 SessionException            the SDK's own: the database cannot be used, a value cannot be stored, a record is missing
 ├─ SessionConflictError     another writer was first
+├─ MissingRecordError       a record to read, update or delete does not exist
 ├─ MissingParentError       the session or agent that a record belongs to does not exist
 ├─ TooLargeError            a value is larger than SQLite takes
 ├─ UnknownOutcomeError      a cluster has not answered, and may have stored something
@@ -30,6 +31,10 @@ class SessionConflictError(SessionException):
 
     To go on from it, build the agent again, with a new session manager.
     """
+
+
+class MissingRecordError(SessionException):
+    """A record to read, update or delete does not exist."""
 
 
 class MissingParentError(SessionException):
@@ -73,7 +78,7 @@ def record_name(table: str, *key: object) -> str:
     return _NAMES[table].format(*key)
 
 
-def missing(table: str, *key: object, advice: str = "") -> SessionException:
+def missing(table: str, *key: object, advice: str = "") -> MissingRecordError:
     """Return the error for a record that does not exist.
 
     Args:
@@ -81,7 +86,7 @@ def missing(table: str, *key: object, advice: str = "") -> SessionException:
         *key: Its primary key.
         advice: What to do about it.
     """
-    return SessionException(f"{record_name(table, *key)} does not exist{advice and f'; {advice}'}")
+    return MissingRecordError(f"{record_name(table, *key)} does not exist{advice and f'; {advice}'}")
 
 
 @contextlib.contextmanager

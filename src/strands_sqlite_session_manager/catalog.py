@@ -880,12 +880,16 @@ class SessionCatalog(DatabaseHolder):
             erase_former_content(self._database, MESSAGES, STORAGE, MEMORIES)
         return result
 
-    def list_snapshots(self, session_id: str, agent_id: str) -> list[SnapshotSummary]:
+    def list_snapshots(
+        self, session_id: str, agent_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> list[SnapshotSummary]:
         """List the snapshots of an agent of the SDK's `SnapshotSessionManager`, the latest first, then the newest.
 
         Args:
             session_id: Id of the session.
             agent_id: Id of the agent.
+            limit: Number of snapshots at the most. Defaults to all, each of which is read.
+            before: Id of a snapshot that all of them are older than: the last one's of the page before.
 
         Returns:
             The snapshots; none if the agent is in the tables alone.
@@ -894,10 +898,11 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
-        found = snapshot_changes.list_snapshots(self._database, *key)
-        if not found and not self._is_in_tables(key):
-            raise missing("agents", *key)
-        return found
+        limit = None if limit is None else checked_number("limit", limit)
+        found = snapshot_changes.list_snapshots(self._database, *key, limit, before)
+        if found or self._is_in_tables(key) or snapshot_changes.list_snapshots(self._database, *key, 1):
+            return found
+        raise missing("agents", *key)
 
     def diff_snapshots(
         self, session_id: str, agent_id: str, first: str | None, second: str | None = None

@@ -47,6 +47,24 @@ def test_json_is_a_list_of_messages(db_path: Path) -> None:
     assert [message["content"] for message in messages] == ODD[2:]
 
 
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        (("--before", 3), [0, 1, 2]),
+        (("--after", 1), [2, 3]),
+        (("--after", -1, "-n", 1), [0]),
+        (("--before", 3, "-n", 1), [2]),
+    ],
+)
+def test_a_part_can_be_had(db_path: Path, options: tuple[Any, ...], numbers: list[int]) -> None:
+    """Before a message the last ones, after a message the first ones."""
+    store(db_path, *([{"text": str(number)}] for number in range(4)))
+    messages = json.loads(run("show", "s", "--db", db_path, "--as", "json", *options).output)
+    assert [int(message["content"][0]["text"]) for message in messages] == numbers
+    lines = run("show", "s", "--db", db_path, "--raw", *options).output.splitlines()
+    assert [json.loads(line)["message_id"] for line in lines] == numbers
+
+
 def test_markdown_keeps_what_is_in_fences_there(db_path: Path) -> None:
     """A fence is longer than any run of backticks in it."""
     store(db_path, *ODD)

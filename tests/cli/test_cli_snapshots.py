@@ -45,6 +45,9 @@ def test_snapshots_are_listed(two: Any) -> None:
     """The latest first, with ids that the other commands take."""
     lines = run("snapshots", "s").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["latest", *(s["snapshot_id"] for s in listed()[1:])]
+    newest = listed()[1]["snapshot_id"]
+    older = run("snapshots", "s", "--limit", 1, "--before", newest).stdout.splitlines()
+    assert [line.split() for line in older[1:]] == [line.split() for line in lines[3:]]
     assert "Agent x in session s does not exist" in run("snapshots", "s", "--agent", "x", code=1).stderr
 
 

@@ -41,6 +41,15 @@ class TestList:
         assert listed[0].created_at >= listed[1].created_at > listed[2].created_at
         assert {(str(snapshot.app_data), snapshot.damage) for snapshot in listed} == {("{}", None)}
 
+    def test_pages(self, catalog: Any, storage: Any) -> None:
+        """Each begins where the one before it ended."""
+        talking(storage, "s", ADA, BYE, always=True)
+        latest, newest, oldest = catalog.list_snapshots("s", "a")
+        assert catalog.list_snapshots("s", "a", limit=2) == [latest, newest]
+        assert catalog.list_snapshots("s", "a", limit=2, before=newest.snapshot_id) == [oldest]
+        assert catalog.list_snapshots("s", "a", before=oldest.snapshot_id) == []
+        assert catalog.list_snapshots("s", "a", limit=0) == []
+
     async def test_a_damaged_one_says_so(self, catalog: Any, storage: Any) -> None:
         """And the others are shown."""
         talking(storage, "s", ADA, always=True)

@@ -124,6 +124,39 @@ class TestLooks:
         page = open_page(desk, path, viewport={"width": width, "height": 700})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
+    def test_narrow_tables_hide_nothing(self, desk: str, open_page: Any) -> None:
+        """All of a row is in sight, not to be scrolled to."""
+        page = open_page(desk, "/usage?by=agent&since=&input=3&output=15", viewport={"width": 360, "height": 700})
+        assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+        expect(page.locator("tfoot td[data-label=Cost]")).to_be_visible()
+
+    def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
+        """Where a row is shown as lines."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/", viewport={"width": 360, "height": 700})
+            expect(page.locator("td[data-label=Messages]")).to_be_visible()
+            expect(page.locator("td[data-label=Tags]")).not_to_be_visible()
+            page.close()
+
+    @pytest.mark.parametrize(("kind", "arrow"), [("swarm", '"→"'), ("graph", "none")])
+    def test_arrows_are_between_nodes_of_a_swarm_only(
+        self, db_path: Path, open_page: Any, kind: str, arrow: str
+    ) -> None:
+        """The SDK stores no edges of a graph, so an arrow would be made up."""
+        node = {"status": "completed", "execution_time": 1}
+        turns = {"node_history" if kind == "swarm" else "execution_order": ["a", "b"]}
+        state = {"type": kind, "status": "completed", **turns, "node_results": {"a": node, "b": node}}
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_multi_agent("s", FakeMultiAgent("g", state))
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s")
+            nodes = page.locator(".flow li")
+            expect(nodes).to_have_count(2)
+            assert nodes.first.evaluate("node => getComputedStyle(node, '::after').content") == arrow
+            page.close()
+
     def test_dark_mode_is_dark(self, desk: str, open_page: Any) -> None:
         """As the system says."""
         shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"

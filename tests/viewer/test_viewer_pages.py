@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from viewer_helpers import add_conversation, get, opened
 
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
-from strands_sqlite_session_manager.viewer import create_app
+from strands_sqlite_session_manager.viewer import create_app, file_pages
+from strands_sqlite_session_manager.viewer.text import sum_of_money
 
 
 def ids_on(html: str) -> list[int]:
@@ -57,6 +60,18 @@ class TestSessions:
             answer = get(desk, "/", **query)
             assert answer.status == 400
             assert "This cannot be shown" in answer.text
+
+    def test_large_tags_are_shown_in_part_and_filter_nothing(self, db_path: Path) -> None:
+        """Browsers and servers take no link of that size."""
+        add_conversation(db_path, "s", "one")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("s", {"a": "x" * 300_000, "n" * 300_000: 1, "title": "y" * 300_000, "small": 1})
+            for path in ("/", "/session?id=s"):
+                html = get(host, path).text
+                assert len(html) < 20_000
+                assert "xxx" in html
+                assert len(re.findall('<a class="tag" href', html)) == 1
+                assert len(re.findall('<a class="tag"', html)) == 3
 
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
@@ -160,7 +175,7 @@ class TestConversation:
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
         assert ids_on(html) == [0, 1, 2, 3]
-        assert "of a call that is not on this page" in article(html, 0)
+        assert "of the call <bdi>t</bdi>" in article(html, 0)
         assert "found</p>" in article(html, 1)
         assert "found twice" in article(html, 2)
         assert "no result" in article(html, 3)
@@ -208,6 +223,22 @@ class TestConversation:
         assert "as it is" in article(html, 0).split("What the agent has instead")[1]
         assert " gone" in article(html, 1)
 
+    def test_results_that_were_changed_since_are_shown_in_their_place(self, db_path: Path, raw: Any) -> None:
+        """As well as under their calls."""
+        calls: list[Any] = [{"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}]
+        results = [{"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}]
+        add_conversation(db_path, "s", "go", calls, results, calls, results)
+        raw.execute("UPDATE messages SET redact_message = message WHERE message_id = 2")
+        view = [[0, 3], {"message_id": 4, "message": {"role": "user", "content": [{"text": "cut"}]}}, [5]]
+        raw.execute("UPDATE agents SET live_view = ?", (json.dumps(view),))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert "Empty." not in html.split("<aside")[0]
+        for number, mark in ((2, "redacted"), (4, "changed since")):
+            assert "found it" in article(html, number)
+            assert mark in article(html, number)
+            assert "found it" in article(html, number - 1)
+
     def test_side_panel_has_state_and_interrupts(self, desk: str) -> None:
         """What the agent keeps, and what it waits for."""
         assert "&#34;language&#34;: &#34;de&#34;" in get(desk, "/session", id="user-42").text
@@ -218,7 +249,7 @@ class TestConversation:
     def test_swarms_are_drawn_in_order(self, desk: str) -> None:
         """Each node with its status; those that are agents lead to their conversations."""
         html = get(desk, "/session", id="refund-7781", agent="triage").text
-        flow = re.findall(r'<ol class="flow">(.*?)</ol>', html, re.DOTALL)[0]
+        flow = re.findall(r'<ol class="flow in-turn">(.*?)</ol>', html, re.DOTALL)[0]
         assert re.findall(r'<li class="(\w+)">.*?<bdi>(\w+)', flow) == [
             ("completed", "triage"),
             ("completed", "billing"),
@@ -271,8 +302,11 @@ class TestConversation:
         add_conversation(db_path, "s", "one", state={"a": "x" * 1_000_000})
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
-        assert len(html) < 50_000
-        assert "The first 10,000 of 1,000,013 characters" in html
+            assert len(html) < 50_000
+            assert "The first 10,000 of 1,000,013 characters" in html
+            (link,) = re.findall(r'href="([^"]*)">Show all', html)
+            whole = json.loads(get(host, unescape(link)).text)
+        assert whole["state"] == {"a": "x" * 1_000_000}
 
     def test_a_session_without_agents_says_so(self, db_path: Path) -> None:
         """There is a page for it."""
@@ -309,6 +343,53 @@ class TestTaking:
         assert get(desk, "/copy", **query, message=99).status == 404
         assert get(desk, "/copy", **query, **{"as": "xml"}).status == 400
 
+    @pytest.mark.parametrize("query", [{"session": "nope"}, {"session": "user-7", "agent": "nope"}])
+    def test_what_does_not_exist_is_told(self, desk: str, query: dict[str, str]) -> None:
+        """It is no trouble with the database."""
+        for path, more in (
+            ("/copy", {}),
+            ("/copy", {"message": 0}),
+            ("/attachment", {"message": 0}),
+            ("/snapshots", {}),
+        ):
+            answer = get(desk, path, **{"agent": "support", **query}, **more)
+            assert answer.status == 404
+            assert "Agent" in answer.text
+            assert "does not exist" in answer.text
+
+    @pytest.mark.parametrize("query", [{}, {"at": 150}, {"before": 20}, {"after": 9}, {"at": 295}, {"limit": 500}])
+    def test_copies_and_their_commands_have_what_is_on_the_page(self, db_path: Path, query: dict[str, int]) -> None:
+        """Also in the middle of a conversation. The whole of it can be had from any page."""
+        run = pytest.importorskip("command_line", reason="the command line needs the extra cli").run
+        add_conversation(db_path, "s", *(f"number {number}" for number in range(300)))
+        with opened(create_app(db_path)) as host:
+            html = unescape(get(host, "/session", id="s", **query).text)
+            page, *whole = [
+                get(host, link).text
+                for link in re.findall(r'class="take" href="(/copy[^"]*json[^"]*)"', html)
+                if "message=" not in link
+            ]
+        shown = [f"number {number}" for number in ids_on(html)]
+        assert [message["content"][0]["text"] for message in json.loads(page)] == shown
+        lines = [shlex.split(line)[1:] for line in re.findall(r'data-text="([^"]*)"', html)]
+        assert run(*next(line for line in lines if "json" in line)).output == page
+        assert re.findall(r"number \d+", run(*lines[0]).output) == shown
+        assert bool(whole) == (len(shown) < 300)
+        for text in (*whole, run(*lines[-1]).output):
+            assert len(json.loads(text)) == 300
+
+    def test_a_conversation_that_is_too_long_to_copy_says_what_copies_it(
+        self, db_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rather than a part of it."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.conversation_pages.LONGEST_COPY", 3)
+        add_conversation(db_path, "s", "one", "two", "three", "four")
+        with opened(create_app(db_path)) as host:
+            assert "Copy the whole" not in get(host, "/session", id="s", limit=2).text
+            answer = get(host, "/copy", session="s", agent="default")
+        assert answer.status == 400
+        assert "strands-sqlite show --as" in answer.text
+
     def test_commands_do_the_same(self, desk: str, desk_path: Path) -> None:
         """Beside each page stands the line for a shell."""
         for path, line in (
@@ -330,6 +411,14 @@ class TestUsageAndHealth:
         (row,) = [row for row in html.split("<tr>") if "user-42" in row]
         assert re.findall(r'class="number">([\d,.]*)', row) == ["8", "4,256", "482", "4,738", "0.91"]
 
+    @pytest.mark.parametrize(
+        ("amount", "shown"),
+        [(0, "0.00"), (0.00001234, "0.000012"), (0.091, "0.091"), (0.91, "0.91"), (4321, "4,321.00")],
+    )
+    def test_small_sums_are_not_rounded_to_nothing(self, amount: float, shown: str) -> None:
+        """A question to a small model costs less than a cent."""
+        assert sum_of_money(amount) == shown
+
     @pytest.mark.parametrize("by", ["day", "session", "agent"])
     def test_totals_are_those_of_all_rows(self, desk: str, by: str) -> None:
         """Whatever they are told apart by."""
@@ -348,6 +437,31 @@ class TestUsageAndHealth:
         assert "No messages in this time" in html
         (link,) = re.findall(r'href="([^"]*)">Show all time', html)
         assert "207,730" in get(desk, link.replace("&amp;", "&")).text
+
+    def test_large_databases_are_read_as_a_whole_on_demand(self, desk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A mere click on "Usage" or "Health" asks first. One session is read at once."""
+        monkeypatch.setattr("strands_sqlite_session_manager.viewer.file_pages.MOST_READ", 1_000)
+        html = get(desk, "/usage").text
+        assert "<tfoot>" not in html
+        assert "Press Show to begin" in html
+        assert "207,730" in get(desk, "/usage", by="day").text
+        assert "<tfoot>" in get(desk, "/usage", session="user-42").text
+        html = get(desk, "/health").text
+        assert "Largest sessions" not in html
+        assert "reads the whole database" in html
+        assert "Largest sessions" in get(desk, "/health", sizes=1).text
+
+    def test_one_page_at_a_time_reads_the_whole_database(self, desk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another one is told so, if that takes long. The other pages do not wait."""
+        monkeypatch.setattr(file_pages, "PATIENCE", 0.01)
+        with file_pages._alone():
+            for path in ("/usage", "/health?check=1"):
+                answer = get(desk, path)
+                assert answer.status == 503
+                assert "Another page is reading" in answer.text
+            assert get(desk, "/session", id="user-42").status == 200
+            assert get(desk, "/usage", session="user-42").status == 200
+        assert get(desk, "/health", check=1).status == 200
 
     def test_health_tells_sizes_and_on_demand_what_is_wrong(self, db_path: Path, raw: Any) -> None:
         """A damaged row is found by the check."""

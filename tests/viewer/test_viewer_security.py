@@ -2,15 +2,20 @@
 
 import os
 import re
+import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from contextlib import closing
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from strands.types.exceptions import SessionException
 from viewer_helpers import add_conversation, get, opened, serving
 
@@ -139,6 +144,22 @@ class TestHeaders:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
         assert headers["referrer-policy"] == "no-referrer"
+
+    def test_a_page_with_a_bug_has_them_too(self, desk_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """The answer says nothing about the bug, which the server logs."""
+
+        def bug(_: Any) -> Any:
+            raise RuntimeError("a secret")
+
+        app = create_app(desk_path)
+        app.router.routes.append(Route("/bug", bug))
+        with serving(app) as host:
+            answer = get(host, "/bug")
+            expected = get(host, "/").headers
+        assert answer.status == 500
+        assert "secret" not in answer.text
+        for name in ("content-security-policy", "x-content-type-options", "x-frame-options", "cache-control"):
+            assert answer.headers[name] == expected[name]
 
     def test_nothing_but_reading(self, desk: str) -> None:
         """No page takes anything but GET and HEAD."""
@@ -280,6 +301,47 @@ def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
     with opened(create_app(db_path)) as host:
         assert "a � b" in get(host, "/session", id="s").text
         assert get(host, "/copy", session="s", agent="default", **{"as": "markdown"}).status == 200
+
+
+class TestDirection:
+    """Characters that change the order in which text is shown."""
+
+    NAME = "a\u202etxt.exe \x1b'\\ \u05d0"
+
+    @pytest.fixture
+    def host(self, db_path: Path) -> Iterator[Any]:
+        add_conversation(db_path, self.NAME, "\u05d0\u200f!", "in `\u202ecode`")
+        with opened(create_app(db_path)) as host:
+            yield host
+
+    def test_are_seen_in_names_and_code(self, host: Any) -> None:
+        """Prose keeps them: some languages need them."""
+        for path in ("/", f"/session?{urlencode({'id': self.NAME})}"):
+            html = re.sub(r' (value|title|aria-label)="[^"]*"', "", get(host, path).text)
+            assert "a[U+202E]txt.exe" in html
+            assert "\u202e" not in html
+        assert "\u05d0\u200f!" in html
+        assert "[U+202E]code" in html
+
+    @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+    def test_are_seen_in_commands_which_do_the_same(self, host: Any) -> None:
+        """What is shown and copied is what a shell gives to the program."""
+        html = get(host, "/session", id=self.NAME).text
+        line = unescape(re.findall(r'data-text="([^"]*)"', html)[0])
+        assert line.isprintable()
+        shown = unescape(re.sub("<.*?>", "", re.findall(r"<code tabindex[^>]*>(.*?)</code>", html)[0]))
+        assert shown == line
+        script = line.replace("strands-sqlite show", r"printf '%s\n'")
+        printed = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env={"LC_ALL": "C"}).stdout
+        assert printed.decode().splitlines()[0] == self.NAME
+
+
+def test_control_characters_are_seen_in_copies(db_path: Path) -> None:
+    """In Markdown, which may be pasted into a terminal. JSON and Python escape them by themselves."""
+    add_conversation(db_path, "s", "a\x1b[31m\x07 b\x9bm\r\nc\td")
+    with opened(create_app(db_path)) as host:
+        copy = get(host, "/copy", session="s", agent="default", **{"as": "markdown"}).text
+    assert "a\u241b[31m\u2407 b\ufffdm\nc\td" in copy
 
 
 def test_links_are_kept_and_lead_out_without_a_trace() -> None:

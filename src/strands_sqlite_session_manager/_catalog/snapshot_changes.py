@@ -1,6 +1,7 @@
 """Snapshots listed, compared, made the latest, cut and pruned."""
 
 import difflib
+import itertools
 import json
 import time
 import uuid
@@ -52,10 +53,12 @@ _SURPLUS = f"""
     """  # noqa: S608 (constants only, as below)
 
 
-def list_snapshots(database: Database, session_id: str, agent_id: str) -> list[SnapshotSummary]:
+def list_snapshots(
+    database: Database, session_id: str, agent_id: str, limit: int | None = None, before: str | None = None
+) -> list[SnapshotSummary]:
     """Return the snapshots of an agent, the latest first; see `SessionCatalog.list_snapshots`."""
     summaries = []
-    for snapshot in _of_agent(database, session_id, agent_id):
+    for snapshot in itertools.islice(_of_agent(database, session_id, agent_id, before), limit):
         try:
             content, damage = snapshots.decode(snapshot), None
         except SessionException as error:
@@ -73,12 +76,16 @@ def list_snapshots(database: Database, session_id: str, agent_id: str) -> list[S
     return summaries
 
 
-def _of_agent(database: Database, session_id: str, agent_id: str) -> Iterator[snapshots.Snapshot]:
+def _of_agent(
+    database: Database, session_id: str, agent_id: str, before: str | None = None
+) -> Iterator[snapshots.Snapshot]:
     prefix = snapshots.prefix_of(session_id, "agent", agent_id)
+    # After all keys with the prefix: "0" comes after "/".
+    end = f"{prefix[:-1]}0" if before is None else snapshots.key_of(session_id, "agent", agent_id, before)
     keys = database.query(
         # "snapshot_latest" comes after "immutable_history".
-        f"SELECT key FROM storage WHERE {BEGINS_WITH.format(column='key')} ORDER BY key DESC",  # noqa: S608
-        (prefix, prefix),
+        f"SELECT key FROM storage WHERE {BEGINS_WITH.format(column='key')} AND key < ? ORDER BY key DESC",  # noqa: S608
+        (prefix, prefix, end),
     )
     # One at a time, because hundreds may not fit into memory.
     for (key,) in keys:

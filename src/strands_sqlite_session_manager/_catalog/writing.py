@@ -11,6 +11,21 @@ from .records import HistoryMessage
 
 _LONGEST_LINE = 110
 
+# What a terminal or a parser of HTML might take for a command, and what UTF-8 cannot hold.
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return a text in which control characters are pictures of them, and half a surrogate pair is U+FFFD."""
+    return _CONTROL.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 32:
+        return chr(0x2400 + code)
+    return {127: "\N{SYMBOL FOR DELETE}"}.get(code, "\N{REPLACEMENT CHARACTER}")
+
 
 def to_json(messages: Sequence[HistoryMessage], name: str) -> str:
     """Return messages as a JSON list of what the SDK keeps in `agent.messages`; bytes are marked, and in base64.
@@ -24,7 +39,7 @@ def to_json(messages: Sequence[HistoryMessage], name: str) -> str:
 
 
 def to_markdown(messages: Sequence[HistoryMessage], name: str) -> str:
-    """Return messages as Markdown.
+    """Return messages as Markdown, with control characters as pictures of them.
 
     Args:
         messages: The messages, the oldest first.
@@ -36,7 +51,7 @@ def to_markdown(messages: Sequence[HistoryMessage], name: str) -> str:
         redacted = ", redacted" if message.is_redacted else ""
         parts.append(f"## {message.message_id}: {role}\n\n{message.created_at}{redacted}")
         parts += [message.damage] if message.damage else map(_block, message.message["content"])
-    return "\n\n".join(parts) + "\n"
+    return visible("\n\n".join(parts) + "\n")
 
 
 def to_python(messages: Sequence[HistoryMessage], name: str) -> str:

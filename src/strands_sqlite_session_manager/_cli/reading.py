@@ -1,6 +1,8 @@
 """Commands that look at what is there."""
 
+from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -9,7 +11,7 @@ from strands.types.exceptions import SessionException
 from .. import maintenance
 from .._catalog import writing
 from .._codec import encode
-from ..catalog import AgentSummary, SessionCatalog
+from ..catalog import AgentSummary, HistoryMessage, SessionCatalog
 from . import display
 from .program import (
     Age,
@@ -77,6 +79,10 @@ def show(
     db: Database = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Number of last messages of each agent.")] = 50,
+    before: Annotated[int | None, typer.Option(min=0, help="Only messages with a lower number.", metavar="N")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=-1, help="Only messages with a higher number, the first of them.", metavar="N")
+    ] = None,
     snapshot: Annotated[
         str | None, typer.Option(help="The agent in this snapshot, see `snapshots`.", metavar="ID")
     ] = None,
@@ -96,14 +102,15 @@ def show(
     if snapshot is not None:
         agent = agent or "default"
     with open_catalog(db, read_only=True) as catalog:
+        read = partial(
+            catalog.history, limit=limit, before=before, after=after, snapshot_id=snapshot, with_damaged=True
+        )
         if form is not None:
-            _write(catalog, session, agent, limit, snapshot, form)
+            _write(catalog, read, session, agent, form)
             return
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
-                messages = catalog.history(session, agent_id, limit=limit, snapshot_id=snapshot, with_damaged=True)[
-                    ::-1
-                ]
+                messages = read(session, agent_id)[::-1]
             except ValueError as error:
                 errors.print(display.plain(error))  # Somebody has put an id there that cannot be one.
                 is_damaged = True
@@ -124,13 +131,17 @@ def show(
 
 
 def _write(
-    catalog: SessionCatalog, session: str, agent: str | None, limit: int, snapshot: str | None, form: str
+    catalog: SessionCatalog,
+    read: Callable[[str, str], list[HistoryMessage]],
+    session: str,
+    agent: str | None,
+    form: str,
 ) -> None:
     """Print the messages of one agent in a form to take elsewhere."""
     names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
     if len(names) != 1:
         raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
-    messages = catalog.history(session, names[0], limit=limit, snapshot_id=snapshot, with_damaged=True)[::-1]
+    messages = read(session, names[0])[::-1]
     print(writing.FORMS[form](messages, f"{session}, agent {names[0]}"), end="")
     if any(message.damage for message in messages):
         raise typer.Exit(1)

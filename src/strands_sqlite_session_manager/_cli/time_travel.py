@@ -25,13 +25,20 @@ Agent = Annotated[str, typer.Option(help="Id of the agent.", metavar="ID")]
 
 
 @command("snapshots")
-def list_snapshots(session: Session, db: Database = None, agent: Agent = "default", as_json: Json = False) -> None:
+def list_snapshots(
+    session: Session,
+    db: Database = None,
+    agent: Agent = "default",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="Number of snapshots at the most.")] = None,
+    before: Annotated[str | None, typer.Option(help="Only older ones than this snapshot.", metavar="ID")] = None,
+    as_json: Json = False,
+) -> None:
     """List the snapshots that the SDK's SnapshotSessionManager has stored of an agent, the latest first.
 
     Example: strands-sqlite snapshots user-42
     """
     with open_catalog(db, read_only=True) as catalog:
-        found = catalog.list_snapshots(session, agent)
+        found = catalog.list_snapshots(session, agent, limit=limit, before=before)
     if as_json:
         print_json(found)
     else:

@@ -32,7 +32,7 @@ def view(
     Example: strands-sqlite view --db sessions.db
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401 (to name it if it is missing)
 
         from ..viewer import create_app
     except ModuleNotFoundError as error:
@@ -42,12 +42,6 @@ def view(
     token = secrets.token_urlsafe(24)
     # What a browser may call this machine besides its addresses.
     app = create_app(path_of_existing(db), token=token, hosts=[host, socket.gethostname()])
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # They would keep it alive for as long as a browser follows a conversation.
-            app.state.follower.stop()
-            super().handle_exit(sig, frame)
 
     with _listening(host, port) as listener:
         link = f"http://{_name(listener)}/?token={token}"
@@ -60,9 +54,22 @@ def view(
         if browser:
             # It waits in the backlog until the server runs. Some browsers keep their caller until they end.
             threading.Thread(target=_open, args=(link,), daemon=True).start()
-        if hasattr(signal, "SIGPIPE"):  # A browser may close a connection at any time.
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2)).run(sockets=[listener])
+        _serve(app, listener)
+
+
+def _serve(app: Any, listener: socket.socket) -> None:
+    """Serve the pages until Ctrl-C."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # They would keep it alive for as long as a browser follows a conversation.
+            app.state.follower.stop()
+            super().handle_exit(sig, frame)
+
+    if hasattr(signal, "SIGPIPE"):  # A browser may close a connection at any time.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2)).run(sockets=[listener])
 
 
 def _open(link: str) -> None:

@@ -11,17 +11,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from strands.types.exceptions import SessionException
 
 from .._engine.holder import database_of
+from .._errors import MissingRecordError
 from ..catalog import SessionCatalog
 from . import text
 from .follow import Follower
 from .links import Links
-from .security import Gate, SafeHeaders
+from .security import HEADERS, Gate, SafeHeaders
 
 HERE = Path(__file__).parent
 # Seconds that a page waits for a lock.
@@ -53,8 +54,6 @@ def create_app(
         SessionException: If the database cannot be opened, or belongs to another program or a newer version.
         ValueError: If the token is empty.
     """
-    from . import conversation_pages, file_pages, session_pages, snapshot_pages
-
     if token is not None and not token:
         raise ValueError("token='': an empty token would let everyone in; leave it out for that")
     catalog = SessionCatalog(db_path, read_only=True, busy_timeout=BUSY_TIMEOUT)
@@ -69,22 +68,29 @@ def create_app(
         catalog.close()
 
     app = Starlette(
-        routes=[
-            *(
-                Route(path, _page(function))
-                for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
-                for path, function in pages.ROUTES.items()
-            ),
-            Route("/events", conversation_pages.events),
-            Mount("/static", StaticFiles(directory=HERE / "static")),
-        ],
+        routes=_routes(),
         middleware=middleware,
-        exception_handlers={HTTPException: _failed},
+        exception_handlers={HTTPException: _failed, Exception: _broken},
         lifespan=lifespan,
     )
     app.state.catalog, app.state.follower, app.state.identity = catalog, Follower(catalog), identity
     app.state.templates = _templates()
     return app
+
+
+def _routes() -> list[BaseRoute]:
+    # They import this module.
+    from . import conversation_pages, file_pages, session_pages, snapshot_pages
+
+    return [
+        *(
+            Route(path, _page(function))
+            for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
+            for path, function in pages.ROUTES.items()
+        ),
+        Route("/events", conversation_pages.events),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
 
 
 def _templates() -> Environment:
@@ -96,8 +102,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     functions: tuple[Callable[..., Any], ...] = (
-        *(text.age, text.clock, text.count, text.day),
-        *(text.marked, text.pretty_json, text.short_json, text.size),
+        *(text.age, text.clock, text.count, text.day, text.isolated),
+        *(text.marked, text.pretty_json, text.short_json, text.size, text.sum_of_money),
     )
     templates.filters |= {function.__name__: function for function in functions}
     return templates
@@ -114,6 +120,8 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
             return function(request)
         except ValueError as error:
             return message_page(request, "This cannot be shown", str(error), 400)
+        except MissingRecordError as error:
+            return message_page(request, "This does not exist", str(error), 404)
         except SessionException as error:
             return message_page(request, "The database cannot be read", str(error), 503)
 
@@ -131,8 +139,14 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
-    title = "There is no such page" if error.status_code == 404 else "This cannot be done here"
+    titles = {404: "There is no such page", 503: "This cannot be done now"}
+    title = titles.get(error.status_code, "This cannot be done here")
     return message_page(request, title, error.detail, error.status_code)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that met a bug. It goes out past the middleware, so it has the headers itself."""
+    return PlainTextResponse("This page is broken. The log of the server says why.", 500, headers=HEADERS)
 
 
 def catalog_of(request: Request) -> SessionCatalog:
@@ -163,7 +177,7 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         page=request.url.path.rsplit("/", 1)[-1],
         **values,
     )
-    return HTMLResponse(text.visible(html), status)
+    return HTMLResponse(text.safe_page(html), status)
 
 
 def message_page(request: Request, title: str, message: str, status: int) -> Response:

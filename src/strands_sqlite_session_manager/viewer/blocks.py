@@ -124,8 +124,8 @@ def _reasoning(value: Mapping[str, Any]) -> Block:
     reasoning = value.get("reasoningText")
     if isinstance(reasoning, Mapping) and isinstance(reasoning.get("text"), str):
         shown = reasoning["text"]
-        return Block("reasoning", "Reasoning", text.markdown(shown[: text.LONGEST]), _cut(shown))
-    return Block("reasoning", "Reasoning", Markup("<p>The provider keeps it secret.</p>"))
+        return Block("reasoning", body=text.markdown(shown[: text.LONGEST]), cut=_cut(shown))
+    return Block("reasoning", body=Markup("<p>The provider keeps it secret.</p>"))
 
 
 def _citations(value: Mapping[str, Any]) -> Block:

@@ -8,7 +8,7 @@ from .._catalog.records import AgentDescription, HistoryMessage
 from .blocks import Block, blocks_of
 
 # Makes the address of bytes from the number of a message and the place in it.
-Href = Callable[[int, str], str]
+HrefInMessage = Callable[[int, str], str]
 
 
 @dataclass
@@ -79,20 +79,22 @@ class LiveMessages:
         )
 
 
-def shown_messages(messages: Iterable[HistoryMessage], live: LiveMessages, href: Href, is_end: bool) -> list[Shown]:
+def shown_messages(
+    messages: Iterable[HistoryMessage], live: LiveMessages, href: HrefInMessage, is_end: bool
+) -> list[Shown]:
     """Return messages as a page shows them, each tool's result with its call.
 
     Args:
         messages: The messages, the oldest first.
         live: What the agent has now.
-        href: See `Href`.
+        href: See `HrefInMessage`.
         is_end: Whether the last one is the last of the conversation.
     """
     shown = (_shown(message, live, href) for message in messages)
     return list(_paired(_with_inserted(shown, live, is_end)))
 
 
-def _shown(message: HistoryMessage, live: LiveMessages, href: Href) -> Shown:
+def _shown(message: HistoryMessage, live: LiveMessages, href: HrefInMessage) -> Shown:
     number = message.message_id
     if message.damage:
         return Shown(number, "damaged", message.created_at, damage=message.damage, is_live=live.has(number))
@@ -167,11 +169,13 @@ def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
             if call is not None:
                 call.children, call.status = [block], block.status
                 folded.append(block)
-                continue
+                # One that was changed since stays in its place too, where it is marked.
+                if not message.is_redacted and message.edited is None:
+                    continue
             kept.append(block)
             if block.kind == "tool":
                 open_calls[block.tool_use_id] = block
-        if kept or not message.blocks or message.is_redacted or message.edited is not None:
+        if kept or not message.blocks:
             message.blocks = kept
             yield message
         else:

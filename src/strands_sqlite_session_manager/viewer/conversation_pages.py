@@ -1,5 +1,6 @@
 """The page of a session, what one can take from it, and how it follows an agent that is at work."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,17 +13,19 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from strands.types.exceptions import SessionException
 
 from .._catalog import writing
-from .._catalog.records import HistoryMessage
+from .._catalog.records import AgentDescription, HistoryMessage
 from .._engine.database import BrokenText
+from ..catalog import SessionCatalog
+from . import text
 from .app import catalog_of, links_of, number_of, render
 from .blocks import SHOWN_IMAGES, find_bytes, json_block
 from .conversation import LiveMessages, shown_messages
-from .session_pages import tag_text
+from .session_pages import tags_of
 
 PAGE = 50
 LONGEST_PAGE = 500
 # Messages at the most that are copied at once.
-LONGEST_COPY = 1_000
+LONGEST_COPY = 10_000
 
 
 def session_page(request: Request) -> Response:
@@ -46,7 +49,7 @@ def session_page(request: Request) -> Response:
         request,
         "session.html",
         entry=page[0],
-        tags=[(name, value, tag_text(name, value)) for name, value in page[0].metadata.items()],
+        tags=tags_of(page[0].metadata),
         agents=agents,
         unreadable=[name for name in contents.agents if name not in agents],
         multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
@@ -72,24 +75,19 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     # Before anything else is read: what comes in between is then told of.
     revision = catalog.revisions([(session_id, agent_id)]).get((session_id, agent_id), "")
     snapshot_id = request.query_params.get("snapshot") or None
-    agent = catalog.describe_agent(session_id, agent_id, snapshot_id=snapshot_id)
-    if agent is None and snapshot_id is not None:
-        raise HTTPException(404, f"Agent {agent_id} in session {session_id} has no snapshot {snapshot_id}.")
-    if agent is None:
-        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    agent = _described(catalog, session_id, agent_id, snapshot_id)
     limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
     at = number_of(request, "at")
     messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
     last = messages[-1].message_id if messages else None
     is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
+    total = 0 if agent.last_message_id is None else agent.last_message_id + 1
     live = LiveMessages(agent)
 
     def href(message_id: int, place: str) -> str:
         query = {"session": session_id, "agent": agent_id, "snapshot": snapshot_id}
         return links.to("attachment", **query, message=message_id, place=place)
 
-    manager = agent.conversation_manager_state
-    interrupts = agent.internal_state.get("interrupt_state")
     return {
         "agent": agent,
         "revision": revision,
@@ -97,18 +95,49 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "first": messages[0].message_id if messages else None,
         "last": last,
         "at": at,
-        "limit": limit,
+        "total": total,
+        "can_copy_all": len(messages) < total <= LONGEST_COPY,
+        # For the command that shows the same. What an agent says later is to be in it where the page follows too.
+        "window": {
+            "limit": len(messages) if messages and messages[0].message_id else limit,
+            "before": None if is_end or last is None else last + 1,
+        },
         "has_older": bool(messages) and messages[0].message_id > 0,
         "is_end": is_end,
         "live_count": live.count(agent.last_message_id),
+        **_side(agent),
+    }
+
+
+def _side(agent: AgentDescription) -> dict[str, Any]:
+    """Return what stands beside the conversation."""
+    manager = agent.conversation_manager_state
+    return {
         "manager": str(manager.get("__name__", "")),
-        "interrupts": _interrupts(interrupts),
+        "interrupts": _interrupts(agent.internal_state.get("interrupt_state")),
         "state": json_block(agent.state) if agent.state else None,
         "others": {
             "Conversation manager": json_block(manager),
             "What the SDK keeps": json_block(agent.internal_state),
         },
     }
+
+
+def _described(catalog: SessionCatalog, session_id: str, agent_id: str, snapshot_id: str | None) -> AgentDescription:
+    agent = catalog.describe_agent(session_id, agent_id, snapshot_id=snapshot_id)
+    if agent is None and snapshot_id is not None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} has no snapshot {snapshot_id}.")
+    if agent is None:
+        raise HTTPException(404, f"Agent {agent_id} in session {session_id} does not exist.")
+    return agent
+
+
+def agent_text(request: Request) -> Response:
+    """Return all that is stored of an agent beside its log, as JSON: the page shows the beginning of long values."""
+    query = request.query_params
+    key = (query.get("session", ""), query.get("agent", ""))
+    agent = _described(catalog_of(request), *key, query.get("snapshot") or None)
+    return PlainTextResponse(text.pretty_json(dataclasses.asdict(agent)).encode(errors="backslashreplace"))
 
 
 def _piece(
@@ -177,7 +206,7 @@ def attachment(request: Request) -> Response:
 
 
 def copy(request: Request) -> Response:
-    """Return messages as a text to copy: one, or those from `first` to `last`."""
+    """Return messages as a text to copy: one, those from `first` to `last`, or all."""
     query = request.query_params
     form = query.get("as", "json")
     if form not in writing.FORMS:
@@ -189,12 +218,14 @@ def copy(request: Request) -> Response:
         messages = catalog_of(request).history(
             query.get("session", ""),
             query.get("agent", ""),
-            limit=LONGEST_COPY,
+            limit=LONGEST_COPY + 1,
             before=None if last is None else last + 1,
             after=None if first is None else first - 1,
             snapshot_id=query.get("snapshot") or None,
             with_damaged=True,
         )[::-1]
+    if len(messages) > LONGEST_COPY:
+        raise ValueError(f"More than {LONGEST_COPY:,} messages at once are left to `strands-sqlite show --as`")
     name = f"{query.get('session')}, agent {query.get('agent')}"
     content = writing.FORMS[form](messages, name).encode(errors="backslashreplace")
     return PlainTextResponse(content)
@@ -206,8 +237,10 @@ async def events(request: Request) -> Response:
     key = (query.get("session", ""), query.get("agent", ""))
     try:
         is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
-    except (ValueError, SessionException) as error:
+    except ValueError as error:
         return PlainTextResponse(str(error), 400)
+    except SessionException as error:
+        return PlainTextResponse(str(error), 503)
     if not is_there:
         return PlainTextResponse("There is no such agent.", 404)
     return StreamingResponse(
@@ -217,6 +250,7 @@ async def events(request: Request) -> Response:
 
 ROUTES: dict[str, Callable[[Request], Response]] = {
     "/session": session_page,
+    "/agent": agent_text,
     "/attachment": attachment,
     "/copy": copy,
 }

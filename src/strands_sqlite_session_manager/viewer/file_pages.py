@@ -1,10 +1,14 @@
 """Pages about the database as a whole: tokens and money, and its health."""
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +21,36 @@ from .session_pages import day_of
 # Rows at the most; those with the most tokens, where they are no days.
 ROWS = 200
 DAYS = 30
+# Bytes of a file that is read as a whole without asking: about a second.
+MOST_READ = 100_000_000
+# Seconds that a page waits for another one that reads the whole database.
+PATIENCE = 5.0
 By = Literal["day", "session", "agent"]
+
+_reading = threading.Lock()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one page at a time read the whole database: several would leave nothing of the machine to the agents.
+
+    Raises:
+        HTTPException: If another one takes long.
+    """
+    if not _reading.acquire(timeout=PATIENCE):
+        raise HTTPException(503, "Another page is reading the whole database. Try again when it is there.")
+    try:
+        yield
+    finally:
+        _reading.release()
+
+
+def _is_large(request: Request) -> bool:
+    """Tell whether to ask before the whole database is read. A cluster does not tell its size."""
+    try:
+        return Path(database_of(catalog_of(request)).path).stat().st_size > MOST_READ
+    except OSError:
+        return True
 
 
 def usage_page(request: Request) -> Response:
@@ -33,12 +66,18 @@ def usage_page(request: Request) -> Response:
     until = query.get("until", "")
     prices = (_price_of(query.get("input", "")), _price_of(query.get("output", "")))
     options = {"since": day_of(since), "until": day_of(until, end=True)}
-    totals = catalog_of(request).usage(session_id, **options, by=by)
+    # The form tells `by`, a mere click on "Usage" does not.
+    is_asking = not session_id and "by" not in query and _is_large(request)
+    totals: Mapping[Any, Usage] = {}
+    if not is_asking:
+        with nullcontext() if session_id else _alone():
+            totals = catalog_of(request).usage(session_id, **options, by=by)
     shown = _largest(totals) if by != "day" else dict(list(totals.items())[-ROWS:])
     return render(
         request,
         "usage.html",
         by=by,
+        is_asking=is_asking,
         choices=get_args(By),
         session_id=session_id or "",
         since=since,
@@ -82,14 +121,20 @@ def _money(usage: Usage, prices: tuple[float | None, float | None]) -> float | N
 
 
 def health_page(request: Request) -> Response:
-    """Show how large the database is, and on demand what is wrong with it."""
+    """Show how large the database is, and what is wrong with it: what would take long only on demand."""
     db_path = database_of(catalog_of(request)).location
-    links = links_of(request)
+    links, query = links_of(request), request.query_params
+    stats, findings = None, None
+    with _alone():
+        if "sizes" in query or not _is_large(request):
+            stats = maintenance.stats(db_path)
+        if "check" in query:
+            findings = maintenance.check(db_path)
     return render(
         request,
         "health.html",
-        stats=maintenance.stats(db_path),
-        findings=maintenance.check(db_path) if "check" in request.query_params else None,
+        stats=stats,
+        findings=findings,
         commands=(links.command("stats"), links.command("check")),
     )
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.concurrency import run_in_threadpool
 from strands.types.exceptions import SessionException
@@ -52,14 +53,8 @@ class Follower:
             key: Ids of the session and of the agent.
             is_gone: Tells whether the browser has gone, which not every server notices by itself.
         """
-        queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self._watchers.setdefault(key, []).append(queue)
-        if key in self._states:
-            queue.put_nowait(self._states[key])
-        if self._task is None or not self.is_watching:
-            self._task = asyncio.create_task(self._watch())
         end = time.monotonic() + LONGEST
-        try:
+        with self._watched(key) as queue:
             while time.monotonic() < end:
                 try:
                     state = await asyncio.wait_for(queue.get(), TICK * KEEP_ALIVE)
@@ -70,6 +65,18 @@ class Follower:
                     if await is_gone():
                         return
                     yield ": still here\n\n"
+
+    @contextmanager
+    def _watched(self, key: Key) -> Iterator[asyncio.Queue[str | None]]:
+        """Let a queue have the revisions of a conversation: the one that is known, and each that comes."""
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._watchers.setdefault(key, []).append(queue)
+        if key in self._states:
+            queue.put_nowait(self._states[key])
+        if not self.is_watching:
+            self._task = asyncio.create_task(self._watch())
+        try:
+            yield queue
         finally:
             self._watchers[key].remove(queue)
             if not self._watchers[key]:

@@ -51,4 +51,18 @@ class Links:
         # What begins with a dash would be taken for an option.
         if any(word.startswith("-") for word in arguments):
             line, arguments = [], [*line, "--", *arguments]
-        return shlex.join(["strands-sqlite", command, *arguments, *line])
+        return " ".join(map(_quoted, ["strands-sqlite", command, *arguments, *line]))
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell in which everything can be seen: bash and zsh take bytes between $' and '."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'{}'".format(
+        "".join(
+            letter
+            if letter.isprintable() and letter not in "\\'"
+            else "".join(f"\\x{byte:02x}" for byte in letter.encode(errors="surrogatepass"))
+            for letter in word
+        )
+    )

@@ -1,7 +1,7 @@
 """The list of sessions, and searches of their messages."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,6 +18,8 @@ HITS = 50
 MOST_READ = 50_000
 # Tokens of longer sessions are added up on the page of usage only: their messages must be read for that.
 SHORT = 500
+# Characters of a tag that a link can filter by.
+LONGEST_TAG = 1_000
 
 
 def sessions_page(request: Request) -> Response:
@@ -69,7 +71,7 @@ def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents
         "is_about": messages > SHORT,
         "tokens": usage.total_tokens if usage else None,
         "kind": ", ".join(kinds) or ("agents" if len(contents.agents) > 1 else "agent"),
-        "tags": [(name, value, tag_text(name, value)) for name, value in entry.metadata.items()],
+        "tags": tags_of(entry.metadata),
     }
 
 
@@ -108,6 +110,12 @@ def search_page(request: Request) -> Response:
             limit=HITS,
         ),
     )
+
+
+def tags_of(metadata: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
+    """Return names and values of metadata, each with its `tag_text`; None where a link with that would be too long."""
+    tags = [(name, value, tag_text(name, value)) for name, value in metadata.items() if name != "title"]
+    return [(name, value, tag if len(tag) <= LONGEST_TAG else None) for name, value, tag in tags]
 
 
 def tag_text(name: str, value: Any) -> str:

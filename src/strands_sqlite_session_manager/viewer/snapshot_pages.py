@@ -11,17 +11,22 @@ from .._catalog.records import HistoryMessage, SnapshotDiff
 from .app import catalog_of, links_of, render
 from .blocks import Block, blocks_of, json_block
 
+PAGE = 50
+
 
 def snapshots_page(request: Request) -> Response:
     """Show the snapshots of an agent as a time line, and what differs between two of them."""
     query, links = request.query_params, links_of(request)
     session_id, agent_id = query.get("session", ""), query.get("agent", "")
-    found = catalog_of(request).list_snapshots(session_id, agent_id)
-    difference = None
-    command = links.command("snapshots", session_id, agent=agent_id)
-    if "first" in query:
-        first, second = query["first"], query.get("second") or None
-        difference = _shown(catalog_of(request).diff_snapshots(session_id, agent_id, first, second))
+    before = query.get("before") or None
+    # One more than is shown, for what has changed since.
+    found = catalog_of(request).list_snapshots(session_id, agent_id, limit=PAGE + 1, before=before)
+    difference, changes = None, []
+    command = links.command("snapshots", session_id, agent=agent_id, limit=PAGE, before=before)
+    first, second = query.get("first"), query.get("second") or None
+    if first and first != second:
+        difference = catalog_of(request).diff_snapshots(session_id, agent_id, first, second)
+        changes = _changes(difference, request)
         command = links.command("diff", session_id, first, *filter(None, [second]), agent=agent_id)
     return render(
         request,
@@ -30,37 +35,36 @@ def snapshots_page(request: Request) -> Response:
         agent_id=agent_id,
         # Each with the one before it.
         rows=[
-            (snapshot, before, None if before is None else snapshot.message_count - before.message_count)
-            for snapshot, before in pairwise([*found, None])
+            (snapshot, older, None if older is None else snapshot.message_count - older.message_count)
+            for snapshot, older in pairwise([*found, None])
             if snapshot is not None
-        ],
+        ][:PAGE],
+        before=before,
+        following=found[PAGE - 1].snapshot_id if len(found) > PAGE else None,
         difference=difference,
-        first=query.get("first"),
-        second=query.get("second"),
+        changes=changes,
+        first=first,
+        second=second,
         blocks={snapshot.snapshot_id: json_block(snapshot.app_data) for snapshot in found if snapshot.app_data},
         command=command,
     )
 
 
-def _shown(difference: SnapshotDiff) -> dict[str, Any]:
-    """Return what differs as the page shows it: each message with what became of it."""
-    changes = [
-        *(("removed", message, None) for message in difference.removed),
-        *(("changed", before, after) for before, after in difference.changed),
-        *(("added", message, None) for message in difference.added),
+def _changes(difference: SnapshotDiff, request: Request) -> list[Any]:
+    """Return messages that differ as the page shows them: what became of each, and its versions."""
+    links, query = links_of(request), request.query_params
+
+    def version(which: str, message: HistoryMessage) -> tuple[HistoryMessage, list[Block], str]:
+        """Return a message of the first or the second snapshot, its blocks, and the link to all of it."""
+        place = {"session": query.get("session"), "agent": query.get("agent"), "snapshot": query.get(which)}
+        whole = links.to("copy", **place, message=message.message_id, **{"as": "markdown"})
+        return message, blocks_of(message.message["content"], lambda _: None), whole
+
+    return [
+        *(("removed", [version("first", message)]) for message in difference.removed),
+        *(("changed", [version("first", before), version("second", after)]) for before, after in difference.changed),
+        *(("added", [version("second", message)]) for message in difference.added),
     ]
-    return {
-        "messages": [
-            (what, message, _blocks(message), None if after is None else _blocks(after))
-            for what, message, after in changes
-        ],
-        "state_keys": difference.state_keys,
-        "parts": difference.parts,
-    }
-
-
-def _blocks(message: HistoryMessage) -> list[Block]:
-    return blocks_of(message.message["content"], lambda _: None)
 
 
 ROUTES: dict[str, Callable[[Request], Response]] = {"/snapshots": snapshots_page}

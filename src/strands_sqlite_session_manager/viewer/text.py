@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -12,23 +13,29 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from .._catalog.writing import visible
+
 # Characters of a text that a page shows; there is a link to the rest.
 LONGEST = 10_000
 
-# What a terminal or a parser of HTML might take for a command, and what UTF-8 cannot hold.
-_INVISIBLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# What changes the order in which text is shown. In prose it is part of the language, in names it is a trick.
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NAMES = re.compile(r"<(?:bdi|code|pre|title)\b[^>]*>[^<]*")
 
 
-def visible(html: str) -> str:
-    """Return a page in which control characters are pictures of them, and half a surrogate pair is U+FFFD."""
-    return _INVISIBLE.sub(_picture, html)
+def safe_page(html: str) -> str:
+    """Return a page in which control characters can be seen: those of the direction in names and code only."""
+    html = visible(html)
+    if _DIRECTION.search(html):
+        html = _NAMES.sub(lambda name: _DIRECTION.sub(lambda found: f"[U+{ord(found[0]):04X}]", name[0]), html)
+    return html
 
 
-def _picture(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code > 127:
-        return "\N{REPLACEMENT CHARACTER}"
-    return chr(0x2400 + code) if code < 32 else "\N{SYMBOL FOR DELETE}"
+def isolated(line: str) -> Markup:
+    """Return a line whose words stay in their order, whatever is written in them from right to left."""
+    return Markup(" ").join(
+        word if word.isascii() else Markup("<bdi>{}</bdi>").format(word) for word in line.split(" ")
+    )
 
 
 def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
@@ -85,6 +92,12 @@ def size(number: int) -> str:
             return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:,.1f} TB"
+
+
+def sum_of_money(amount: float) -> str:
+    """Return a sum of money: of one below 1, two digits that say something."""
+    digits = 1 - math.floor(math.log10(amount)) if 0 < amount < 1 else 2
+    return f"{amount:,.{digits}f}"
 
 
 def count(number: int, noun: str) -> str:
