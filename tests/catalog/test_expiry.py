@@ -349,24 +349,25 @@ class TestSweeping:
         "fill",
         [
             lambda raw: raw.execute(
+                "INSERT INTO messages (session_id, agent_id, message_id, message, attachments, created_at, updated_at) "
                 "WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 20) "
-                "INSERT INTO messages (session_id, agent_id, message_id, message, attachments, created_at) "
-                "SELECT 'gone', 'a', n, '{}', zeroblob(500000), '2026-01-01' FROM n"
+                "SELECT 'gone', 'a', n, '{}', zeroblob(500000), '2026-01-01', '2026-01-01' FROM n"
             ),
             lambda raw: raw.execute(
+                "INSERT INTO storage (key, data, created_at, updated_at) "
                 "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500) "
-                "INSERT INTO storage (key, data, updated_at) "
-                "SELECT 'context/gone/scopes/agent/a/t_' || n, zeroblob(9), '2026-01-01' FROM n"
+                "SELECT 'context/gone/scopes/agent/a/t_' || n, zeroblob(9), '2026-01-01', '2026-01-01' FROM n"
             ),
             lambda raw: raw.execute(
+                "INSERT INTO storage (key, data, created_at, updated_at) "
                 "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20) "
-                "INSERT INTO storage (key, data, updated_at) "
                 "SELECT 'session/gone/scopes/agent/a/snapshots/immutable_history/snapshot_' || n || '.json', "
-                "zeroblob(500000), '2026-01-01' FROM n"
+                "zeroblob(500000), '2026-01-01', '2026-01-01' FROM n"
             ),
             lambda raw: raw.execute(
+                "INSERT INTO agents (session_id, agent_id, created_at, updated_at) "
                 "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500) "
-                "INSERT INTO agents (session_id, agent_id, updated_at) SELECT 'gone', 'a' || n, '2026-01-01' FROM n"
+                "SELECT 'gone', 'a' || n, '2026-01-01', '2026-01-01' FROM n"
             ),
         ],
         ids=["images", "stash", "snapshots", "agents"],
