@@ -7,7 +7,7 @@ import time
 from strands.types.exceptions import SessionException
 
 from ._arguments import now
-from ._engine.database import Database
+from ._engine.database import Database, impatient
 from ._engine.schema import SESSION_OF_KEY, SNAPSHOTS_OF_SESSION, STASH_OF_SESSION
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,9 @@ def sweep(database: Database) -> None:
         return
     database.next_sweep = time.monotonic() + _PAUSE
     try:
-        if remove_some(database):
-            database.next_sweep = 0.0
+        with impatient(0.05):
+            if remove_some(database):
+                database.next_sweep = 0.0
     except SessionException as error:
         logger.warning("error=<%s> | what has expired is hidden, and is removed later", error)
 

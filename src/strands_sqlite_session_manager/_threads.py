@@ -21,17 +21,17 @@ async def to_its_end(operation: Callable[[], _Result]) -> _Result:
     Returns:
         What it returns.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(operation))
+    # Not `asyncio.to_thread`, which is a task: a loop that ends cancels those that still wait for a thread.
+    work = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, operation)
     cancelled = None
     while not work.done():
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError as error:
             cancelled = error
-    result = work.result()
     if cancelled is not None:
-        raise cancelled
-    return result
+        raise cancelled from work.exception()
+    return work.result()
 
 
 async def in_own_thread(operation: Callable[[], _Result]) -> _Result:

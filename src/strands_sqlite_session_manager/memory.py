@@ -5,12 +5,14 @@ import builtins
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._arguments import checked_cut_off, checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
 from ._codec import encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
+from ._engine.path import chosen_path, is_cluster
 from ._errors import missing
 from ._expiry import sweep
 from ._memory import records, words
@@ -20,7 +22,7 @@ from ._memory.search import note_use, search
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.sources import MEMORIES
-from ._search.text import LONGEST_QUERY, has_every_word
+from ._search.text import LONGEST_QUERY, LONGEST_TEXT, has_every_word
 from ._threads import to_its_end
 
 try:
@@ -126,7 +128,10 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             "forget_tool_config": forget_tool_config,
         }
         self._check(config)
-        super().__init__(db_path, synchronous=synchronous, busy_timeout=busy_timeout)
+        path = chosen_path(db_path)
+        # Unless there is nothing to read yet.
+        read_only = not writable and (is_cluster(path) or Path(path).exists())
+        super().__init__(db_path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
         self._configure(config)
 
     @staticmethod
@@ -344,6 +349,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
     ) -> builtins.list[Memory]:
         """Delete all memories that have certain words, or certain ids, and overwrite them on disk.
 
+        Those that have expired and are still stored go too.
+
         Args:
             query: Words, each of which a memory must have to be deleted, as it is: "dog" does not delete "dogs". Only
                 case, punctuation and the accents of Latin letters do not matter.
@@ -366,9 +373,13 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         return await to_its_end(lambda: self._forget(query or "", ids))
 
     def _forget(self, query: str, ids: builtins.list[int] | None) -> builtins.list[Memory]:
-        time = now()
+        # What has expired, and is still there, goes too: nothing has expired before all times.
+        time = ""
         if ids is None:
-            ids = [*words.find(self._database, self._place, query, "AND", 2**31, None, time)]
+            ids = [
+                *words.find(self._database, self._place, query, "AND", 2**31, None, time),
+                *records.longer_than(self._database, self._place, LONGEST_TEXT),
+            ]
         found = records.read(self._database, self._place, ids, None, time)
         if query:
             # The index knows stems, and leaves out words: what is deleted must have the words themselves.
@@ -461,9 +472,10 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             }
 
         return [
-            tool(name=names.get("name", "forget_memory"), description=names.get("description", _FORGET_TOOL))(
-                forget_memory
-            )
+            tool(
+                name=names.get("name", "forget_memory"),
+                description=names.get("description", f"{_FORGET_TOOL} Only for entries of the store {self.name!r}."),
+            )(forget_memory)
         ]
 
     def _require_writable(self) -> None:

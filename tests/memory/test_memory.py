@@ -202,6 +202,23 @@ class TestForgetting:
         assert contents((await store.list()).memories) == ["Ada is green with envy.", "Ada likes tea."]
 
     @pytest.mark.parametrize(
+        ("query", "content"),
+        [
+            ("Will", "Will is Ada's brother."),
+            ("to be or not to be", "To be, or not to be"),
+            ("user_name", "my user_name is zed"),
+            ("foo", "see foo_bar.py"),
+            ("ENDSECRET", "filler " * 20_000 + "ENDSECRET"),
+        ],
+        ids=["a name", "words that say nothing", "underscore", "half of a name", "long"],
+    )
+    async def test_nothing_that_has_the_words_is_passed_over(self, store: Any, query: str, content: str) -> None:
+        await store.add(content)
+        await store.add("another one")
+        assert contents(await store.forget(query)) == [content]
+        assert await store.count() == 1
+
+    @pytest.mark.parametrize(
         ("query", "other"),
         [
             ("Will Smith", "Anna Smith is my boss."),
@@ -254,11 +271,17 @@ class TestExpiry:
         assert (await store.list()).memories == []
         assert await store.get(memory_id) is None
         assert await store.count() == 0
-        assert await store.forget("Rome") == []
         with pytest.raises(SessionException, match="does not exist"):
             await store.update(memory_id, metadata={})
         assert await store.prune(dry_run=True) == 1
         assert await store.prune() == 1
+        assert raw.execute("SELECT count(*) FROM memories").fetchone() == (0,)
+
+    async def test_it_can_be_forgotten_like_others(self, store: Any, raw: Any) -> None:
+        """As long as it is stored, whoever wants it gone is told that it was there."""
+        database_of(store).next_sweep = math.inf
+        await store.add("Ada is in Rome.", expires_at=NOW - timedelta(days=1))
+        assert contents(await store.forget("Rome")) == ["Ada is in Rome."]
         assert raw.execute("SELECT count(*) FROM memories").fetchone() == (0,)
 
     async def test_adding_it_again_makes_another_memory(self, store: Any) -> None:

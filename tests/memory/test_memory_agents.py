@@ -80,6 +80,19 @@ class TestInAnAgent:
             with pytest.raises(ValueError, match="not writable"):
                 asyncio.run(change())
 
+    @pytest.mark.file_only
+    def test_a_store_that_is_not_writable_leaves_the_file_as_it_is(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """It takes no lock, and notes no use."""
+        asyncio.run(open_store().add("Ada likes tea."))
+        store = open_store(writable=False)
+        raw.execute("BEGIN IMMEDIATE")
+        assert [entry.content for entry in asyncio.run(store.search("tea"))] == ["Ada likes tea."]
+        raw.execute("ROLLBACK")
+        assert raw.execute("SELECT used_at FROM memories").fetchall() == [(None,)]
+        assert raw.execute("SELECT count(*) FROM search_state").fetchall() == [(0,)]
+
 
 class TestForgetTool:
     def test_is_off_unless_asked_for(self, store: Any, open_store: Callable[..., Any]) -> None:
@@ -88,6 +101,8 @@ class TestForgetTool:
         assert [tool.tool_name for tool in open_store(forget_tool_config=True).get_tools()] == ["forget_memory"]
         (tool,) = open_store(forget_tool_config={"name": "forget_fact", "description": "Forget."}).get_tools()
         assert (tool.tool_name, tool.tool_spec["description"]) == ("forget_fact", "Forget.")
+        (tool,) = open_store("wishes", forget_tool_config=True).get_tools()
+        assert "'wishes'" in tool.tool_spec["description"]
         with pytest.raises(ValueError, match="forget_tool_config"):
             open_store(forget_tool_config=True, writable=False)
 

@@ -16,6 +16,19 @@ from strands.types.exceptions import SessionException
 from helpers import in_child
 
 
+def test_what_was_begun_is_stored_when_the_loop_ends(store: Any) -> None:
+    """The SDK may not wait for its writes, and more of them wait for a thread than there are."""
+    tasks = []
+
+    async def begin() -> None:
+        tasks.extend(asyncio.ensure_future(store.add(f"fact {number}")) for number in range(100))
+        await asyncio.sleep(0)
+
+    asyncio.run(begin())
+    assert len(tasks) == 100
+    assert asyncio.run(store.count()) == 100
+
+
 class TestTasks:
     async def test_many_adds_of_the_same_text_make_one_memory(self, store: Any) -> None:
         """Each is counted, and all get the same id."""

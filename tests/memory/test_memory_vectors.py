@@ -279,6 +279,39 @@ class TestEmbedder:
         assert "TimeoutError" in caplog.text
         assert await store.count() == 100
 
+    async def test_one_that_hangs_in_its_result_holds_up_nothing_else(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may make its vectors one by one."""
+        monkeypatch.setattr("strands_sqlite_session_manager._memory.embedding._TIMEOUT", 0.5)
+        end = threading.Event()
+
+        def lazy(texts: list[str]) -> Any:
+            end.wait()
+            yield from ([1.0] for _ in texts)
+
+        store = open_store(embedder=lazy)
+        try:
+            hanging = [asyncio.ensure_future(store.add(f"tea {number}")) for number in range(50)]
+            while await store.count() < 50:
+                pass
+            await asyncio.gather(*hanging)
+            assert await store.count() == 50
+        finally:
+            end.set()
+
+    async def test_one_text_that_it_cannot_embed_keeps_no_others_from_it(
+        self, open_store: Callable[..., Any], raw: Any
+    ) -> None:
+        """Asking for all again tells which it was, when all others are done."""
+        plain = open_store()
+        for number in range(130):
+            await plain.add(f"tea {number}")
+        store = open_store(embedder=lambda texts: [[0.0 if text == "tea 7" else 1.0, 0.0] for text in texts])
+        with pytest.raises(ValueError, match=r"1 of 130 memories could not be embedded, .* memory 8: "):
+            await store.reindex()
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (129,)
+
     async def test_a_memory_with_a_vector_of_another_length_gets_one_when_it_is_added_again(
         self, open_store: Callable[..., Any], raw: Any
     ) -> None:

@@ -136,10 +136,14 @@ def memories_table(memories: Iterable[Memory]) -> Table:
     for memory in memories:
         table.add_row(
             str(memory.memory_id),
-            plain(" ".join(memory.content.split())),
+            plain(_beginning(" ".join(memory.content.split()))),
             plain(age(memory.updated_at, datetime.now(timezone.utc))),
         )
     return table
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def memory(shown: Memory) -> RenderableType:

@@ -1,8 +1,11 @@
 """The seam between what is stored and where: what every engine offers, and which engine a path means."""
 
+import contextlib
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from .path import chosen_path, is_cluster
@@ -11,6 +14,19 @@ from .path import chosen_path, is_cluster
 Parameters = Sequence[Any] | Mapping[str, Any]
 Statement = tuple[str, Parameters]
 Synchronous = Literal["NORMAL", "FULL"]
+
+# Seconds that the work of a context waits for locks at the most, however long its database would.
+patience: ContextVar[float] = ContextVar("patience", default=math.inf)
+
+
+@contextlib.contextmanager
+def impatient(seconds: float) -> Iterator[None]:
+    """Wait only so long for locks: for writes that can be left to the next time, and that nobody is to wait for."""
+    token = patience.set(seconds)
+    try:
+        yield
+    finally:
+        patience.reset(token)
 
 
 class BrokenText(str):

@@ -25,7 +25,7 @@ from strands.types.exceptions import SessionException
 from .._errors import DatabaseLockedError
 from . import schema
 from .connection import connect, file_uri, is_locked, is_read_only, session_error
-from .database import Synchronous
+from .database import Synchronous, patience
 from .fork import ForkGate, Owner
 from .log import WriteAheadLog
 from .path import IN_MEMORY, private_file
@@ -133,7 +133,7 @@ class Pool:
             try:
                 return operation(connection, *arguments)
             except sqlite3.OperationalError as error:
-                deadline = deadline or time.monotonic() + self.busy_timeout
+                deadline = deadline or time.monotonic() + min(self.busy_timeout, patience.get())
                 if not is_locked(error) or time.monotonic() >= deadline:
                     raise
                 if connection.in_transaction:
@@ -141,7 +141,7 @@ class Pool:
 
     def run_exclusively(self, operation: Callable[..., _Result], *arguments: Any) -> _Result:
         """Run an operation that writes, while no other thread that shares this pool does."""
-        return self._run_exclusively(self.busy_timeout, operation, arguments)
+        return self._run_exclusively(min(self.busy_timeout, patience.get()), operation, arguments)
 
     def _run_exclusively(
         self, timeout: float, operation: Callable[..., _Result], arguments: tuple[Any, ...]

@@ -70,20 +70,39 @@ class Embedding:
             progress: Called now and then with how many it has been.
 
         Raises:
+            ValueError: If it returns no vector for some of them, when all others have theirs.
             Exception: What the embedder raises.
         """
         size = len((await embed(self._embedder, ["length"]))[0])
         embedded = last_id = 0
+        refused: dict[int, ValueError] = {}
         while rows := await asyncio.to_thread(
             without_vector, self._database, self._place, self._model, size, last_id, _BATCH
         ):
             last_id = rows[-1][0]
             texts = [content for _, content in rows]
-            await self._store(texts, await embed(self._embedder, texts))
+            try:
+                await self._store(texts, await embed(self._embedder, texts))
+            except ValueError:
+                # One of them keeps the others from being embedded.
+                for memory_id, text in rows:
+                    await self._add_one(memory_id, text, refused)
             embedded += len(rows)
             if progress is not None:
                 progress(embedded)
+        if refused:
+            memory_id, error = next(iter(refused.items()))
+            raise ValueError(
+                f"{len(refused)} of {embedded} memories could not be embedded, the others are; of memory {memory_id}: "
+                f"{error}"
+            ) from error
         return embedded
+
+    async def _add_one(self, memory_id: int, text: str, refused: dict[int, ValueError]) -> None:
+        try:
+            await self._store([text], await embed(self._embedder, [text]))
+        except ValueError as error:
+            refused[memory_id] = error
 
     async def _attempt(self, text: str) -> bytes | None:
         try:
@@ -130,14 +149,19 @@ async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
         ValueError: If the embedder returns something else than a vector of numbers for each text, all of one length.
         Exception: What the embedder raises.
     """
-    vectors: Any = await in_own_thread(lambda: embedder(texts))
-    if inspect.isawaitable(vectors):
-        vectors = await vectors
-    # In a thread too: it takes a while for many.
-    packed = await asyncio.to_thread(lambda: [_packed(vector) for vector in vectors])
+    result: Any = await in_own_thread(lambda: _packed_unless_awaitable(embedder(texts)))
+    if inspect.isawaitable(result):
+        vectors = await result
+        # In a thread too: it takes a while for many.
+        result = await in_own_thread(lambda: _packed_unless_awaitable(vectors))
+    packed: list[bytes] = result
     if len(packed) != len(texts) or len({len(vector) for vector in packed}) > 1:
         raise ValueError(f"the embedder returned {len(packed)} vectors for {len(texts)} texts, or of several lengths")
     return packed
+
+
+def _packed_unless_awaitable(vectors: Any) -> Any:
+    return vectors if inspect.isawaitable(vectors) else [_packed(vector) for vector in vectors]
 
 
 def _packed(vector: Iterable[float]) -> bytes:

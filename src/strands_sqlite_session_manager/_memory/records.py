@@ -189,6 +189,15 @@ def read(
     return {row[0]: to_memory(row) for row in rows}
 
 
+def longer_than(database: Database, place: Place, length: int) -> list[int]:
+    """Return the ids of memories with more characters, of which the search index does not have all."""
+    rows = database.query(
+        f"SELECT memory_id FROM memories WHERE {IN_PLACE} AND length(content) > :length",  # noqa: S608
+        place.at("", length=length),
+    )
+    return [memory_id for (memory_id,) in rows]
+
+
 def page(database: Database, place: Place, limit: int, after: str | None, metadata: str | None, now: str) -> MemoryPage:
     """Return a page of memories, the newest first; see `SQLiteMemoryStore.list`."""
     values = place.at(now, metadata=metadata, limit=min(limit, 2**62) + 1)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from strands.types.exceptions import SessionException
 
 from .._arguments import checked_time
-from .._engine.database import Database
+from .._engine.database import Database, impatient
 from . import records, words
 from .records import Memory, Place
 from .vectors import VectorIndex
@@ -93,9 +93,10 @@ def note_use(database: Database, place: Place, memories: Iterable[Memory], now: 
     """
     since = checked_time("now", now - _USE)
     unnoted = [memory.memory_id for memory in memories if memory.used_at is None or memory.used_at < since]
-    if not unnoted:
+    if not unnoted or database.read_only:
         return
     try:
-        records.mark_used(database, place, unnoted, checked_time("now", now), since)
+        with impatient(0.05):
+            records.mark_used(database, place, unnoted, checked_time("now", now), since)
     except SessionException as error:
         logger.warning("memories=<%d>, error=<%s> | could not note that they were used", len(unnoted), error)

@@ -7,7 +7,7 @@ from .._engine.database import Database
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MEMORIES, place_word
-from .._search.text import match_expression, question_words
+from .._search.text import MOST_WORDS, all_words, match_expression, question_words
 from .records import IN_PLACE, Place, live
 
 # A word that so many memories of a place have is only sought if there is no other.
@@ -37,9 +37,7 @@ def find(
     Returns:
         Their ids and scores.
     """
-    words = question_words(query)
-    if operator == "OR":
-        words = _telling(database, place, words)
+    words = _telling(database, place, question_words(query)) if operator == "OR" else all_words(query)[:MOST_WORDS]
     if not words:
         return {}
     match = _match(place, match_expression(words, operator))

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from strands.types.exceptions import SessionException
 
-from .._engine.database import Database, Parameters, Statement
+from .._engine.database import Database, Parameters, Statement, impatient
 from .._errors import DamagedDatabaseError, SessionConflictError
 from . import segments, tables
 from .segments import Segment, Texts
@@ -146,7 +146,9 @@ def _is_up_to_date(database: Database, source: Source, progress: Progress | None
     if database.read_only:
         return False
     try:
-        update(database, source, progress)
+        # Longer than writers who take turns make each other wait.
+        with impatient(0.5):
+            update(database, source, progress)
     except DamagedDatabaseError:
         raise
     except SessionException as error:

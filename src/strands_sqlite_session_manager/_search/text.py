@@ -109,21 +109,36 @@ def question_words(question: str) -> list[str]:
 
     Of scripts without spaces, each two characters that stand together are looked for, as most words there have two.
     """
+    words = all_words(question)
+
+    def says_something(word: str) -> bool:
+        if _AROUND_SPACELESS.search(word):
+            return True
+        if word[0].isupper() and word != "I" and (len(words) == 1 or (word != words[0] and not question.isupper())):
+            return True  # A name: "Who is Will?"
+        # What apostrophes leave ("Ada's", "l'été") is no word.
+        return word.lower() not in STOP_WORDS and (len(word) > 1 or not word.isalpha())
+
+    return [word for word in words if says_something(word)][:MOST_WORDS]
+
+
+def all_words(query: str) -> list[str]:
+    """Return the words, and pairs of characters, that a text must have if it has all of a query."""
     words: list[str] = []
-    for word in query_words(without_punctuation(_without_controls(question))):
+    for word in query_words(without_punctuation(_without_controls(query))):
         for run in _RUNS.findall(word):
             if _AROUND_SPACELESS.search(run):
                 words += [run[start : start + 2] for start in range(max(len(run) - 1, 1))]
-            # What apostrophes leave ("Ada's", "l'été") is no word.
-            elif run.lower() not in STOP_WORDS and (len(run) > 1 or not run.isalpha()):
+            else:
                 words.append(run)
-    return [*dict.fromkeys(words)][:MOST_WORDS]
+    return [*dict.fromkeys(words)]
 
 
 def has_every_word(text: str, query: str) -> bool:
     """Tell whether a text has all words of a query as they are, but for case and the accents of Latin letters."""
     text = _folded(text)
-    letter = rf"[^\W{_SPACELESS}]"
+    # No underscore: to the index too, it stands between words.
+    letter = rf"[^\W_{_SPACELESS}]"
     patterns = (
         re.escape(word) if _AROUND_SPACELESS.search(word) else rf"(?<!{letter}){re.escape(word)}(?!{letter})"
         for word in _folded(without_punctuation(query)).split()
