@@ -90,6 +90,7 @@ class TestInAnAgent:
         raw.execute("BEGIN IMMEDIATE")
         assert [entry.content for entry in asyncio.run(store.search("tea"))] == ["Ada likes tea."]
         raw.execute("ROLLBACK")
+        asyncio.run(store.search("tea"))
         assert raw.execute("SELECT used_at FROM memories").fetchall() == [(None,)]
         assert raw.execute("SELECT count(*) FROM search_state").fetchall() == [(0,)]
 

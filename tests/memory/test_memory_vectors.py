@@ -197,6 +197,42 @@ class TestEmbedder:
         assert [len(texts) for texts in embedder.asked] == [1, 64, 6]
         assert await store.reindex() == 0
 
+    async def test_gets_what_waits_for_it_at_once(self, open_store: Callable[..., Any], raw: Any) -> None:
+        """While it works for one, the others gather; one that is cancelled keeps none of them."""
+        embedder, begun, go_on = Embedder(), asyncio.Event(), asyncio.Event()
+
+        async def slow(texts: list[str]) -> list[list[float]]:
+            vectors = embedder(texts)
+            begun.set()
+            await go_on.wait()
+            return vectors
+
+        store = open_store(embedder=slow)
+        first = asyncio.ensure_future(store.add("tea 0"))
+        await begun.wait()
+        others = [asyncio.ensure_future(store.add(f"tea {number}")) for number in range(1, 100)]
+        while await store.count() < 100:
+            pass
+        first.cancel()
+        go_on.set()
+        await asyncio.gather(*others)
+        assert max(map(len, embedder.asked)) > 30
+        assert len(embedder.asked) < 20
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone()[0] >= 99
+
+    async def test_one_text_of_several_that_it_cannot_embed_keeps_no_others_from_it(
+        self, open_store: Callable[..., Any], raw: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def embedder(texts: list[str]) -> list[list[float]]:
+            if "tea 7" in texts:
+                raise RuntimeError("not this one")
+            return [meaning(text) for text in texts]
+
+        store = open_store(embedder=embedder)
+        await asyncio.gather(*(store.add(f"tea {number}") for number in range(20)))
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (19,)
+        assert len([record for record in caplog.records if "not this one" in record.message]) == 1
+
     async def test_is_called_outside_of_any_lock(self, open_store: Callable[..., Any], raw: Any) -> None:
         """While it works, others write, and what it is called for is stored already."""
         stored: list[Any] = []

@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .._engine.database import Database
 from .._threads import in_own_thread, to_its_end
@@ -20,6 +21,14 @@ Embedder = Callable[[list[str]], Sequence[Sequence[float]] | Awaitable[Sequence[
 
 # Texts that an embedder is given at once, and seconds after which it has failed a search, or a memory that is added.
 _BATCH, _TIMEOUT = 64, 60.0
+
+
+class _Line:
+    """Texts of calls on one event loop that wait for the embedder, and the lock of the one that asks it."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, None] = {}
+        self.lock = asyncio.Lock()
 
 
 class Embedding:
@@ -46,10 +55,11 @@ class Embedding:
         # Bytes of a vector. Only one tells.
         self._size: int | None = None
         self._has_looked_for_missing = False
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def of_query(self, query: str) -> bytes | None:
         """Return the vector of a question; None if the embedder fails, which is logged."""
-        vector = await self._attempt(query)
+        vector = (await self._attempt([query])).get(query)
         if vector is not None and not self._has_looked_for_missing:
             self._has_looked_for_missing = True
             await asyncio.to_thread(self._warn_of_missing, len(vector))
@@ -59,9 +69,24 @@ class Embedding:
         """Give a memory its vector, unless it has one, or the embedder fails, which is logged."""
         if await asyncio.to_thread(has_vector, self._database, memory_id, self._model, self._size):
             return
-        vector = await self._attempt(text)
-        if vector is not None:
-            await self._store([text], [vector])
+        line = self._lines.setdefault(asyncio.get_running_loop(), _Line())
+        line.texts[text] = None
+        # While the embedder works for one call, the texts of others gather, and one of these has them all embedded.
+        async with line.lock:
+            if text in line.texts:
+                await self._add_batch(text, line.texts)
+
+    async def _add_batch(self, text: str, waiting: dict[str, None]) -> None:
+        batch = [text, *(other for other in waiting if other != text)][:_BATCH]
+        for taken in batch:
+            del waiting[taken]
+        try:
+            vectors = await self._attempt(batch)
+            await self._store([*vectors], [*vectors.values()])
+        except BaseException:
+            # Cancelled, or the database's fault: the others do it themselves.
+            waiting.update(dict.fromkeys(batch[1:]))
+            raise
 
     async def add_missing(self, progress: Callable[[int], object] | None = None) -> int:
         """Give all memories vectors that have none of this embedder, and return how many those were.
@@ -104,10 +129,14 @@ class Embedding:
         except ValueError as error:
             refused[memory_id] = error
 
-    async def _attempt(self, text: str) -> bytes | None:
+    async def _attempt(self, texts: list[str]) -> dict[str, bytes]:
+        """Return the vectors of texts, but of those that the embedder fails for, which is logged."""
         try:
-            (vector,) = await asyncio.wait_for(embed(self._embedder, [text]), _TIMEOUT)
+            vectors = await asyncio.wait_for(embed(self._embedder, texts), _TIMEOUT)
         except Exception as error:
+            if len(texts) > 1 and not isinstance(error, asyncio.TimeoutError):
+                # One of them may be the reason.
+                return {text: vector for each in texts for text, vector in (await self._attempt([each])).items()}
             logger.warning(
                 "store=<%s>, error=<%s> | the embedder failed, so words alone count",
                 self._place.store,
@@ -115,9 +144,9 @@ class Embedding:
                 str(error) or type(error).__name__,
                 exc_info=True,
             )
-            return None
-        self._size = len(vector)
-        return vector
+            return {}
+        self._size = len(vectors[0])
+        return dict(zip(texts, vectors, strict=True))
 
     async def _store(self, texts: list[str], vectors: list[bytes]) -> None:
         statements = [
