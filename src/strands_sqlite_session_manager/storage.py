@@ -14,6 +14,7 @@ from ._arguments import BEGINS_WITH, checked_moment, now
 from ._engine.database import Statement, Synchronous
 from ._engine.holder import DatabaseHolder
 from ._engine.path import IN_MEMORY
+from ._engine.schema import SESSION_OF_KEY
 from ._errors import REBUILD, MissingParentError, SessionConflictError, naming_too_large, require_stored
 from ._expiry import make_way_for_keys, sweep
 from ._search import beside, index
@@ -62,6 +63,17 @@ _READ = """
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
 _BEGINS_WITH = BEGINS_WITH.format(column="key")
+_HAS_PREFIX = _BEGINS_WITH.replace("?", ":prefix")
+
+# Of many keys: what has expired is looked up once, not for each, as the view would.
+_LIST = f"""
+    SELECT key FROM storage
+    WHERE {_HAS_PREFIX} AND key NOT IN (SELECT key FROM storage WHERE expires_at <= :now)
+        AND coalesce({SESSION_OF_KEY.format(key="key")}, '') NOT IN (
+            SELECT session_id FROM sessions WHERE expires_at <= :now
+        )
+    ORDER BY key
+    """  # noqa: S608
 
 
 class StorageConflictError(StorageError, SessionConflictError):
@@ -234,8 +246,7 @@ class SQLiteStorage(DatabaseHolder):
             How many there are.
         """
         stored_prefix = self._stored_prefix(prefix)
-        begins_with = _BEGINS_WITH.replace("?", ":prefix")
-        return await self._set_expiry(f"let keys with prefix '{prefix}' expire", begins_with, stored_prefix, expires_at)
+        return await self._set_expiry(f"let keys with prefix '{prefix}' expire", _HAS_PREFIX, stored_prefix, expires_at)
 
     async def _set_expiry(self, what: str, condition: str, prefix: str, expires_at: datetime | timedelta | None) -> int:
         time = None if expires_at is None else checked_moment("expires_at", expires_at)
@@ -307,14 +318,7 @@ class SQLiteStorage(DatabaseHolder):
         return await self._read(f"list keys with prefix '{query}'", lambda: self._list(prefix))
 
     def _list(self, prefix: str) -> builtins.list[str]:
-        rows = self._database.query(
-            f"""
-            SELECT key FROM storage
-            WHERE {_BEGINS_WITH} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
-            ORDER BY key
-            """,  # noqa: S608
-            (prefix, prefix),
-        )
+        rows = self._database.query(_LIST, {"prefix": prefix, "now": now()})
         return [key[len(self._prefix) :] for (key,) in rows]
 
     async def search(self, query: str) -> "builtins.list[StorageSearchResult]":

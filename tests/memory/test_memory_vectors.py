@@ -198,27 +198,31 @@ class TestEmbedder:
         assert await store.reindex() == 0
 
     async def test_gets_what_waits_for_it_at_once(self, open_store: Callable[..., Any], raw: Any) -> None:
-        """While it works for one, the others gather; one that is cancelled keeps none of them."""
-        embedder, begun, go_on = Embedder(), asyncio.Event(), asyncio.Event()
+        """While it works for one, the others gather. Who asks for them and is cancelled leaves them to the next."""
+        embedder, asked, answer = Embedder(), asyncio.Queue[builtins.list[str]](), asyncio.Queue[None]()
 
         async def slow(texts: list[str]) -> list[list[float]]:
-            vectors = embedder(texts)
-            begun.set()
-            await go_on.wait()
-            return vectors
+            await asked.put(texts)
+            await answer.get()
+            return embedder(texts)
 
         store = open_store(embedder=slow)
-        first = asyncio.ensure_future(store.add("tea 0"))
-        await begun.wait()
-        others = [asyncio.ensure_future(store.add(f"tea {number}")) for number in range(1, 100)]
-        while await store.count() < 100:
-            pass
-        first.cancel()
-        go_on.set()
-        await asyncio.gather(*others)
-        assert max(map(len, embedder.asked)) > 30
-        assert len(embedder.asked) < 20
-        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone()[0] >= 99
+        adding = {"tea 0": asyncio.ensure_future(store.add("tea 0"))}
+        assert await asked.get() == ["tea 0"]
+        for number in range(1, 41):
+            adding[f"tea {number}"] = asyncio.ensure_future(store.add(f"tea {number}"))
+        while len(next(iter(store._embedding._lines.values())).texts) < 40:
+            await asyncio.sleep(0)
+        await answer.put(None)
+        together = await asked.get()
+        assert sorted(together) == sorted(f"tea {number}" for number in range(1, 41))
+        cancelled = adding.pop(together[0])
+        cancelled.cancel()
+        assert sorted(await asyncio.wait_for(asked.get(), 20)) == sorted(together[1:])
+        await answer.put(None)
+        await asyncio.gather(*adding.values())
+        assert cancelled.cancelled()
+        assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (40,)
 
     async def test_one_text_of_several_that_it_cannot_embed_keeps_no_others_from_it(
         self, open_store: Callable[..., Any], raw: Any, caplog: pytest.LogCaptureFixture
