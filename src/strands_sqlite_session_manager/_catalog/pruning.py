@@ -139,7 +139,7 @@ def prune_expired(database: Database, table: str, size: str, now: str, dry_run: 
         f"SELECT count(*), coalesce(sum({size}), 0) FROM {table} WHERE expires_at <= ?",  # noqa: S608
         (now,),
     )
-    deleted = -1
+    deleted = count
     while deleted and not dry_run:
         started = time.monotonic()
         deleted = database.execute(delete_some_expired(table, size), {"now": now})
