@@ -80,6 +80,11 @@ def open_page(browser: Any) -> Iterator[Any]:
     assert troubles == []
 
 
+def ids_on(page: Any) -> list[int]:
+    """Return the numbers of the messages on a page, in their order."""
+    return page.locator("article[id^=m-]").evaluate_all("all => all.map(a => Number(a.id.slice(2)))")
+
+
 def serious_findings(page: Any) -> list[Any]:
     """Return what the tool axe finds on a page, with everything unfolded."""
     for fold in page.locator("details").all():
@@ -338,9 +343,61 @@ class TestFollow:
                 repository.create_message("s", "default", text_message(number, f"text {number}"))
             page.context.set_offline(False)
             expect(page.locator("article").last).to_contain_text("text 89")
-            shown = [int(name[2:]) for name in page.locator("article").evaluate_all("all => all.map(a => a.id)")]
+            shown = ids_on(page)
             assert shown == list(range(shown[0], 90))
             page.close()
+
+    def test_order_and_end_are_kept_over_several_days(self, db_path: Path, open_page: Any, raw: Any) -> None:
+        """Only what is new is added, and the end stays in sight below which only the footer is."""
+        add_conversation(db_path, "days", *(f"text {number}" for number in range(80)))
+        raw.execute("UPDATE messages SET created_at = '2026-01-0' || (message_id / 30 + 1) || 'T12:00:00+00:00'")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=days")
+            expect(page.locator("#follow")).to_have_text("Following")
+            for number in (80, 81):
+                repository.create_message("days", "default", text_message(number, f"text {number}"))
+                expect(page.locator(f"#m-{number}")).to_be_in_viewport()
+            assert ids_on(page) == list(range(30, 82))
+            days = page.locator(".day").all_inner_texts()
+            assert days[:2] == ["2026-01-02", "2026-01-03"]
+            assert len(days) == 3
+            page.close()
+
+    def test_what_the_agent_no_longer_has_stays_marked(self, db_path: Path, open_page: Any) -> None:
+        """However much is stored at once."""
+        manager = {"removed_message_count": 35, "summary_message": {"role": "user", "content": [{"text": "In short"}]}}
+        add_conversation(db_path, "s", *(f"text {number}" for number in range(80)), manager=manager)
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            lines = page.locator(".live-line").all_inner_texts()
+            assert len(lines) == 2
+            for number in range(80, 110):
+                repository.create_message("s", "default", text_message(number, f"text {number}"))
+            expect(page.locator("#range")).to_have_text("Messages 30 to 109 of 110")
+            assert ids_on(page) == list(range(30, 110))
+            assert page.locator(".live-line").all_inner_texts() == lines
+            expect(page.locator("article.summary")).to_have_count(1)
+            page.close()
+
+    def test_a_page_that_is_full_begins_anew(self, db_path: Path, open_page: Any) -> None:
+        """It would not get what is new otherwise."""
+        add_conversation(db_path, "s", *(f"text {number}" for number in range(502)))
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s&limit=500")
+            expect(page.locator("#follow")).to_have_text("Following")
+            repository.create_message("s", "default", text_message(502, "text 502"))
+            expect(page.locator("article").last).to_contain_text("text 502")
+            page.close()
+
+    def test_a_server_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:
+        """However often the browser tries."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", expected="Failed to load resource")
+            expect(page.locator("#follow")).to_have_text("Following")
+        expect(page.locator("#follow")).to_have_text("Not connected")
+        page.close()
 
     def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:
         add_conversation(db_path, "s", "one")
