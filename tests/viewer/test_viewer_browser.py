@@ -399,6 +399,18 @@ class TestFollow:
         expect(page.locator("#follow")).to_have_text("Not connected")
         page.close()
 
+    @pytest.mark.file_only
+    @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+    def test_a_file_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:
+        """Although the server is there."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", expected="503")
+            expect(page.locator("#follow")).to_have_text("Following")
+            db_path.rename(db_path.with_suffix(".moved"))
+            expect(page.locator("#follow")).to_have_text("Not connected")
+            page.close()
+
     def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:
         add_conversation(db_path, "s", "one")
         with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
