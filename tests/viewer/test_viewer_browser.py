@@ -238,10 +238,38 @@ class TestWays:
         """From then on the browser is known, and the token is in no address."""
         with serving(create_app(desk_path, token="secret")) as host:
             page = open_page(host, "/?token=secret")
+            page.wait_for_url(f"http://{host}/")
+            # Nor does the browser go back to it.
+            page.go_back()
+            page.go_forward()
             assert page.url == f"http://{host}/"
             page.get_by_role("link", name="user-42").click()
             expect(page.locator("#follow")).to_have_text("Following")
             page.close()
+
+    def test_links_in_pages_of_another_site(self, desk_path: Path, browser: Any) -> None:
+        """Such as a terminal's: the link with the token, and later any link. Without the cookie there is nothing."""
+        with serving(create_app(desk_path, token="secret")) as host, browser.new_context() as context:
+            asked = []
+            page = context.new_page()
+            page.on("request", lambda request: asked.append(request.url))
+            # Another site: a name instead of an address.
+            other = f"http://localhost:{host.rpartition(':')[2]}/static/icon.svg"
+
+            def click(path: str) -> None:
+                page.goto(other)
+                page.evaluate(f"location.assign('http://{host}{path}')")
+
+            click("/session?id=user-7")
+            expect(page.get_by_text("Open the link that")).to_be_visible()
+            page.wait_for_url("**/session?id=user-7")
+            page.wait_for_load_state("networkidle")
+            assert sum("user-7" in url for url in asked) == 2
+            click("/session?id=user-42&token=secret")
+            expect(page.get_by_role("heading", name="user-42")).to_be_visible()
+            assert page.url == f"http://{host}/session?id=user-42"
+            click("/session?id=user-7")
+            expect(page.get_by_role("heading", name="user-7")).to_be_visible()
 
     def test_without_javascript(self, desk: str, open_page: Any) -> None:
         """Everything but comfort works."""
