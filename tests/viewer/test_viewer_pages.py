@@ -411,6 +411,25 @@ class TestUsageAndHealth:
         (row,) = [row for row in html.split("<tr>") if "user-42" in row]
         assert re.findall(r'class="number">([\d,.]*)', row) == ["8", "4,256", "482", "4,738", "0.91"]
 
+    @pytest.mark.parametrize(("total", "drawn"), [(100, ["60.00", "30.00", "10.00"]), (70, ["85.71", "14.29"])])
+    def test_cached_tokens_are_told_beside_the_cost(self, db_path: Path, total: int, drawn: list[str]) -> None:
+        """Some providers have them in the input, others beside it."""
+        usage = {"inputTokens": 60, "outputTokens": 10, "totalTokens": total}
+        usage |= {"cacheReadInputTokens": 25, "cacheWriteInputTokens": 5}
+        message: Any = {"role": "assistant", "content": [{"text": "x"}], "metadata": {"usage": usage}}
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_message("s", "default", SessionMessage(message, 1))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/usage", by="session", input="1000000").text
+            free = get(host, "/usage", by="session").text
+        (row,) = [row for row in html.split("<tr>") if 'class="next"' in row]
+        assert re.findall(r'class="number">([\d,.]*)', row) == ["2", "60", "30", "10", str(total), "60.00"]
+        assert re.findall(r'<rect [^>]*width="([\d.]*)"', row) == drawn
+        assert "knows no prices of cached tokens" in html
+        assert 'name="input" inputmode="decimal" value="1000000"' in html
+        assert "no prices" not in free
+
     @pytest.mark.parametrize(
         ("amount", "shown"),
         [(0, "0.00"), (0.00001234, "0.000012"), (0.091, "0.091"), (0.91, "0.91"), (4321, "4,321.00")],
