@@ -73,6 +73,32 @@ class TestSessions:
                 assert len(re.findall('<a class="tag" href', html)) == 1
                 assert len(re.findall('<a class="tag"', html)) == 3
 
+    @pytest.mark.parametrize("name", ["a=b", "a:", "a", " a", "=", "a:b"])
+    @pytest.mark.parametrize("value", ["x", "x ", "=", ":=", 1, None])
+    def test_links_of_tags_find_their_sessions(self, db_path: Path, name: str, value: Any) -> None:
+        """Or there is none: what a link says has a `=` between name and value."""
+        add_conversation(db_path, "s", "one")
+        add_conversation(db_path, "other", "one")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("s", {name: value})
+            links = re.findall('<a class="tag" href="([^"]*)"', get(host, "/").text)
+            assert links or "=" in name or name.endswith(":") or f"{name}{value}" != f"{name}{value}".strip()
+            for link in links:
+                assert 'id=s"' in get(host, unescape(link)).text
+                assert "id=other" not in get(host, unescape(link)).text
+
+    @pytest.mark.parametrize("change", ["metadata = 'nope'", "created_at = CAST(x'ff' AS TEXT)"])
+    def test_damaged_sessions_can_be_opened(self, db_path: Path, raw: Any, change: str) -> None:
+        """What is in them may be sound."""
+        add_conversation(db_path, "s", "one", "two", agent_id="helper")
+        raw.execute(f"UPDATE sessions SET {change}")
+        with opened(create_app(db_path)) as host:
+            (row,) = [row for row in get(host, "/").text.split("<tr>") if 'class="damage"' in row]
+            (link,) = re.findall('class="next" href="([^"]*)"', row)
+            assert ids_on(get(host, link).text) == [0, 1]
+        assert "<bdi>helper</bdi>" in row
+        assert ">2</td>" in row
+
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
         html = get(desk, "/", prefix="user", limit=2).text
@@ -268,6 +294,8 @@ class TestConversation:
         assert ids_on(html) == [0, 1, 2]
         assert "damaged JSON" in article(html, 1)
         assert html.split("<aside")[1].count("damaged JSON") == 1
+        assert "Unreadable." in html
+        assert "Empty." not in html
 
     @pytest.mark.parametrize(
         "path", ["/session?id=nobody", "/session?id=user-42&agent=x", "/session", "/x", "/static/x"]

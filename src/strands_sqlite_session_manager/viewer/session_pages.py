@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .._catalog.records import SessionContents, SessionEntry, Usage
+from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from .app import catalog_of, links_of, number_of, render
 
@@ -33,7 +34,7 @@ def sessions_page(request: Request) -> Response:
         "updated_before": day_of(query.get("until", ""), end=True),
     }
     page = catalog.list_sessions(limit=limit, after=query.get("after") or None, **filters)
-    contents = catalog.contents(entry.session_id for entry in page.sessions if not entry.damage)
+    contents = catalog.contents(entry.session_id for entry in page.sessions if has_page(entry))
     rows = [_row(catalog, entry, contents.get(entry.session_id)) for entry in page.sessions]
     given = {name: query.get(name, "").strip() for name in ("prefix", "tag", "since", "until")}
     links = links_of(request)
@@ -57,15 +58,21 @@ def sessions_page(request: Request) -> Response:
     )
 
 
+def has_page(entry: SessionEntry) -> bool:
+    """Tell whether a link can lead to a session: in none can be bytes that are no UTF-8."""
+    return not isinstance(entry.session_id, BrokenText)
+
+
 def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents | None) -> dict[str, Any]:
     """Return what the list tells of a session."""
     contents = contents or SessionContents({}, {})
     messages = sum(0 if last is None else last + 1 for last in contents.agents.values())
-    usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT and not entry.damage else None
+    usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT else None
     kinds = sorted({kind or "multi-agent" for kind in contents.multi_agents.values()})
     kinds += ["snapshots"] if entry.session_type == "SNAPSHOT" else []
     return {
         "entry": entry,
+        "has_page": has_page(entry),
         "agents": list(contents.agents),
         "messages": usage.message_count if usage else messages,
         "is_about": messages > SHORT,
@@ -113,9 +120,17 @@ def search_page(request: Request) -> Response:
 
 
 def tags_of(metadata: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
-    """Return names and values of metadata, each with its `tag_text`; None where a link with that would be too long."""
+    """Return names and values of metadata, each with its `tag_text`; None where a link with that finds nothing."""
     tags = [(name, value, tag_text(name, value)) for name, value in metadata.items() if name != "title"]
-    return [(name, value, tag if len(tag) <= LONGEST_TAG else None) for name, value, tag in tags]
+    return [(name, value, tag if _is_link(tag, name, value) else None) for name, value, tag in tags]
+
+
+def _is_link(tag: str, name: str, value: Any) -> bool:
+    """Tell whether a link with a `tag_text` is not too long, and stands for the same name and value."""
+    try:
+        return len(tag) <= LONGEST_TAG and tag_of(tag) == {name: value}
+    except ValueError:
+        return False
 
 
 def tag_text(name: str, value: Any) -> str:
