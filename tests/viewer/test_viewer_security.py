@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from html import unescape
@@ -312,6 +313,16 @@ def test_a_very_long_line_is_shown_in_part(db_path: Path) -> None:
         assert len(html) < 50_000
         (link,) = re.findall(r'href="([^"]*)">Show all', html)
         assert line in get(host, link.replace("&amp;", "&")).text
+
+
+@pytest.mark.parametrize("part", ["[", "![", "*_", "_a ", "[a", "**a*", "a_b ", "a[a](b"])
+def test_texts_that_take_long_to_parse_are_plain(part: str) -> None:
+    """Fifty of them on a page would keep the server busy for ten seconds."""
+    text = (part * 9_900)[:9_900]
+    began = time.process_time()
+    assert markdown(text) == f"<p>{text.strip()}</p>\n"
+    assert time.process_time() - began < 0.05
+    assert "<strong>" in markdown("**some_long_name** " * 80)
 
 
 def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
