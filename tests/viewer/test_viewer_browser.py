@@ -216,6 +216,15 @@ class TestWays:
         """A bookmark of a message that is folded under a call."""
         page = open_page(desk, "/session?id=user-42&at=2#m-2")
         expect(page.locator("#m-2")).to_be_in_viewport()
+        page.evaluate("document.querySelectorAll('details').forEach(fold => (fold.open = false))")
+        page.goto("/session?id=user-42&at=2#m-0")
+        page.evaluate("location.hash = 'm-2'")
+        expect(page.locator("#m-2")).to_be_in_viewport()
+
+    def test_a_link_to_nothing_harms_nothing(self, desk: str, open_page: Any) -> None:
+        """Such as one that was cut in the middle of a character."""
+        page = open_page(desk, "/session?id=user-42#%E0%A4%A")
+        expect(page.locator("#follow")).to_have_text("Following")
 
     def test_a_long_conversation_opens_at_its_end(self, desk: str, open_page: Any) -> None:
         """And what is before it, with a link."""
@@ -233,6 +242,11 @@ class TestWays:
         page.get_by_role("button", name="Copy").first.click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert page.evaluate("navigator.clipboard.readText()").startswith("strands-sqlite show user-7")
+        # What was clicked on twice has its own name again, too.
+        page.locator(".bar").get_by_role("link", name="Markdown").dblclick()
+        expect(page.locator(".bar").get_by_role("link", name="Copied")).to_be_visible()
+        expect(page.locator(".bar .take")).to_have_text(["JSON", "Markdown", "Python test"])
+        expect(page.get_by_text("Copied")).to_have_count(0)
 
     def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
         """From then on the browser is known, and the token is in no address."""

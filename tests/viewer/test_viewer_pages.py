@@ -11,6 +11,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
 
+from helpers import FakeMultiAgent
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app, file_pages
 from strands_sqlite_session_manager.viewer.text import sum_of_money
@@ -45,6 +46,7 @@ class TestSessions:
             ({"tag": "priority:=2"}, ["user-42"]),
             ({"tag": "priority=2"}, []),
             ({"until": "2001-01-01"}, []),
+            ({"until": "9999-12-31", "prefix": "refund"}, ["refund-7781"]),
             ({"since": "2001-01-01", "prefix": "refund"}, ["refund-7781"]),
         ],
     )
@@ -205,6 +207,38 @@ class TestConversation:
         assert "found</p>" in article(html, 1)
         assert "found twice" in article(html, 2)
         assert "no result" in article(html, 3)
+
+    def test_calls_with_one_id_have_a_result_each(self, db_path: Path) -> None:
+        """In their order. One of an earlier message gets none of them."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        results = [
+            {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": text}]}} for text in "xy"
+        ]
+        add_conversation(db_path, "s", "go", [use], "again", [use, use], results)
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert ids_on(html) == [0, 1, 2, 3]
+        assert 'class="tool"' in article(html, 1)
+        assert "no result" in article(html, 1)
+        assert re.findall("<p>([xy])</p>", article(html, 3)) == ["x", "y"]
+        assert article(html, 3).count('class="tool done"') == 2
+
+    def test_blank_texts_are_told(self, db_path: Path) -> None:
+        """They would look like a mistake of the page."""
+        add_conversation(db_path, "s", "one", " \n")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert "Empty." in article(html, 1)
+        assert "Empty." not in article(html, 0)
+
+    def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
+        """Also where they were given as blocks of content."""
+        add_conversation(db_path, "s", "one")
+        task = [{"text": "Plan a trip"}, {"text": "to Rome."}]
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "current_task": task}))
+        with opened(create_app(db_path)) as host:
+            assert ">Plan a trip to Rome.</p>" in get(host, "/session", id="s").text
 
     @pytest.mark.parametrize(
         ("query", "first", "last"),

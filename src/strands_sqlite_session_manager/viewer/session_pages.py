@@ -21,6 +21,7 @@ MOST_READ = 50_000
 SHORT = 500
 # Characters of a tag that a link can filter by.
 LONGEST_TAG = 1_000
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 
 def sessions_page(request: Request) -> Response:
@@ -168,8 +169,9 @@ def day_of(given: str, *, end: bool = False) -> datetime | None:
         return None
     try:
         day = datetime.strptime(given.strip(), "%Y-%m-%d").replace(tzinfo=timezone.utc)
-        return day + timedelta(days=1) if end else day
-    except (ValueError, OverflowError) as error:
+        # The last day that there is has none after it.
+        return min(day, _LAST - timedelta(days=1)) + timedelta(days=1) if end else day
+    except ValueError as error:
         raise ValueError(f"{given!r:.100} is no day such as 2026-01-31") from error
 
 

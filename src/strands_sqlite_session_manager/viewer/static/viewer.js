@@ -39,14 +39,15 @@ document.addEventListener("keydown", (event) => {
 
 // Copying: a link that shows a text copies it instead.
 async function copy(element, text) {
-  const before = element.textContent;
+  // Of two clicks, the second one finds the word of the first.
+  element.dataset.label ??= element.textContent;
   try {
     await navigator.clipboard.writeText(text);
     element.textContent = "Copied";
   } catch {
     element.textContent = "Not allowed";
   }
-  setTimeout(() => (element.textContent = before), 1200);
+  setTimeout(() => (element.textContent = element.dataset.label), 1200);
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
@@ -71,7 +72,7 @@ document.addEventListener("click", async (event) => {
 
 // A link to a message opens what it is folded in.
 function unfold() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.querySelector(":target");
   const fold = target && target.closest("details");
   if (fold) {
     fold.open = true;
