@@ -142,6 +142,18 @@ class TestSearch:
         assert fragment == "m-3"
         assert 3 in ids_on(get(desk, path).text)
 
+    def test_more_than_the_best_are_a_click_away(self, db_path: Path) -> None:
+        """With the same words and filters; where there are no more, there is no link."""
+        add_conversation(db_path, "s", *["needle"] * 120)
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/search", q="needle", role="user").text
+            assert html.count("<mark>") == 50
+            (link,) = re.findall(r'href="([^"]*)">More<', html)
+            more = get(host, unescape(link)).text
+        assert more.count("<mark>") == 60
+        assert ">More<" not in more
+        assert "--limit 500" in more
+
     def test_can_be_narrowed_down(self, desk: str) -> None:
         """By session, role and time."""
         assert "user-105" not in get(desk, "/search", q="question", session="user-311").text.split("<ol")[1]

@@ -15,6 +15,7 @@ from .app import catalog_of, links_of, number_of, render
 
 PAGE = 50
 HITS = 50
+MOST_HITS = 500
 # Messages that a search reads one by one without asking: about a second.
 MOST_READ = 50_000
 # Tokens of longer sessions are added up on the page of usage only: their messages must be read for that.
@@ -86,6 +87,7 @@ def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents
 def search_page(request: Request) -> Response:
     """Show messages that have some words."""
     catalog, query = catalog_of(request), request.query_params
+    limit = min(number_of(request, "limit") or HITS, MOST_HITS)
     words, session_id = query.get("q", "").strip(), query.get("session") or None
     options: Any = {
         "session_id": session_id,
@@ -96,18 +98,21 @@ def search_page(request: Request) -> Response:
     }
     # What is not in the index is read each time, because nothing is written. In one session, that is quick.
     backlog = 0 if session_id or not words or "anyway" in query else catalog.search_backlog()
-    hits = [] if backlog > MOST_READ else catalog.search(words, limit=HITS, **options)
+    hits = [] if backlog > MOST_READ else catalog.search(words, limit=limit, **options)
+    links = links_of(request)
+    asked = {name: query.get(name) for name in ("q", "session", "agent", "role", "since", "until", "anyway")}
     return render(
         request,
         "search.html",
         words=words,
         hits=hits,
         backlog=backlog if backlog > MOST_READ else 0,
-        limit=HITS,
+        limit=limit,
+        more=len(hits) == limit < MOST_HITS and links.to("search", **asked, limit=MOST_HITS),
         session_id=session_id or "",
         agent_id=options["agent_id"] or "",
         given={name: query.get(name, "") for name in ("role", "since", "until")},
-        command=links_of(request).command(
+        command=links.command(
             "search",
             *words.split(),
             session=session_id,
@@ -115,7 +120,7 @@ def search_page(request: Request) -> Response:
             agent=options["agent_id"],
             since=options["since"],
             until=options["until"],
-            limit=HITS,
+            limit=limit,
         ),
     )
 
