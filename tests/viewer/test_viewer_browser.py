@@ -135,6 +135,20 @@ class TestLooks:
         assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
         expect(page.locator("tfoot td[data-label=Cost]")).to_be_visible()
 
+    @pytest.mark.parametrize("width", [320, 1100])
+    def test_long_tags_take_a_line_each(self, db_path: Path, open_page: Any, width: int) -> None:
+        """And no more room than there is, whatever is wrong with another session."""
+        for name in "ab":
+            add_conversation(db_path, name, "one")
+        with serving(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("a", {"n" * 60: "some words " * 30, "m" * 60: "x" * 60, "a": "b"})
+            page = open_page(host, "/", viewport={"width": width, "height": 700})
+            heights = page.locator(".tag").evaluate_all("tags => tags.map(tag => tag.offsetHeight)")
+            assert len(heights) == 3
+            assert len(set(heights)) == 1
+            assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+            page.close()
+
     def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
         """Where a row is shown as lines."""
         add_conversation(db_path, "s", "one")
