@@ -21,7 +21,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 PAGES = {
     "viewer-sessions": ("/", 720),
     "viewer-session": ("/session?id=user-42", 1_180),
-    "viewer-usage": ("/usage?by=day&input=3&output=15", 520),
+    "viewer-usage": ("/usage?by=day&input=3&output=15", 560),
 }
 
 

@@ -48,7 +48,8 @@ def test_prints_a_link_that_opens_the_sessions(filled: Path) -> None:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", link)
         assert link.split("token=")[1] != other.split("token=")[1]
         opener = build_opener(HTTPCookieProcessor())
-        with opener.open(link, timeout=20) as page:
+        opener.open(link, timeout=20).close()
+        with opener.open(link.split("?")[0], timeout=20) as page:
             assert "<h1>Sessions</h1>" in page.read().decode()
         with opener.open(link.split("?")[0] + "session?id=s", timeout=20) as page:
             assert "I am Ada." in page.read().decode()
@@ -69,7 +70,7 @@ def test_a_browser_that_keeps_its_caller_waits_for_no_one(filled: Path, tmp_path
     )
     program.chmod(0o700)
     with viewing(filled, browser=f"{program} %s"):
-        wait_until(lambda: seen.exists() and seen.read_text() == "303", "the browser was let in")
+        wait_until(lambda: seen.exists() and seen.read_text() == "200", "the browser was let in")
 
 
 @pytest.mark.slow

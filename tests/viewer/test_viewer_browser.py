@@ -80,6 +80,11 @@ def open_page(browser: Any) -> Iterator[Any]:
     assert troubles == []
 
 
+def ids_on(page: Any) -> list[int]:
+    """Return the numbers of the messages on a page, in their order."""
+    return page.locator("article[id^=m-]").evaluate_all("all => all.map(a => Number(a.id.slice(2)))")
+
+
 def serious_findings(page: Any) -> list[Any]:
     """Return what the tool axe finds on a page, with everything unfolded."""
     for fold in page.locator("details").all():
@@ -129,6 +134,20 @@ class TestLooks:
         page = open_page(desk, "/usage?by=agent&since=&input=3&output=15", viewport={"width": 360, "height": 700})
         assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
         expect(page.locator("tfoot td[data-label=Cost]")).to_be_visible()
+
+    @pytest.mark.parametrize("width", [320, 1100])
+    def test_long_tags_take_a_line_each(self, db_path: Path, open_page: Any, width: int) -> None:
+        """And no more room than there is, whatever is wrong with another session."""
+        for name in "ab":
+            add_conversation(db_path, name, "one")
+        with serving(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("a", {"n" * 60: "some words " * 30, "m" * 60: "x" * 60, "a": "b"})
+            page = open_page(host, "/", viewport={"width": width, "height": 700})
+            heights = page.locator(".tag").evaluate_all("tags => tags.map(tag => tag.offsetHeight)")
+            assert len(heights) == 3
+            assert len(set(heights)) == 1
+            assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+            page.close()
 
     def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
         """Where a row is shown as lines."""
@@ -211,6 +230,15 @@ class TestWays:
         """A bookmark of a message that is folded under a call."""
         page = open_page(desk, "/session?id=user-42&at=2#m-2")
         expect(page.locator("#m-2")).to_be_in_viewport()
+        page.evaluate("document.querySelectorAll('details').forEach(fold => (fold.open = false))")
+        page.goto("/session?id=user-42&at=2#m-0")
+        page.evaluate("location.hash = 'm-2'")
+        expect(page.locator("#m-2")).to_be_in_viewport()
+
+    def test_a_link_to_nothing_harms_nothing(self, desk: str, open_page: Any) -> None:
+        """Such as one that was cut in the middle of a character."""
+        page = open_page(desk, "/session?id=user-42#%E0%A4%A")
+        expect(page.locator("#follow")).to_have_text("Following")
 
     def test_a_long_conversation_opens_at_its_end(self, desk: str, open_page: Any) -> None:
         """And what is before it, with a link."""
@@ -228,15 +256,48 @@ class TestWays:
         page.get_by_role("button", name="Copy").first.click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert page.evaluate("navigator.clipboard.readText()").startswith("strands-sqlite show user-7")
+        # What was clicked on twice has its own name again, too.
+        page.locator(".bar .take").nth(1).dblclick()
+        expect(page.locator(".bar .take").nth(1)).to_have_text("Copied")
+        expect(page.locator(".bar .take")).to_have_text(["JSON", "Markdown", "Python test"])
+        expect(page.get_by_text("Copied")).to_have_count(0)
 
     def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
         """From then on the browser is known, and the token is in no address."""
         with serving(create_app(desk_path, token="secret")) as host:
             page = open_page(host, "/?token=secret")
+            page.wait_for_url(f"http://{host}/")
+            # Nor does the browser go back to it.
+            page.go_back()
+            page.go_forward()
             assert page.url == f"http://{host}/"
             page.get_by_role("link", name="user-42").click()
             expect(page.locator("#follow")).to_have_text("Following")
             page.close()
+
+    def test_links_in_pages_of_another_site(self, desk_path: Path, browser: Any) -> None:
+        """Such as a terminal's: the link with the token, and later any link. Without the cookie there is nothing."""
+        with serving(create_app(desk_path, token="secret")) as host, browser.new_context() as context:
+            asked = []
+            page = context.new_page()
+            page.on("request", lambda request: asked.append(request.url))
+            # Another site: a name instead of an address.
+            other = f"http://localhost:{host.rpartition(':')[2]}/static/icon.svg"
+
+            def click(path: str) -> None:
+                page.goto(other)
+                page.evaluate(f"location.assign('http://{host}{path}')")
+
+            click("/session?id=user-7")
+            expect(page.get_by_text("Open the link that")).to_be_visible()
+            page.wait_for_url("**/session?id=user-7")
+            page.wait_for_load_state("networkidle")
+            assert sum("user-7" in url for url in asked) == 2
+            click("/session?id=user-42&token=secret")
+            expect(page.get_by_role("heading", name="user-42")).to_be_visible()
+            assert page.url == f"http://{host}/session?id=user-42"
+            click("/session?id=user-7")
+            expect(page.get_by_role("heading", name="user-7")).to_be_visible()
 
     def test_without_javascript(self, desk: str, open_page: Any) -> None:
         """Everything but comfort works."""
@@ -338,8 +399,72 @@ class TestFollow:
                 repository.create_message("s", "default", text_message(number, f"text {number}"))
             page.context.set_offline(False)
             expect(page.locator("article").last).to_contain_text("text 89")
-            shown = [int(name[2:]) for name in page.locator("article").evaluate_all("all => all.map(a => a.id)")]
+            shown = ids_on(page)
             assert shown == list(range(shown[0], 90))
+            page.close()
+
+    def test_order_and_end_are_kept_over_several_days(self, db_path: Path, open_page: Any, raw: Any) -> None:
+        """Only what is new is added, and the end stays in sight below which only the footer is."""
+        add_conversation(db_path, "days", *(f"text {number}" for number in range(80)))
+        raw.execute("UPDATE messages SET created_at = '2026-01-0' || (message_id / 30 + 1) || 'T12:00:00+00:00'")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=days")
+            expect(page.locator("#follow")).to_have_text("Following")
+            for number in (80, 81):
+                repository.create_message("days", "default", text_message(number, f"text {number}"))
+                expect(page.locator(f"#m-{number}")).to_be_in_viewport()
+            assert ids_on(page) == list(range(30, 82))
+            days = page.locator(".day").all_inner_texts()
+            assert days[:2] == ["2026-01-02", "2026-01-03"]
+            assert len(days) == 3
+            page.close()
+
+    def test_what_the_agent_no_longer_has_stays_marked(self, db_path: Path, open_page: Any) -> None:
+        """However much is stored at once."""
+        manager = {"removed_message_count": 35, "summary_message": {"role": "user", "content": [{"text": "In short"}]}}
+        add_conversation(db_path, "s", *(f"text {number}" for number in range(80)), manager=manager)
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            lines = page.locator(".live-line").all_inner_texts()
+            assert len(lines) == 2
+            for number in range(80, 110):
+                repository.create_message("s", "default", text_message(number, f"text {number}"))
+            expect(page.locator("#range")).to_have_text("Messages 30 to 109 of 110")
+            assert ids_on(page) == list(range(30, 110))
+            assert page.locator(".live-line").all_inner_texts() == lines
+            expect(page.locator("article.summary")).to_have_count(1)
+            page.close()
+
+    def test_a_page_that_is_full_begins_anew(self, db_path: Path, open_page: Any) -> None:
+        """It would not get what is new otherwise."""
+        add_conversation(db_path, "s", *(f"text {number}" for number in range(502)))
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s&limit=500")
+            expect(page.locator("#follow")).to_have_text("Following")
+            repository.create_message("s", "default", text_message(502, "text 502"))
+            expect(page.locator("article").last).to_contain_text("text 502")
+            page.close()
+
+    def test_a_server_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:
+        """However often the browser tries."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", expected="Failed to load resource")
+            expect(page.locator("#follow")).to_have_text("Following")
+        expect(page.locator("#follow")).to_have_text("Not connected")
+        page.close()
+
+    @pytest.mark.file_only
+    @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+    def test_a_file_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:
+        """Although the server is there."""
+        add_conversation(db_path, "s", "one")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", expected="503")
+            expect(page.locator("#follow")).to_have_text("Following")
+            db_path.rename(db_path.with_suffix(".moved"))
+            expect(page.locator("#follow")).to_have_text("Not connected")
             page.close()
 
     def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:

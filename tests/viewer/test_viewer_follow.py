@@ -1,5 +1,6 @@
 """The viewer follows agents that are at work in other processes."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -143,6 +144,19 @@ def test_what_does_not_exist_cannot_be_followed(db_path: Path) -> None:
     with serving(create_app(db_path)) as host:
         assert get(host, "/events", session="s", agent="x").status == 404
         assert get(host, "/events", session="", agent="x").status == 400
+
+
+@pytest.mark.file_only
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+def test_a_file_that_went_away_cannot_be_followed(db_path: Path) -> None:
+    """What is still open is nobody's any more: the events end, and no more begin."""
+    add_conversation(db_path, "s", "one")
+    with serving(create_app(db_path)) as host:
+        told = events(host, session="s", agent="default")
+        next(told)
+        db_path.rename(db_path.with_suffix(".moved"))
+        assert list(told) == []
+        assert get(host, "/events", session="s", agent="default").status == 503
 
 
 @pytest.mark.parametrize("change", ["message", "state", "redaction"])

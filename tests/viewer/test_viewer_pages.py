@@ -11,6 +11,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
 
+from helpers import FakeMultiAgent
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app, file_pages
 from strands_sqlite_session_manager.viewer.text import sum_of_money
@@ -45,6 +46,7 @@ class TestSessions:
             ({"tag": "priority:=2"}, ["user-42"]),
             ({"tag": "priority=2"}, []),
             ({"until": "2001-01-01"}, []),
+            ({"until": "9999-12-31", "prefix": "refund"}, ["refund-7781"]),
             ({"since": "2001-01-01", "prefix": "refund"}, ["refund-7781"]),
         ],
     )
@@ -72,6 +74,32 @@ class TestSessions:
                 assert "xxx" in html
                 assert len(re.findall('<a class="tag" href', html)) == 1
                 assert len(re.findall('<a class="tag"', html)) == 3
+
+    @pytest.mark.parametrize("name", ["a=b", "a:", "a", " a", "=", "a:b"])
+    @pytest.mark.parametrize("value", ["x", "x ", "=", ":=", 1, None])
+    def test_links_of_tags_find_their_sessions(self, db_path: Path, name: str, value: Any) -> None:
+        """Or there is none: what a link says has a `=` between name and value."""
+        add_conversation(db_path, "s", "one")
+        add_conversation(db_path, "other", "one")
+        with opened(create_app(db_path)) as host, SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("s", {name: value})
+            links = re.findall('<a class="tag" href="([^"]*)"', get(host, "/").text)
+            assert links or "=" in name or name.endswith(":") or f"{name}{value}" != f"{name}{value}".strip()
+            for link in links:
+                assert 'id=s"' in get(host, unescape(link)).text
+                assert "id=other" not in get(host, unescape(link)).text
+
+    @pytest.mark.parametrize("change", ["metadata = 'nope'", "created_at = CAST(x'ff' AS TEXT)"])
+    def test_damaged_sessions_can_be_opened(self, db_path: Path, raw: Any, change: str) -> None:
+        """What is in them may be sound."""
+        add_conversation(db_path, "s", "one", "two", agent_id="helper")
+        raw.execute(f"UPDATE sessions SET {change}")
+        with opened(create_app(db_path)) as host:
+            (row,) = [row for row in get(host, "/").text.split("<tr>") if 'class="damage"' in row]
+            (link,) = re.findall('class="next" href="([^"]*)"', row)
+            assert ids_on(get(host, link).text) == [0, 1]
+        assert "<bdi>helper</bdi>" in row
+        assert ">2</td>" in row
 
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
@@ -113,6 +141,18 @@ class TestSearch:
         path, _, fragment = link.replace("&amp;", "&").partition("#")
         assert fragment == "m-3"
         assert 3 in ids_on(get(desk, path).text)
+
+    def test_more_than_the_best_are_a_click_away(self, db_path: Path) -> None:
+        """With the same words and filters; where there are no more, there is no link."""
+        add_conversation(db_path, "s", *["needle"] * 120)
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/search", q="needle", role="user").text
+            assert html.count("<mark>") == 50
+            (link,) = re.findall(r'href="([^"]*)">More<', html)
+            more = get(host, unescape(link)).text
+        assert more.count("<mark>") == 60
+        assert ">More<" not in more
+        assert "--limit 500" in more
 
     def test_can_be_narrowed_down(self, desk: str) -> None:
         """By session, role and time."""
@@ -179,6 +219,38 @@ class TestConversation:
         assert "found</p>" in article(html, 1)
         assert "found twice" in article(html, 2)
         assert "no result" in article(html, 3)
+
+    def test_calls_with_one_id_have_a_result_each(self, db_path: Path) -> None:
+        """In their order. One of an earlier message gets none of them."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        results = [
+            {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": text}]}} for text in "xy"
+        ]
+        add_conversation(db_path, "s", "go", [use], "again", [use, use], results)
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert ids_on(html) == [0, 1, 2, 3]
+        assert 'class="tool"' in article(html, 1)
+        assert "no result" in article(html, 1)
+        assert re.findall("<p>([xy])</p>", article(html, 3)) == ["x", "y"]
+        assert article(html, 3).count('class="tool done"') == 2
+
+    def test_blank_texts_are_told(self, db_path: Path) -> None:
+        """They would look like a mistake of the page."""
+        add_conversation(db_path, "s", "one", " \n")
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert "Empty." in article(html, 1)
+        assert "Empty." not in article(html, 0)
+
+    def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
+        """Also where they were given as blocks of content."""
+        add_conversation(db_path, "s", "one")
+        task = [{"text": "Plan a trip"}, {"text": "to Rome."}]
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "current_task": task}))
+        with opened(create_app(db_path)) as host:
+            assert ">Plan a trip to Rome.</p>" in get(host, "/session", id="s").text
 
     @pytest.mark.parametrize(
         ("query", "first", "last"),
@@ -268,6 +340,8 @@ class TestConversation:
         assert ids_on(html) == [0, 1, 2]
         assert "damaged JSON" in article(html, 1)
         assert html.split("<aside")[1].count("damaged JSON") == 1
+        assert "Unreadable." in html
+        assert "Empty." not in html
 
     @pytest.mark.parametrize(
         "path", ["/session?id=nobody", "/session?id=user-42&agent=x", "/session", "/x", "/static/x"]
@@ -410,6 +484,25 @@ class TestUsageAndHealth:
         html = get(desk, "/usage", by="session", input="100", output="1000").text
         (row,) = [row for row in html.split("<tr>") if "user-42" in row]
         assert re.findall(r'class="number">([\d,.]*)', row) == ["8", "4,256", "482", "4,738", "0.91"]
+
+    @pytest.mark.parametrize(("total", "drawn"), [(100, ["60.00", "30.00", "10.00"]), (70, ["85.71", "14.29"])])
+    def test_cached_tokens_are_told_beside_the_cost(self, db_path: Path, total: int, drawn: list[str]) -> None:
+        """Some providers have them in the input, others beside it."""
+        usage = {"inputTokens": 60, "outputTokens": 10, "totalTokens": total}
+        usage |= {"cacheReadInputTokens": 25, "cacheWriteInputTokens": 5}
+        message: Any = {"role": "assistant", "content": [{"text": "x"}], "metadata": {"usage": usage}}
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_message("s", "default", SessionMessage(message, 1))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/usage", by="session", input="1000000").text
+            free = get(host, "/usage", by="session").text
+        (row,) = [row for row in html.split("<tr>") if 'class="next"' in row]
+        assert re.findall(r'class="number">([\d,.]*)', row) == ["2", "60", "30", "10", str(total), "60.00"]
+        assert re.findall(r'<rect [^>]*width="([\d.]*)"', row) == drawn
+        assert "knows no prices of cached tokens" in html
+        assert 'name="input" inputmode="decimal" value="1000000"' in html
+        assert "no prices" not in free
 
     @pytest.mark.parametrize(
         ("amount", "shown"),

@@ -57,7 +57,8 @@ def create_app(
     if token is not None and not token:
         raise ValueError("token='': an empty token would let everyone in; leave it out for that")
     catalog = SessionCatalog(db_path, read_only=True, busy_timeout=BUSY_TIMEOUT)
-    identity = _identity(database_of(catalog).path)
+    path = database_of(catalog).path
+    identity = _identity(path)
     middleware = [Middleware(SafeHeaders)]
     if token is not None:
         middleware.append(Middleware(Gate, token=token, hosts=hosts))
@@ -73,7 +74,7 @@ def create_app(
         exception_handlers={HTTPException: _failed, Exception: _broken},
         lifespan=lifespan,
     )
-    app.state.catalog, app.state.follower, app.state.identity = catalog, Follower(catalog), identity
+    app.state.catalog, app.state.follower = catalog, Follower(catalog, lambda: _identity(path) != identity)
     app.state.templates = _templates()
     return app
 
@@ -103,7 +104,7 @@ def _templates() -> Environment:
     )
     functions: tuple[Callable[..., Any], ...] = (
         *(text.age, text.clock, text.count, text.day, text.isolated),
-        *(text.marked, text.pretty_json, text.short_json, text.size, text.sum_of_money),
+        *(text.marked, text.pretty_json, text.said, text.short_json, text.size, text.sum_of_money),
     )
     templates.filters |= {function.__name__: function for function in functions}
     return templates
@@ -114,9 +115,7 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
 
     def page(request: Request) -> Response:
         try:
-            path = database_of(catalog_of(request)).path
-            if _identity(path) != request.app.state.identity:
-                raise SessionException(f"{path}: the file was removed or replaced; start the viewer again")
+            check_file(request)
             return function(request)
         except ValueError as error:
             return message_page(request, "This cannot be shown", str(error), 400)
@@ -126,6 +125,17 @@ def _page(function: Callable[[Request], Response]) -> Callable[[Request], Respon
             return message_page(request, "The database cannot be read", str(error), 503)
 
     return page
+
+
+def check_file(request: Request) -> None:
+    """Check that the file is the one that is open.
+
+    Raises:
+        SessionException: If it is not.
+    """
+    if request.app.state.follower.is_file_gone():
+        path = database_of(catalog_of(request)).path
+        raise SessionException(f"{path}: the file was removed or replaced; start the viewer again")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

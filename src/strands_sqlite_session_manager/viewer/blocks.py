@@ -92,7 +92,8 @@ def _block(block: Any, href: Href, place: str) -> Block:
 
 
 def _text(value: str) -> Block:
-    return Block("text", body=text.markdown(value[: text.LONGEST]), cut=_cut(value))
+    shown = text.markdown(value[: text.LONGEST]) if value.strip() else Markup('<p class="quiet">Empty.</p>')
+    return Block("text", body=shown, cut=_cut(value))
 
 
 def _cut(value: str) -> int:

@@ -160,13 +160,14 @@ def _summary(message: Any) -> Shown:
 
 def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
     """Fold results of tools under their calls, and leave out messages of which nothing is left."""
-    open_calls: dict[str | None, Block] = {}
+    open_calls: dict[str | None, list[Block]] = {}
     for message in shown:
         kept: list[Block] = []
         folded: list[Block] = []
         for block in message.blocks:
-            call = open_calls.pop(block.tool_use_id, None) if block.kind == "result" else None
-            if call is not None:
+            calls = open_calls.setdefault(block.tool_use_id, [])
+            if block.kind == "result" and calls:
+                call = calls.pop(0)
                 call.children, call.status = [block], block.status
                 folded.append(block)
                 # One that was changed since stays in its place too, where it is marked.
@@ -174,7 +175,10 @@ def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
                     continue
             kept.append(block)
             if block.kind == "tool":
-                open_calls[block.tool_use_id] = block
+                # Only those of one message wait together: what an earlier one called has no result.
+                if calls and calls[0].message_id != block.message_id:
+                    calls.clear()
+                calls.append(block)
         if kept or not message.blocks:
             message.blocks = kept
             yield message

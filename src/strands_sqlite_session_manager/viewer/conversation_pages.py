@@ -17,7 +17,7 @@ from .._catalog.records import AgentDescription, HistoryMessage
 from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from . import text
-from .app import catalog_of, links_of, number_of, render
+from .app import catalog_of, check_file, links_of, number_of, render
 from .blocks import SHOWN_IMAGES, find_bytes, json_block
 from .conversation import LiveMessages, shown_messages
 from .session_pages import tags_of
@@ -236,6 +236,7 @@ async def events(request: Request) -> Response:
     query = request.query_params
     key = (query.get("session", ""), query.get("agent", ""))
     try:
+        await run_in_threadpool(check_file, request)
         is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
     except ValueError as error:
         return PlainTextResponse(str(error), 400)

@@ -82,7 +82,7 @@ def usage_page(request: Request) -> Response:
         session_id=session_id or "",
         since=since,
         until=until,
-        prices=prices,
+        prices=[query.get(name, "").strip() for name in ("input", "output")],
         rows=[(key, usage, _money(usage, prices)) for key, usage in shown.items()],
         total=(_sum(totals), _money(_sum(totals), prices)),
         highest=max((usage.total_tokens for usage in shown.values()), default=0),

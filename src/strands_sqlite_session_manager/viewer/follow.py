@@ -27,13 +27,15 @@ Key = tuple[str, str]
 class Follower:
     """Looks at the conversations that browsers have open: once for all of them, at each tick, while there are any."""
 
-    def __init__(self, catalog: SessionCatalog):
+    def __init__(self, catalog: SessionCatalog, is_file_gone: Callable[[], bool]):
         """Begin without any.
 
         Args:
             catalog: Where the conversations are.
+            is_file_gone: Tells whether another file, or none, is now where the catalog's was.
         """
         self._catalog = catalog
+        self.is_file_gone = is_file_gone
         # None ends the events.
         self._watchers: dict[Key, list[asyncio.Queue[str | None]]] = {}
         self._states: dict[Key, str] = {}
@@ -91,6 +93,9 @@ class Follower:
 
     async def _watch(self) -> None:
         while self._watchers:
+            if await run_in_threadpool(self.is_file_gone):
+                # The file that is still open changes no more. Whoever asks again is told.
+                self.stop()
             try:
                 keys = list(self._watchers)
                 found = await run_in_threadpool(self._catalog.revisions, keys)

@@ -4,11 +4,12 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
+from markupsafe import Markup
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Nothing but our own files: no inline script or style, no other host, no frame.
@@ -88,7 +89,12 @@ class Gate:
             return self._welcome(request)
         if self._is_token(request.cookies.get(self._cookie, "")):
             return None
-        return PlainTextResponse("Open the link that `strands-sqlite view` has printed: it has the token.", 403)
+        text = "Open the link that `strands-sqlite view` has printed: it has the token."
+        fetch = [request.headers.get(f"sec-fetch-{name}") for name in ("site", "mode")]
+        if request.method == "GET" and fetch == ["cross-site", "navigate"]:
+            # Somebody may have clicked on a link in another site, to which the browser gives no cookie of ours.
+            return _led_on(request, request.url.query, text, 403)
+        return PlainTextResponse(text, 403)
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self._token.encode())
@@ -96,12 +102,27 @@ class Gate:
     def _welcome(self, request: Request) -> Response:
         """Return the way to the same page without the token, which is not to stay in the history."""
         given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        query = [pair for pair in given if pair[0] != "token"]
-        # Only the path: what begins with two slashes would name another host.
-        path = "/" + request.scope["path"].lstrip("/")
-        response = RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
+        query = urlencode([pair for pair in given if pair[0] != "token"])
+        response = _led_on(request, query, "This browser is let in.", 200)
         response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
         return response
+
+
+def _led_on(request: Request, query: str, text: str, status: int) -> Response:
+    """Return a page that leads on to the path of a request.
+
+    After a redirect, a browser that came from another site would still keep back the cookie. It gives it to who comes
+    from a page of ours.
+    """
+    # Only the path: what begins with two slashes would name another host.
+    path = quote("/" + request.scope["path"].lstrip("/"))
+    page = Markup(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={url}">'
+        '<link rel="icon" href="{root}/static/icon.svg"><title>Sessions</title>'
+        '<p>{text} <a href="{url}">Go on</a></p></html>'
+    )
+    root = quote(request.scope.get("root_path", "").rstrip("/"))
+    return HTMLResponse(page.format(url=f"{path}?{query}" if query else path, text=text, root=root), status)
 
 
 def is_trusted_host(header: str, hosts: Collection[str] = ()) -> bool:

@@ -9,17 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .._catalog.records import SessionContents, SessionEntry, Usage
+from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from .app import catalog_of, links_of, number_of, render
 
 PAGE = 50
 HITS = 50
+MOST_HITS = 500
 # Messages that a search reads one by one without asking: about a second.
 MOST_READ = 50_000
 # Tokens of longer sessions are added up on the page of usage only: their messages must be read for that.
 SHORT = 500
 # Characters of a tag that a link can filter by.
 LONGEST_TAG = 1_000
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 
 def sessions_page(request: Request) -> Response:
@@ -33,7 +36,7 @@ def sessions_page(request: Request) -> Response:
         "updated_before": day_of(query.get("until", ""), end=True),
     }
     page = catalog.list_sessions(limit=limit, after=query.get("after") or None, **filters)
-    contents = catalog.contents(entry.session_id for entry in page.sessions if not entry.damage)
+    contents = catalog.contents(entry.session_id for entry in page.sessions if has_page(entry))
     rows = [_row(catalog, entry, contents.get(entry.session_id)) for entry in page.sessions]
     given = {name: query.get(name, "").strip() for name in ("prefix", "tag", "since", "until")}
     links = links_of(request)
@@ -57,15 +60,21 @@ def sessions_page(request: Request) -> Response:
     )
 
 
+def has_page(entry: SessionEntry) -> bool:
+    """Tell whether a link can lead to a session: in none can be bytes that are no UTF-8."""
+    return not isinstance(entry.session_id, BrokenText)
+
+
 def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents | None) -> dict[str, Any]:
     """Return what the list tells of a session."""
     contents = contents or SessionContents({}, {})
     messages = sum(0 if last is None else last + 1 for last in contents.agents.values())
-    usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT and not entry.damage else None
+    usage: Usage | None = catalog.usage(entry.session_id) if 0 < messages <= SHORT else None
     kinds = sorted({kind or "multi-agent" for kind in contents.multi_agents.values()})
     kinds += ["snapshots"] if entry.session_type == "SNAPSHOT" else []
     return {
         "entry": entry,
+        "has_page": has_page(entry),
         "agents": list(contents.agents),
         "messages": usage.message_count if usage else messages,
         "is_about": messages > SHORT,
@@ -78,6 +87,7 @@ def _row(catalog: SessionCatalog, entry: SessionEntry, contents: SessionContents
 def search_page(request: Request) -> Response:
     """Show messages that have some words."""
     catalog, query = catalog_of(request), request.query_params
+    limit = min(number_of(request, "limit") or HITS, MOST_HITS)
     words, session_id = query.get("q", "").strip(), query.get("session") or None
     options: Any = {
         "session_id": session_id,
@@ -88,18 +98,21 @@ def search_page(request: Request) -> Response:
     }
     # What is not in the index is read each time, because nothing is written. In one session, that is quick.
     backlog = 0 if session_id or not words or "anyway" in query else catalog.search_backlog()
-    hits = [] if backlog > MOST_READ else catalog.search(words, limit=HITS, **options)
+    hits = [] if backlog > MOST_READ else catalog.search(words, limit=limit, **options)
+    links = links_of(request)
+    asked = {name: query.get(name) for name in ("q", "session", "agent", "role", "since", "until", "anyway")}
     return render(
         request,
         "search.html",
         words=words,
         hits=hits,
         backlog=backlog if backlog > MOST_READ else 0,
-        limit=HITS,
+        limit=limit,
+        more=len(hits) == limit < MOST_HITS and links.to("search", **asked, limit=MOST_HITS),
         session_id=session_id or "",
         agent_id=options["agent_id"] or "",
         given={name: query.get(name, "") for name in ("role", "since", "until")},
-        command=links_of(request).command(
+        command=links.command(
             "search",
             *words.split(),
             session=session_id,
@@ -107,15 +120,23 @@ def search_page(request: Request) -> Response:
             agent=options["agent_id"],
             since=options["since"],
             until=options["until"],
-            limit=HITS,
+            limit=limit,
         ),
     )
 
 
 def tags_of(metadata: Mapping[str, Any]) -> list[tuple[str, Any, str | None]]:
-    """Return names and values of metadata, each with its `tag_text`; None where a link with that would be too long."""
+    """Return names and values of metadata, each with its `tag_text`; None where a link with that finds nothing."""
     tags = [(name, value, tag_text(name, value)) for name, value in metadata.items() if name != "title"]
-    return [(name, value, tag if len(tag) <= LONGEST_TAG else None) for name, value, tag in tags]
+    return [(name, value, tag if _is_link(tag, name, value) else None) for name, value, tag in tags]
+
+
+def _is_link(tag: str, name: str, value: Any) -> bool:
+    """Tell whether a link with a `tag_text` is not too long, and stands for the same name and value."""
+    try:
+        return len(tag) <= LONGEST_TAG and tag_of(tag) == {name: value}
+    except ValueError:
+        return False
 
 
 def tag_text(name: str, value: Any) -> str:
@@ -153,8 +174,9 @@ def day_of(given: str, *, end: bool = False) -> datetime | None:
         return None
     try:
         day = datetime.strptime(given.strip(), "%Y-%m-%d").replace(tzinfo=timezone.utc)
-        return day + timedelta(days=1) if end else day
-    except (ValueError, OverflowError) as error:
+        # The last day that there is has none after it.
+        return min(day, _LAST - timedelta(days=1)) + timedelta(days=1) if end else day
+    except ValueError as error:
         raise ValueError(f"{given!r:.100} is no day such as 2026-01-31") from error
 
 

@@ -39,14 +39,15 @@ document.addEventListener("keydown", (event) => {
 
 // Copying: a link that shows a text copies it instead.
 async function copy(element, text) {
-  const before = element.textContent;
+  // Of two clicks, the second one finds the word of the first.
+  element.dataset.label ??= element.textContent;
   try {
     await navigator.clipboard.writeText(text);
     element.textContent = "Copied";
   } catch {
     element.textContent = "Not allowed";
   }
-  setTimeout(() => (element.textContent = before), 1200);
+  setTimeout(() => (element.textContent = element.dataset.label), 1200);
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
@@ -71,7 +72,7 @@ document.addEventListener("click", async (event) => {
 
 // A link to a message opens what it is folded in.
 function unfold() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.querySelector(":target");
   const fold = target && target.closest("details");
   if (fold) {
     fold.open = true;
@@ -114,13 +115,9 @@ function isNew(element) {
   return differs;
 }
 
-function update(fresh) {
-  const list = fresh.getElementById("conversation");
-  if (!list) {
-    location.reload();
-    return;
-  }
-  const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
+function update(fresh, list) {
+  const end = document.getElementById("end");
+  const atEnd = end.getBoundingClientRect().top <= innerHeight + 80;
   conversation.dataset.revision = list.dataset.revision || "";
   for (const element of fresh.querySelectorAll("[data-fresh]")) {
     const old = document.getElementById(element.id);
@@ -147,36 +144,41 @@ function update(fresh) {
       if (before) {
         before.after(element);
       } else {
-        conversation.append(element);
+        conversation.prepend(element);
       }
       before = element;
     }
   }
   if (atEnd) {
-    scrollTo({ top: document.documentElement.scrollHeight });
+    end.scrollIntoView({ block: "end" });
   }
 }
 
-// Whether what was read anew goes on from what is here. It does not if more has come in between than was read.
-function goesOn(fresh) {
+// Whether what was read anew goes on from what is here, to the end. It does not if that is more than one page can have.
+function goesOn(list) {
   const last = [...conversation.querySelectorAll(":scope > article[id^=m-]")].pop();
-  return !last || fresh.getElementById(last.id) !== null;
+  return list && list.dataset.events && (!last || list.querySelector(`#${last.id}`));
 }
 
-// Reads the page again. What came before on it is read too: the agent may no longer have it.
+// Reads the page again, from its first message on: what is on it may be told otherwise now.
 async function readAgain() {
   const page = new URL(location.href);
-  const count = conversation.querySelectorAll("article").length;
-  page.searchParams.set("limit", Math.min(500, Math.max(50, count + 20)));
-  page.searchParams.delete("after");
-  page.searchParams.delete("at");
+  for (const name of ["after", "at", "before"]) {
+    page.searchParams.delete(name);
+  }
+  page.searchParams.set("limit", 500);
+  const first = conversation.querySelector("article[id^=m-], .result[id^=m-]");
+  if (first && first.id !== "m-0") {
+    page.searchParams.set("after", first.id.slice(2) - 1);
+  }
   const response = await fetch(page);
   if (!response.ok) {
     throw new Error(response.statusText);
   }
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (goesOn(fresh)) {
-    update(fresh);
+  const list = fresh.getElementById("conversation");
+  if (goesOn(list)) {
+    update(fresh, list);
   } else {
     location.reload();
   }
@@ -186,10 +188,11 @@ function follow() {
   let source = null;
   let told = null; // The newest revision that the server has told of.
   let isReading = false;
-  let lost = 0; // A timer: a connection that comes back at once was not lost.
+  let lost = 0; // A timer from the first failure on: a connection that comes back at once was not lost.
 
   function say(text) {
     clearTimeout(lost);
+    lost = 0;
     status.textContent = text;
     status.className = text === "Following" ? "quiet on" : "quiet";
   }
@@ -218,8 +221,7 @@ function follow() {
     source = new EventSource(conversation.dataset.events);
     source.addEventListener("open", () => say("Following"));
     source.addEventListener("error", () => {
-      clearTimeout(lost);
-      lost = setTimeout(() => say("Not connected"), 2000);
+      lost ||= setTimeout(() => say("Not connected"), 2000);
     });
     source.addEventListener("changed", (event) => {
       told = JSON.parse(event.data);
