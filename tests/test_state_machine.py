@@ -38,8 +38,9 @@ class RepositoryMachine(RuleBasedStateMachine):
         try:
             call()
         except SessionException as error:
-            raised = type(error)
-        assert raised is expected
+            raised = error
+        is_conflict = isinstance(raised, SessionConflictError)
+        assert (raised is not None, is_conflict) == (expected is not None, expected is SessionConflictError)
 
     @rule(session_id=session_ids, time=times)
     def create_session(self, session_id: str, time: str) -> None:
