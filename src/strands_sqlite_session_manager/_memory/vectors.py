@@ -1,6 +1,7 @@
 """Vectors of memories: storing them, and finding which are nearest to that of a question."""
 
 import heapq
+import json
 import math
 import struct
 from typing import Any, NamedTuple
@@ -124,16 +125,13 @@ class VectorIndex:
         except ImportError:
             return self._nearest_of_all(vector, limit)
         blocks = self._refreshed(numpy, len(vector) // _BYTES)
-        if not blocks:
-            return []
-        sought = numpy.frombuffer(vector, "<f4")
-        similarities = numpy.concatenate([block.matrix @ sought for block in blocks])
-        memory_ids = numpy.concatenate([block.memory_ids for block in blocks])
-        limit = min(limit, len(similarities))
-        best = numpy.argpartition(-similarities, limit - 1)[:limit]
-        # Of equal ones the newest, as everywhere.
-        order = numpy.lexsort((-memory_ids[best], -similarities[best]))
-        return [int(memory_id) for memory_id in memory_ids[best][order]]
+        while blocks:
+            vector_ids, memory_ids = _best(numpy, blocks, numpy.frombuffer(vector, "<f4"), limit)
+            if self._are_there(vector_ids):
+                return memory_ids
+            # Deleted since, or replaced.
+            self._blocks = blocks = self._without_deleted(numpy, blocks, len(vector) // _BYTES)
+        return []
 
     def _nearest_of_all(self, vector: bytes, limit: int) -> list[int]:
         """Do it with the standard library. Of vectors of length 1, the nearest is the most similar."""
@@ -158,7 +156,7 @@ class VectorIndex:
         )
 
     def _refreshed(self, numpy: Any, dimensions: int) -> tuple[_Block, ...]:
-        """Return blocks with the vectors that there are now."""
+        """Return blocks with the vectors that there are now, and maybe some that were deleted since."""
         blocks = [block for block in self._blocks if block.matrix.shape[1] == dimensions]
         if blocks and not self._is_there(int(blocks[-1].vector_ids[-1]), blocks[-1].matrix[-1].tobytes()):
             # Deleted, or a backup was restored, whose ids are given once more.
@@ -173,12 +171,6 @@ class VectorIndex:
             while len(blocks) > 1 and len(blocks[-2].vector_ids) < 2 * len(blocks[-1].vector_ids):
                 last = blocks.pop()
                 blocks[-1] = _Block(*map(numpy.concatenate, zip(blocks[-1], last, strict=True)))
-        ((number,),) = self._database.query(
-            f"SELECT count(*) FROM memory_vectors WHERE {_OURS}",  # noqa: S608
-            {**self._values, "dimensions": dimensions},
-        )
-        if number != sum(len(block.vector_ids) for block in blocks):
-            blocks = self._without_deleted(numpy, blocks, dimensions)
         self._blocks = tuple(blocks)
         return self._blocks
 
@@ -187,11 +179,31 @@ class VectorIndex:
             (vector,)
         ]
 
-    def _without_deleted(self, numpy: Any, blocks: list[_Block], dimensions: int) -> list[_Block]:
+    def _are_there(self, vector_ids: list[int]) -> bool:
+        ((number,),) = self._database.query(
+            "SELECT count(*) FROM memory_vectors WHERE vector_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(vector_ids),),
+        )
+        return bool(number == len(vector_ids))
+
+    def _without_deleted(self, numpy: Any, blocks: tuple[_Block, ...], dimensions: int) -> tuple[_Block, ...]:
         rows = self._database.query(
             f"SELECT vector_id FROM memory_vectors WHERE {_OURS}",  # noqa: S608
             {**self._values, "dimensions": dimensions},
         )
         there = numpy.array([row[0] for row in rows], "i8")
         kept = [numpy.isin(block.vector_ids, there) for block in blocks]
-        return [_Block(*(part[mask] for part in block)) for block, mask in zip(blocks, kept, strict=True) if mask.any()]
+        return tuple(
+            _Block(*(part[mask] for part in block)) for block, mask in zip(blocks, kept, strict=True) if mask.any()
+        )
+
+
+def _best(numpy: Any, blocks: tuple[_Block, ...], sought: Any, limit: int) -> tuple[list[int], list[int]]:
+    """Return ids of the vectors that are nearest to one, the nearest first, and those of their memories."""
+    similarities = numpy.concatenate([block.matrix @ sought for block in blocks])
+    vector_ids, memory_ids = (numpy.concatenate(ids) for ids in list(zip(*blocks, strict=True))[:2])
+    limit = min(limit, len(similarities))
+    best = numpy.argpartition(-similarities, limit - 1)[:limit]
+    # Of equal ones the newest, as everywhere.
+    order = best[numpy.lexsort((-memory_ids[best], -similarities[best]))]
+    return vector_ids[order].tolist(), memory_ids[order].tolist()
