@@ -89,7 +89,14 @@ class TestSessions:
                 assert 'id=s"' in get(host, unescape(link)).text
                 assert "id=other" not in get(host, unescape(link)).text
 
-    @pytest.mark.parametrize("change", ["metadata = 'nope'", "created_at = CAST(x'ff' AS TEXT)"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "metadata = 'nope'",
+            # A cluster answers with U+FFFD for it.
+            pytest.param("created_at = CAST(x'ff' AS TEXT)", marks=pytest.mark.file_only),
+        ],
+    )
     def test_damaged_sessions_can_be_opened(self, db_path: Path, raw: Any, change: str) -> None:
         """What is in them may be sound."""
         add_conversation(db_path, "s", "one", "two", agent_id="helper")
