@@ -16,6 +16,14 @@ logger = logging.getLogger(__name__)
 _PAUSE = 60.0
 # What one step deletes at the most of each table, so that it takes a few milliseconds.
 _ROWS, _BYTES, _SESSIONS = 200, 2_000_000, 50
+# The bytes of a row of each table.
+SIZES = {
+    "messages": "length(CAST(message AS BLOB)) + coalesce(length(attachments), 0)",
+    "storage": "length(data)",
+    "agents": "length(state) + length(internal_state)",
+    "multi_agents": "length(state)",
+    "memories": "length(content)",
+}
 
 _SOMETHING = """
     SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at <= :now)
@@ -29,12 +37,11 @@ _EXPIRED = f"""
     """  # noqa: S608 (constants only, as below)
 
 
-def _delete_some(table: str, size: str, rows: str) -> str:
+def _delete_some(table: str, rows: str) -> str:
     """Return a statement that deletes rows, as many as a step may, and one at the least.
 
     Args:
         table: Where they are.
-        size: Bytes of one.
         rows: What comes behind FROM to choose them. It is a loop within a loop, both along an index, so replicas delete
             the same without sorting all that there is.
     """
@@ -42,16 +49,16 @@ def _delete_some(table: str, size: str, rows: str) -> str:
         DELETE FROM {table} WHERE rowid IN (
             SELECT row_id FROM (
                 SELECT row_id, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS size_before
-                FROM (SELECT {table}.rowid AS row_id, {size} AS size FROM {rows} LIMIT {_ROWS})
+                FROM (SELECT {table}.rowid AS row_id, {SIZES[table]} AS size FROM {rows} LIMIT {_ROWS})
             )
             WHERE size_before < {_BYTES}
         )
         """  # noqa: S608
 
 
-def delete_some_expired(table: str, size: str) -> str:
+def delete_some_expired(table: str) -> str:
     """Return a statement that deletes rows which have expired by themselves, as many as a step may."""
-    return _delete_some(table, size, f"{table} WHERE expires_at <= :now ORDER BY expires_at, rowid")
+    return _delete_some(table, f"{table} WHERE expires_at <= :now ORDER BY expires_at, rowid")
 
 
 _IS_EMPTY = f"""
@@ -65,19 +72,14 @@ _IS_EMPTY = f"""
 _STEP = (
     # From here on, it has expired by every clock: no other one sees a part of it.
     f"UPDATE sessions SET expires_at = '0' WHERE session_id IN ({_EXPIRED}) AND expires_at > '0'",  # noqa: S608
-    _delete_some(
-        "messages",
-        "length(CAST(message AS BLOB)) + coalesce(length(attachments), 0)",
-        f"({_EXPIRED}) CROSS JOIN messages USING (session_id)",
-    ),
-    _delete_some("storage", "length(data)", f"({_EXPIRED}) CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}"),
-    _delete_some("storage", "length(data)", f"({_EXPIRED}) CROSS JOIN storage ON {STASH_OF_SESSION}"),
+    _delete_some("messages", f"({_EXPIRED}) CROSS JOIN messages USING (session_id)"),
+    _delete_some("storage", f"({_EXPIRED}) CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}"),
+    _delete_some("storage", f"({_EXPIRED}) CROSS JOIN storage ON {STASH_OF_SESSION}"),
     _delete_some(
         "agents",
-        "length(state) + length(internal_state)",
         f"(SELECT session_id FROM ({_EXPIRED}) AS expired WHERE {_IS_EMPTY}) CROSS JOIN agents USING (session_id)",  # noqa: S608
     ),
-    _delete_some("multi_agents", "length(state)", f"({_EXPIRED}) CROSS JOIN multi_agents USING (session_id)"),
+    _delete_some("multi_agents", f"({_EXPIRED}) CROSS JOIN multi_agents USING (session_id)"),
     f"""
     DELETE FROM sessions WHERE session_id IN (
         SELECT session_id FROM ({_EXPIRED}) AS expired
@@ -85,8 +87,8 @@ _STEP = (
             AND NOT EXISTS (SELECT 1 FROM multi_agents WHERE multi_agents.session_id = expired.session_id)
     )
     """,  # noqa: S608
-    delete_some_expired("storage", "length(data)"),
-    delete_some_expired("memories", "length(content)"),
+    delete_some_expired("storage"),
+    delete_some_expired("memories"),
 )
 
 

@@ -867,8 +867,8 @@ class SessionCatalog(DatabaseHolder):
         # Those that have expired go in any case.
         among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
         gone = pruning.prune(self._database, moment, cut_off, keep_last, among, parameters, ids, dry_run, progress)
-        keys, size = pruning.prune_expired(self._database, "storage", "length(data)", moment, dry_run)
-        memories, more = pruning.prune_expired(self._database, "memories", "length(content)", moment, dry_run)
+        keys, size = pruning.prune_expired(self._database, "storage", moment, dry_run)
+        memories, more = pruning.prune_expired(self._database, "memories", moment, dry_run)
         size, snapshots_gone = size + more, 0
         if keep_snapshots is not None:
             snapshots_gone, more = snapshot_changes.prune(

@@ -8,7 +8,7 @@ from typing import Any
 from .._arguments import checked_number
 from .._engine.database import BrokenText, Database, text_marks
 from .._engine.schema import SNAPSHOTS_OF_SESSION
-from .._expiry import delete_some_expired
+from .._expiry import SIZES, delete_some_expired
 from . import snapshots
 
 # A transaction deletes at most so many sessions, and ends at so many messages or bytes, so that it takes a few
@@ -125,24 +125,23 @@ def _delete(
             progress(len(gone), 0 if session_ids is None else len(session_ids))
 
 
-def prune_expired(database: Database, table: str, size: str, now: str, dry_run: bool) -> tuple[int, int]:
+def prune_expired(database: Database, table: str, now: str, dry_run: bool) -> tuple[int, int]:
     """Delete rows that have expired by themselves, in small batches, and return how many rows and bytes that is.
 
     Args:
         database: Database to prune.
         table: `storage` or `memories`.
-        size: The SQL of a row's bytes.
         now: Time before which they have expired.
         dry_run: Whether only to tell.
     """
     ((count, total),) = database.query(
-        f"SELECT count(*), coalesce(sum({size}), 0) FROM {table} WHERE expires_at <= ?",  # noqa: S608
+        f"SELECT count(*), coalesce(sum({SIZES[table]}), 0) FROM {table} WHERE expires_at <= ?",  # noqa: S608
         (now,),
     )
     deleted = count
     while deleted and not dry_run:
         started = time.monotonic()
-        deleted = database.execute(delete_some_expired(table, size), {"now": now})
+        deleted = database.execute(delete_some_expired(table), {"now": now})
         time.sleep(2 * (time.monotonic() - started))
     return count, total
 

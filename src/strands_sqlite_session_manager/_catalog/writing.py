@@ -24,7 +24,7 @@ def _picture(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < 32:
         return chr(0x2400 + code)
-    return {127: "\N{SYMBOL FOR DELETE}"}.get(code, "\N{REPLACEMENT CHARACTER}")
+    return "\N{SYMBOL FOR DELETE}" if code == 127 else "\N{REPLACEMENT CHARACTER}"
 
 
 def to_json(messages: Sequence[HistoryMessage], name: str) -> str:

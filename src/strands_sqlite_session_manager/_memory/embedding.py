@@ -82,7 +82,8 @@ class Embedding:
             del waiting[taken]
         try:
             vectors = await self._attempt(batch)
-            await self._store([*vectors], [*vectors.values()])
+            if vectors:
+                await self._store([*vectors], [*vectors.values()])
         except BaseException:
             # Cancelled, or the database's fault: the others do it themselves.
             waiting.update(dict.fromkeys(batch[1:]))

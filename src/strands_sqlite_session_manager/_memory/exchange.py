@@ -30,7 +30,7 @@ _FIELDS = ("content", "metadata", "times_added", "created_at", "updated_at", "us
 
 
 def export(database: Database, store: str | None, scope: str | None, skipped: list[Memory]) -> Iterator[str]:
-    """Return the lines for memories that have not expired, one for each between the first and the last.
+    """Return the lines for memories that have not expired.
 
     Args:
         database: Database that they are in.
