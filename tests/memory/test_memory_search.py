@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strands_sqlite_session_manager import SessionCatalog
+from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager._memory import words
 from strands_sqlite_session_manager._search import tables
 
@@ -152,6 +154,104 @@ class TestFrequentWords:
         """There, all words count."""
         assert [memory.content for memory in await crowded.forget("user likes jazz")] == ["user likes jazz"]
         assert await crowded.forget("user fears jazz") == []
+
+
+class TestWays:
+    """Few memories are read, those of whoever has most are sought among all, and others in a list of their own."""
+
+    @pytest.fixture
+    def add_all(self, raw: Any) -> Callable[..., None]:
+        """Adds as many memories to a scope as it is given texts."""
+
+        def add(scope: str, texts: list[str]) -> None:
+            for text in texts:
+                raw.execute(
+                    """
+                    INSERT INTO memories (store, scope, content, metadata, created_at, updated_at)
+                    VALUES ('facts', ?, ?, ?, '2026-01-31T12:00:00+00:00', '2026-01-31T12:00:00+00:00')
+                    """,
+                    (scope, text, '{"kind": "likes"}' if "likes" in text else "{}"),
+                )
+
+        return add
+
+    @pytest.mark.parametrize("metadata", [None, {"kind": "likes"}])
+    @pytest.mark.parametrize("question", ["tea", "Who likes green tea?", "coffee at noon", "nothing", "ノ"])
+    async def test_find_the_same(
+        self,
+        open_store: Callable[..., Any],
+        add_all: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        question: str,
+        metadata: dict[str, str] | None,
+    ) -> None:
+        """Of the index, with the same scores."""
+        store = open_store(scope="a")
+        add_all("b", ["likes green tea", "likes coffee at noon", "fears tea"])
+        add_all("a", ["tea at noon", "likes green tea", "likes tea, tea and tea", "likes coffee", "likes ノート"])
+        await store.add("likes tea at noon", expires_at=timedelta(seconds=-1))
+        found = []
+        for few, most in ((True, False), (False, True), (False, False)):
+            monkeypatch.setattr(words, "_has_few", lambda *_, few=few: few)
+            monkeypatch.setattr(words, "_has_most", lambda *_, most=most: most)
+            entries = await store.search(question, {"max_search_results": 10, "metadata": metadata})
+            found.append([(entry.content, pytest.approx(entry.metadata["score"])) for entry in entries])
+        of_texts, of_all, of_list = found
+        assert of_all == of_list
+        assert {content for content, _ in of_texts} == {content for content, _ in of_all}
+        assert bool(of_texts) == (question != "nothing")
+
+    async def test_what_few_of_the_scope_have_is_rare_there(
+        self, open_store: Callable[..., Any], add_all: Callable[..., None]
+    ) -> None:
+        """However many others have it."""
+        store = open_store(scope="few")
+        add_all("others", [f"drinks tea {number}" for number in range(200 * 5)])
+        add_all("few", ["user fears dogs", "user likes user stories", "user walks", "user sings", "drinks tea"])
+        assert (await found(store, "Does the user drink?"))[0] == "drinks tea"
+
+    @pytest.mark.file_only
+    @pytest.mark.parametrize(
+        ("scope", "is_read", "has_a_list"), [("few", True, False), ("most", False, False), ("some", False, True)]
+    )
+    async def test_the_quickest_is_taken(
+        self,
+        open_store: Callable[..., Any],
+        add_all: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        scope: str,
+        is_read: bool,
+        has_a_list: bool,
+    ) -> None:
+        """Whatever the scopes' order in the table."""
+        store = open_store(scope=scope)
+        for number in range(40):
+            add_all("most", [f"likes tea number {number}{letter}" for letter in "abcdef"])
+            add_all("some", [f"likes tea number {number}"])
+        add_all("few", ["likes tea"])
+        asked = []
+        query = database_of(store).query
+
+        def note(sql: str, parameters: Any = ()) -> Any:
+            asked.append((sql, parameters))
+            return query(sql, parameters)
+
+        monkeypatch.setattr(database_of(store), "query", note)
+        assert await store.search("tea")
+        matches = [parameters["match"] for sql, parameters in asked if "bm25" in sql]
+        assert bool(matches) != is_read
+        assert ["place" in match for match in matches] == [has_a_list] * len(matches)
+
+    async def test_long_texts_are_not_read(
+        self, open_store: Callable[..., Any], add_all: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A few of them are as much as many short ones."""
+        monkeypatch.setattr(words, "_TIMES", 1)
+        monkeypatch.setattr(words, "_FEW_CHARACTERS", 20)
+        monkeypatch.setattr(words, "_of_texts", None)
+        store = open_store(scope="a")
+        add_all("a", ["tea " * 6])
+        assert len(await store.search("tea")) == 1
 
 
 class TestIndex:

@@ -155,9 +155,12 @@ def add(database: Database, place: Place, content: str, metadata: str | None, ex
             times_added = times_added + 1,
             updated_at = max(updated_at, :now),
             expires_at = nullif(coalesce(:expires_at, expires_at), 'never')
+        WHERE expires_at IS NULL OR expires_at > :now
         """
     with naming_too_large("The memory"):
-        _, count = database.transaction([(_MAKE_WAY, values), (insert, values)])
+        count = database.execute(insert, values)
+        if not count:  # One that has expired has the text.
+            _, count = database.transaction([(_MAKE_WAY, values), (insert, values)])
     require_stored((count,), "The memory")
     rows = database.query(
         "SELECT memory_id FROM memories WHERE store = :store AND scope = :scope AND content = :content",
