@@ -458,13 +458,15 @@ class TestFollow:
     @pytest.mark.file_only
     @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
     def test_a_file_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:
-        """Although the server is there."""
+        """Although the server is there. When the file is back, it goes on."""
         add_conversation(db_path, "s", "one")
         with serving(create_app(db_path)) as host:
             page = open_page(host, "/session?id=s", expected="503")
             expect(page.locator("#follow")).to_have_text("Following")
             db_path.rename(db_path.with_suffix(".moved"))
             expect(page.locator("#follow")).to_have_text("Not connected")
+            db_path.with_suffix(".moved").rename(db_path)
+            expect(page.locator("#follow")).to_have_text("Following", timeout=15_000)
             page.close()
 
     def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:

@@ -220,8 +220,12 @@ function follow() {
   function connect() {
     source = new EventSource(conversation.dataset.events);
     source.addEventListener("open", () => say("Following"));
-    source.addEventListener("error", () => {
+    source.addEventListener("error", ({ target }) => {
       lost ||= setTimeout(() => say("Not connected"), 2000);
+      // Browsers ask again by themselves, unless the server answered that it cannot tell.
+      if (target.readyState === EventSource.CLOSED) {
+        setTimeout(() => source === target && connect(), 3000);
+      }
     });
     source.addEventListener("changed", (event) => {
       told = JSON.parse(event.data);
