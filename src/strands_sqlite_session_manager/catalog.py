@@ -351,8 +351,8 @@ class SessionCatalog(DatabaseHolder):
             conversations: Tuples of session id and agent id.
 
         Returns:
-            For each that exists, a text that is another one after something was stored: of the agent, of a graph or
-            swarm of its session, or a new agent there.
+            For each that exists, a text that is another one after something was stored: of the agent, or a message, a
+            graph, a swarm or a new agent of its session.
         """
         keys = [(checked_id("session_id", session), checked_id("agent_id", agent)) for session, agent in conversations]
         return {**snapshots.revisions(self._database, keys), **agents.revisions(self._database, keys)}

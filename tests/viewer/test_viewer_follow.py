@@ -12,7 +12,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionType
 from viewer_helpers import add_conversation, events, get, serving
 
-from helpers import make_agent, text_message
+from helpers import FakeMultiAgent, make_agent, text_message
 from strands_sqlite_session_manager import SessionCatalog, SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.viewer import create_app
 
@@ -159,12 +159,13 @@ def test_a_file_that_went_away_cannot_be_followed(db_path: Path) -> None:
         assert get(host, "/events", session="s", agent="default").status == 503
 
 
-@pytest.mark.parametrize("change", ["message", "state", "redaction"])
+@pytest.mark.parametrize("change", ["message", "state", "redaction", "message of another", "another", "graph"])
 def test_revisions_change_with_what_is_stored(db_path: Path, change: str) -> None:
-    """A message, a state, a redaction; and with nothing else."""
+    """In the conversation and beside it; and with nothing else."""
     with SQLiteSessionManager("s", db_path) as manager, SessionCatalog(db_path) as catalog:
         agent = make_agent(manager, "Hello.", "Again.")
         agent("one")
+        manager.create_agent("s", SessionAgent("other", {}, {}))
         key = ("s", "default")
         before = catalog.revisions([key, ("s", "x"), ("x", "default")])
         assert list(before) == [key]
@@ -174,6 +175,12 @@ def test_revisions_change_with_what_is_stored(db_path: Path, change: str) -> Non
         elif change == "state":
             agent.state.set("a", 1)
             manager.sync_agent(agent)
+        elif change == "message of another":
+            manager.create_message("s", "other", text_message(0))
+        elif change == "another":
+            manager.create_agent("s", SessionAgent("new", {}, {}))
+        elif change == "graph":
+            manager.create_multi_agent("s", FakeMultiAgent("g", {}))
         else:
             stored = manager.list_messages("s", "default")[-1]
             stored.redact_message = {"role": "assistant", "content": [{"text": "removed"}]}

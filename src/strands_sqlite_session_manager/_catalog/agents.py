@@ -52,8 +52,7 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
         ) || (
             SELECT ' ' || count(*) FROM agents AS others WHERE others.session_id = agents.session_id
         ) || (
-            SELECT ' ' || coalesce(max(updated_at), '') FROM multi_agents
-            WHERE multi_agents.session_id = agents.session_id
+            SELECT ' ' || updated_at FROM sessions WHERE sessions.session_id = agents.session_id
         )
         FROM json_each(:conversations) AS wanted
         CROSS JOIN agents ON agents.session_id = json_extract(wanted.value, '$[0]')

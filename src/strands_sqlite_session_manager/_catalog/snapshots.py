@@ -283,13 +283,15 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
     keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
     rows = database.query(
         """
-        SELECT key, updated_at FROM storage
-        WHERE key IN (SELECT value FROM json_each(?))
-            AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        SELECT storage.key, storage.updated_at || coalesce(' ' || sessions.updated_at, '')
+        FROM json_each(?) AS wanted
+        CROSS JOIN storage ON storage.key = wanted.key
+        LEFT JOIN sessions ON sessions.session_id = wanted.value
+        WHERE NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = storage.key)
         """,
-        (json.dumps(list(keys)),),
+        (json.dumps({key: session_id for key, (session_id, _) in keys.items()}),),
     )
-    return {keys[key]: updated_at for key, updated_at in rows}
+    return {keys[key]: revision for key, revision in rows}
 
 
 def history(
