@@ -14,7 +14,7 @@ from .records import IN_PLACE, Place, live
 # elsewhere: the words of all places are in the index, and it takes the longer the more there are.
 _FEW, _FEW_CHARACTERS, _TIMES = 200, 50_000, 200
 # A word that so many memories have is only sought if there is no other.
-_MANY = 2_000
+_MANY = 1_000
 # Where to look, from 0 for the first memory to 1 for the last, to guess what share of them a place has: in no regular
 # steps, since places may take turns.
 _SAMPLE = json.dumps([number * 0.618034 % 1 for number in range(50)])
