@@ -22,7 +22,7 @@ from ._memory.search import note_use, search
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.sources import MEMORIES
-from ._search.text import LONGEST_QUERY, LONGEST_TEXT, has_every_word
+from ._search.text import LONGEST_QUERY, LONGEST_TEXT, all_words, has_every_word
 from ._threads import to_its_end
 
 try:
@@ -360,7 +360,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             The memories that were deleted.
 
         Raises:
-            ValueError: If not exactly one of the two is given, or the query has more than 1,000 characters.
+            ValueError: If not exactly one of the two is given, or the query has no words or more than 1,000 characters.
         """
         self._require_writable()
         if (query is None) == (memory_ids is None):
@@ -369,6 +369,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             raise ValueError(f"query={query!r}: must be a text")
         if query is not None and len(query) > LONGEST_QUERY:
             raise ValueError(f"query has {len(query):,} characters: must be {LONGEST_QUERY:,} at the most")
+        if query is not None and not all_words(query):
+            raise ValueError(f"query={query!r}: must have a word")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
         return await to_its_end(lambda: self._forget(query or "", ids))
 

@@ -128,6 +128,15 @@ class TestMoving:
         raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE memory_id > 2")
         assert run("memories", "export", "memories.jsonl").stdout == "Exported 2 memories.\n"
 
+    def test_what_has_expired_is_in_nobodys_way(self, raw: Any) -> None:
+        """Although it still has the text."""
+        run("memories", "export", "memories.jsonl")
+        raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE memory_id > 2")
+        assert run("memories", "import", "memories.jsonl").stdout == (
+            "Imported 3 memories.\nThere already: 2 memories.\n"
+        )
+        assert raw.execute("SELECT count(*) FROM memories").fetchone() == (5,)
+
     def test_export_takes_a_store_and_a_scope(self) -> None:
         """Each narrows it down."""
 

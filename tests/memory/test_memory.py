@@ -209,8 +209,9 @@ class TestForgetting:
             ("user_name", "my user_name is zed"),
             ("foo", "see foo_bar.py"),
             ("ENDSECRET", "filler " * 20_000 + "ENDSECRET"),
+            ("\U0001f469\u200d\U0001f680", "mail \U0001f469\u200d\U0001f680 end"),
         ],
-        ids=["a name", "words that say nothing", "underscore", "half of a name", "long"],
+        ids=["a name", "words that say nothing", "underscore", "half of a name", "long", "joined emoji"],
     )
     async def test_nothing_that_has_the_words_is_passed_over(self, store: Any, query: str, content: str) -> None:
         await store.add(content)
@@ -238,6 +239,14 @@ class TestForgetting:
         await store.add(meant)
         assert contents(await store.forget(query)) == [meant]
         assert contents((await store.list()).memories) == [other]
+
+    @pytest.mark.parametrize("query", ["", " ", "...", "!?", "\u200d"])
+    async def test_by_a_query_without_words_is_refused(self, store: Any, query: str) -> None:
+        """It would be in every memory."""
+        await store.add("filler " * 20_000)
+        with pytest.raises(ValueError, match="must have a word"):
+            await store.forget(query)
+        assert await store.count() == 1
 
     async def test_by_a_query_that_is_cut_off_is_refused(self, store: Any) -> None:
         with pytest.raises(ValueError, match="1,001 characters"):

@@ -191,8 +191,9 @@ class TestWays:
         add_all("a", ["tea at noon", "likes green tea", "likes tea, tea and tea", "likes coffee", "likes ノート"])
         await store.add("likes tea at noon", expires_at=timedelta(seconds=-1))
         found = []
-        for few, most in ((True, False), (False, True), (False, False)):
-            monkeypatch.setattr(words, "_has_few", lambda *_, few=few: few)
+        monkeypatch.setattr(words, "_TIMES", 0)
+        for few, most in ((200, False), (0, True), (0, False)):
+            monkeypatch.setattr(words, "_FEW", few)
             monkeypatch.setattr(words, "_has_most", lambda *_, most=most: most)
             entries = await store.search(question, {"max_search_results": 10, "metadata": metadata})
             found.append([(entry.content, pytest.approx(entry.metadata["score"])) for entry in entries])
@@ -238,20 +239,52 @@ class TestWays:
 
         monkeypatch.setattr(database_of(store), "query", note)
         assert await store.search("tea")
-        matches = [parameters["match"] for sql, parameters in asked if "bm25" in sql]
-        assert bool(matches) != is_read
-        assert ["place" in match for match in matches] == [has_a_list] * len(matches)
+        places = [parameters["place"] for sql, parameters in asked if "bm25" in sql]
+        assert bool(places) != is_read
+        assert [bool(place) for place in places] == [has_a_list] * len(places)
 
+    @pytest.mark.parametrize("text", ["tea " * 6, "tea 茶茶茶茶茶"])
     async def test_long_texts_are_not_read(
-        self, open_store: Callable[..., Any], add_all: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+        self, open_store: Callable[..., Any], add_all: Callable[..., None], monkeypatch: pytest.MonkeyPatch, text: str
     ) -> None:
-        """A few of them are as much as many short ones."""
-        monkeypatch.setattr(words, "_TIMES", 1)
-        monkeypatch.setattr(words, "_FEW_CHARACTERS", 20)
-        monkeypatch.setattr(words, "_of_texts", None)
+        """A few of them are as much as many short ones, and of some scripts each character is a word."""
         store = open_store(scope="a")
-        add_all("a", ["tea " * 6])
+        add_all("a", [text])
+        monkeypatch.setattr(words, "_TIMES", 1)
+        monkeypatch.setattr(words, "_FEW_BYTES", 18)
+        monkeypatch.setattr(words, "_texts", None)
         assert len(await store.search("tea")) == 1
+
+    @pytest.mark.parametrize("place", ["most", "others"])
+    @pytest.mark.parametrize("rare", ["nowhere", "elsewhere", "expired", "labelled"])
+    async def test_words_that_find_nothing_keep_no_others_from_it(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, rare: str, place: str
+    ) -> None:
+        """They may be nowhere, or only where this search does not look, or may not."""
+        monkeypatch.setattr(words, "_MANY", 3)
+        monkeypatch.setattr(words, "_has_most", lambda *_: place == "most")
+        store, other = open_store(scope="a"), open_store(scope="b")
+        for number in range(5):
+            await store.add(f"Ada wrote note {number}", {"kind": "note"})
+        await other.add("elsewhere")
+        await store.add("expired", expires_at=timedelta(seconds=-1))
+        await store.add("labelled", {"kind": "label"})
+        entries = await store.search(f"Ada {rare}", {"metadata": {"kind": "note"}})
+        assert len(entries) == 5
+
+    @pytest.mark.parametrize("writable", [True, False])
+    async def test_what_is_not_indexed_counts_no_more_than_the_rest(
+        self, open_store: Callable[..., Any], raw: Any, monkeypatch: pytest.MonkeyPatch, writable: bool
+    ) -> None:
+        """A word that all of the newest have is not rare for that."""
+        store = open_store()
+        for number in range(30):
+            await store.add(f"Ada drank tea {number}" if number < 6 else f"Ada wrote page {number}")
+        assert await found(store, "tea")
+        for number in range(5):
+            await store.add(f"Ada is out {number}")
+        entries = await found(open_store(writable=writable), "Did Ada buy tea?", 5)
+        assert all("tea" in content for content in entries)
 
 
 class TestIndex:

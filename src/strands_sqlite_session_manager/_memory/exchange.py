@@ -21,12 +21,21 @@ from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time, now
 from .._codec import encode
-from .._engine.database import Database, Statement
-from .records import COLUMNS, NOT_EXPIRED, Memory, checked_content, to_memory
+from .._engine.database import Database
+from .records import COLUMNS, MAKE_WAY, NOT_EXPIRED, Memory, checked_content, to_memory
 
 _HEADER = {"format": "strands-sqlite-session-manager memories", "version": 1}
 _ROWS = 500
 _FIELDS = ("content", "metadata", "times_added", "created_at", "updated_at", "used_at", "expires_at")
+_INSERT = """
+    INSERT INTO memories (
+        store, scope, content, metadata, times_added, created_at, updated_at, used_at, expires_at
+    )
+    VALUES (
+        :store, :scope, :content, :metadata, :times_added, :created_at, :updated_at, :used_at, :expires_at
+    )
+    ON CONFLICT (store, scope, content) DO NOTHING
+    """
 
 
 def export(database: Database, store: str | None, scope: str | None, skipped: list[Memory]) -> Iterator[str]:
@@ -81,20 +90,22 @@ def load(database: Database, lines: Iterable[str]) -> tuple[int, int]:
     records = _records(numbered)
     added = there = 0
     while batch := list(islice(records, _ROWS)):
-        counts = database.transaction(batch)
+        time = now()
+        statements = ((sql, {**memory, "now": time}) for memory in batch for sql in (MAKE_WAY, _INSERT))
+        counts = database.transaction(statements)[1::2]
         added += sum(counts)
         there += len(counts) - sum(counts)
     return added, there
 
 
-def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[Statement]:
+def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
     total = 0
     for number, line in numbered:
         record = _parsed(number, line)
         if record == {"memories": total}:
             return
         try:
-            yield _statement(record)
+            yield _checked(record)
         except (ValueError, TypeError, LookupError, SessionException) as error:
             raise SessionException(f"line {number}: not a memory: {error}") from error
         total += 1
@@ -108,7 +119,7 @@ def _parsed(number: int, line: str) -> Any:
         raise SessionException(f"line {number}: not JSON: {error}") from error
 
 
-def _statement(record: Any) -> Statement:
+def _checked(record: Any) -> dict[str, Any]:
     values = checked_mapping("memory", record)
     for name in ("store", "scope"):
         values[name] = checked_id(name, values[name])
@@ -118,15 +129,4 @@ def _statement(record: Any) -> Statement:
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):
             values[name] = checked_time(name, datetime.fromisoformat(values[name]))
-    return (
-        """
-        INSERT INTO memories (
-            store, scope, content, metadata, times_added, created_at, updated_at, used_at, expires_at
-        )
-        VALUES (
-            :store, :scope, :content, :metadata, :times_added, :created_at, :updated_at, :used_at, :expires_at
-        )
-        ON CONFLICT (store, scope, content) DO NOTHING
-        """,
-        {name: values[name] for name in ("store", "scope", *_FIELDS)},
-    )
+    return {name: values[name] for name in ("store", "scope", *_FIELDS)}

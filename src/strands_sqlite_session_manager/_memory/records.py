@@ -33,7 +33,7 @@ _HAS_METADATA = HAS_METADATA.format(wanted=":metadata")
 
 # Deletes the memory with a text if it has expired, so that another can have the text. Constants only, as in all of this
 # module, hence the `noqa`.
-_MAKE_WAY = f"DELETE FROM memories WHERE {IN_PLACE} AND content = :content AND expires_at <= :now"  # noqa: S608
+MAKE_WAY = f"DELETE FROM memories WHERE {IN_PLACE} AND content = :content AND expires_at <= :now"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def add(database: Database, place: Place, content: str, metadata: str | None, ex
     with naming_too_large("The memory"):
         count = database.execute(insert, values)
         if not count:  # One that has expired has the text.
-            _, count = database.transaction([(_MAKE_WAY, values), (insert, values)])
+            _, count = database.transaction([(MAKE_WAY, values), (insert, values)])
     require_stored((count,), "The memory")
     rows = database.query(
         "SELECT memory_id FROM memories WHERE store = :store AND scope = :scope AND content = :content",
@@ -246,7 +246,7 @@ def update(database: Database, place: Place, memory_id: int, changes: dict[str, 
     make_way = place.at(now, content=changes.get("content"))
     try:
         with naming_too_large(name):
-            _, changed = database.transaction([(_MAKE_WAY, make_way), (statement, values)])
+            _, changed = database.transaction([(MAKE_WAY, make_way), (statement, values)])
     except SessionConflictError as error:
         raise SessionConflictError(f"{name}: another memory has this text; delete one of them") from error
     if not changed:

@@ -97,11 +97,11 @@ def after(highlighted: str, prefix: str) -> str:
 
 def query_words(query: str) -> list[str]:
     """Return the words of a query, each once: what stands between blanks, if there is anything to be found in it."""
-    return [
-        word
-        for word in dict.fromkeys(query[:LONGEST_QUERY].split())
-        if any(unicodedata.category(character).startswith(_IS_WORD) for character in word)
-    ][:MOST_WORDS]
+    return [word for word in dict.fromkeys(query[:LONGEST_QUERY].split()) if _has_word(word)][:MOST_WORDS]
+
+
+def _has_word(text: str) -> bool:
+    return any(unicodedata.category(character).startswith(_IS_WORD) for character in text)
 
 
 def question_words(question: str) -> list[str]:
@@ -129,7 +129,7 @@ def all_words(query: str) -> list[str]:
         for run in _RUNS.findall(word):
             if _AROUND_SPACELESS.search(run):
                 words += [run[start : start + 2] for start in range(max(len(run) - 1, 1))]
-            else:
+            elif _has_word(run):  # Not what joins emoji.
                 words.append(run)
     return [*dict.fromkeys(words)]
 
