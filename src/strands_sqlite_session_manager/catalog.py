@@ -428,7 +428,9 @@ class SessionCatalog(DatabaseHolder):
         All words must be there, in any order and any English form: "refund orders" finds "refunded your order". Case
         and the accents of Latin letters do not matter; what is joined by punctuation ("dark-mode") is a phrase.
         Chinese, Japanese, Korean, Thai and the like are found as any part of a text. Searched is the text of the
-        message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it.
+        message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it. A
+        snapshot of more than 100,000 characters is found by the words in these, unless it is one of the last 20 of its
+        length that were stored, which are looked through to the end.
 
         The first search indexes all messages, and each one those that came after the search before, in steps that keep
         no writer waiting. Where the index cannot be written, it is searched as it is, and what is not in it is searched

@@ -1,5 +1,6 @@
 """Sessions of snapshots in the catalog, beside those of the tables."""
 
+import json
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -170,6 +171,28 @@ class TestReading:
         filler = ("word " * 20_000, "again " * 20_000)
         talking(storage, "s", filler, ("Where is my parcel?", "There."))
         assert [f.message_id for f in catalog.search("parcel")] == [2]
+
+    async def test_search_looks_through_few_of_those_that_are_longer_than_the_index(
+        self, catalog: Any, storage: Any
+    ) -> None:
+        """The last stored to their end; any other is found by what is indexed of it, and then to its end too."""
+        for number in range(30):
+            content = [[{"text": text}] for text in ("Start.", "filler " * 15_000, f"The word {number}.", "The end.")]
+            messages = [{"role": "user", "content": blocks} for blocks in content]
+            messages[0]["content"] = [{"text": "Start. The end." if number == 3 else "Start."}]
+            await storage.write(LATEST.format(f"s{number:02}"), json.dumps({"data": {"messages": messages}}).encode())
+        last = [f"s{number}" for number in range(10, 30)]
+        assert sorted({f.session_id for f in catalog.search("end", limit=100)}) == ["s03", *last]
+        assert sorted(f.message_id for f in catalog.search("end", session_id="s03")) == [0, 3]
+        assert [f.session_id for f in catalog.search("start", session_id="s05")] == ["s05"]
+        assert [f.message_id for f in catalog.search("end", session_id="s05")] == [3]
+        assert [f.session_id for f in catalog.search("word 29")] == ["s29"]
+        assert len(catalog.search("start", limit=100)) == 30
+        # What the search is not about does not take the place of what it is.
+        for number in range(25):
+            key = LATEST.format(f"t{number}").replace("/agent/a/", "/multiAgent/g/" if number % 2 else "/agent/b/")
+            await storage.write(key, b'{"data": {"messages": []}}'.ljust(150_000))
+        assert sorted({f.session_id for f in catalog.search("end", limit=100, agent_id="a")}) == ["s03", *last]
 
     @pytest.mark.file_only
     def test_stats_and_check_know_them(self, storage: Any, db_path: Path, raw: sqlite3.Connection) -> None:

@@ -35,9 +35,9 @@ _KEY = re.compile(
     r"(?:snapshot_latest|immutable_history/snapshot_(?P<snapshot_id>[\w-]+))\.json",
     re.DOTALL,
 )
-_LATEST = "/snapshots/snapshot_latest.json"
+LATEST = "/snapshots/snapshot_latest.json"
 # A condition on `storage`.
-IS_LATEST = f"substr(key, -{len(_LATEST)}) = '{_LATEST}'"
+IS_LATEST = f"substr(key, -{len(LATEST)}) = '{LATEST}'"
 # Of a row of `storage`: none if it is not the latest snapshot of an agent, or one that is damaged. In order of price.
 MESSAGE_COUNT = f"""
     CASE
