@@ -64,6 +64,31 @@ class TestLists:
         await SnapshotSessionManager("s", storage=storage).delete_session()
         assert [s.session_id for s in catalog.list_sessions().sessions] == ["s2"]
 
+    @pytest.mark.parametrize("session_id", ["scopes", "session", "agent"])
+    async def test_an_id_may_be_a_word_of_the_keys(
+        self, session_id: str, catalog: Any, storage: Any, raw: sqlite3.Connection
+    ) -> None:
+        """The session is listed, found, pruned, renamed, and hidden when it has expired."""
+        talking(storage, session_id, ADA, BYE, always=True)
+        assert [s.session_id for s in catalog.list_sessions().sessions] == [session_id]
+        assert (catalog.describe(session_id).message_count, catalog.usage().message_count) == (4, 4)
+        assert {found.session_id for found in catalog.search("Ada")} == {session_id}
+        assert {found.session_id for found in catalog.search("Ada", session_id=session_id)} == {session_id}
+        assert catalog.prune(keep_snapshots=1).snapshots == 1
+        catalog.rename_session(session_id, "s")
+        catalog.rename_session("s", session_id)
+        assert catalog.fork_session(session_id, "s") == RecordCounts(1, 1, 4, 0)
+        stash = f"context/{session_id}/scopes/agent/a/t_0"
+        await storage.write(stash, b"{}")
+        catalog.set_expiry(session_id, TOMORROW - timedelta(days=2))
+        assert [await storage.read(key) for key in (LATEST.format(session_id), stash)] == [None, None]
+        assert [s.session_id for s in catalog.list_sessions().sessions] == ["s"]
+        assert catalog.prune().session_ids == [session_id]
+        assert all(key.startswith("session/s/") for (key,) in raw.execute("SELECT key FROM storage"))
+        talking(storage, session_id, ADA)
+        await storage.delete(LATEST.format(session_id))
+        assert [s.session_id for s in catalog.list_sessions().sessions] == ["s"]
+
     def test_metadata_is_kept_beside_snapshots(self, catalog: Any, storage: Any) -> None:
         """A session of snapshots is tagged and found by its tags, and the next turn leaves them."""
         talking(storage, "s", ADA)

@@ -13,6 +13,7 @@ from strands.types.session import encode_bytes_values
 
 from .._arguments import BEGINS_WITH, checked_number, now
 from .._engine.database import Database, Statement
+from .._engine.schema import SNAPSHOT_SESSION
 from .._errors import SessionConflictError
 from . import snapshots
 from .records import HistoryMessage, SnapshotDiff, SnapshotSummary
@@ -45,7 +46,7 @@ _SURPLUS = f"""
             ) AS number
         FROM storage WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE} AND EXISTS (
             SELECT 1 FROM sessions
-            WHERE session_id = substr(storage.key, 9, instr(storage.key, '/scopes/') - 9) AND {{among}}
+            WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {{among}}
                 AND session_id NOT IN (SELECT value FROM json_each(?))
         )
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from .._arguments import BEGINS_WITH
 from .._engine.database import Database
+from .._engine.schema import SNAPSHOT_SESSION
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MESSAGES, STORAGE, block_text
@@ -63,7 +64,7 @@ def search(
         AND (? IS NULL OR storage.updated_at >= ?) AND (? IS NULL OR storage.updated_at < ?)
         AND EXISTS (
             SELECT 1 FROM sessions
-            WHERE session_id = substr(storage.key, 9, instr(storage.key, '/scopes/') - 9) AND {sessions[0]}
+            WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {sessions[0]}
         )
         """  # noqa: S608 (constants only, as below)
     parameters = (prefix, prefix, suffix, suffix, since, since, until, until, *sessions[1])
@@ -114,7 +115,7 @@ def _search_messages(
 
 def _chosen(database: Database, keys: list[str]) -> Iterator[snapshots.Snapshot]:
     """Yield the snapshots under some keys that are of an agent which is not in the tables."""
-    others = snapshots.in_tables(database, {key[8 : key.index("/scopes/")] for key in keys})
+    others = snapshots.in_tables(database, {key[8 : key.index("/scopes/", 8)] for key in keys})
     for key in keys:
         for snapshot in snapshots.under(database, key):
             if (snapshot.session_id, snapshot.name) not in others:
