@@ -229,6 +229,33 @@ class TestReading:
         assert largest.size == size + len("{}")
         assert [finding for finding in maintenance.check(db_path) if finding.kind != "sqlite_version"] == []
 
+    @pytest.mark.file_only
+    async def test_check_names_each_damaged_one(
+        self, catalog: Any, storage: Any, db_path: Path, raw: sqlite3.Connection
+    ) -> None:
+        """The latest, one of the past, and a graph's; what to do about the first is what it says."""
+        talking(storage, "s", ADA, BYE, always=True)
+        _, newest, oldest = (s.snapshot_id for s in catalog.list_snapshots("s", "a"))
+        latest = LATEST.format("s")
+        keys = [
+            latest.replace("latest", newest).replace("snapshots/", "snapshots/immutable_history/"),
+            latest,
+            latest.replace("/agent/a/", "/multiAgent/g/"),
+        ]
+        for key in keys:
+            await storage.write(key, b"{not json")
+        await storage.write("memory/notes.json", b"{not json")  # Anybody's.
+        damage = [finding for finding in maintenance.check(db_path) if finding.kind == "snapshot"]
+        assert [(f.severity, f.table, f.key, f.repairable) for f in damage] == [
+            ("error", "storage", (key,), False) for key in keys
+        ]
+        assert all("damaged snapshot" in finding.message for finding in damage)
+        assert ["restore-snapshot" in finding.advice for finding in damage] == [False, True, False]
+        catalog.restore_snapshot("s", "a", oldest)
+        assert len(restored(storage, "s").messages) == 2
+        raw.execute("DROP VIEW expired_keys")
+        assert "unreadable" not in [finding.kind for finding in maintenance.check(db_path)]
+
 
 class TestChanges:
     def test_delete_takes_all_of_it_from_the_disk(
