@@ -632,9 +632,9 @@ class SessionCatalog(DatabaseHolder):
     ) -> int:
         """Remove the last turns of a conversation: the user's messages and all that followed.
 
-        A turn begins with a message of the user that is not only tool results, or with a damaged message. An agent that
-        is built afterwards goes on from what is left, as after `fork_session`; one that was built before does not know
-        of it.
+        A turn begins with a message of the user that is not only tool results, or with a damaged message. A summary in
+        a snapshot is none, and stays with what is before it. An agent that is built afterwards goes on from what is
+        left, as after `fork_session`; one that was built before does not know of it.
 
         Args:
             session_id: Id of the session.

@@ -202,12 +202,23 @@ def undo(
     """
     content = snapshots.decode(latest)
     messages = content["data"].get("messages", [])
-    starts = [number for number, message in enumerate(messages) if _begins_turn(message)][-turns:] if turns else []
+    first = _first_said(content["data"], messages)
+    starts = [n for n, message in enumerate(messages) if n >= first and _begins_turn(message)][-turns:] if turns else []
     if message_count not in (None, len(messages)) or (only_unanswered and messages and _is_answer(messages[-1])):
         return 0
     if starts and not dry_run:
         make_latest(database, latest, latest.key, cut(content, starts[0]))
     return len(messages) - starts[0] if starts else 0
+
+
+def _first_said(data: dict[str, Any], messages: list[Any]) -> int:
+    """Return the number of the first message after a summary, which no turn brought and the manager still knows of.
+
+    Before it comes what is pinned of the turns that it stands for.
+    """
+    manager_state = data.get("conversation_manager_state")
+    summary = manager_state.get("summary_message") if isinstance(manager_state, dict) else None
+    return messages.index(summary) + 1 if summary in messages else 0
 
 
 def _begins_turn(message: dict[str, Any]) -> bool:
