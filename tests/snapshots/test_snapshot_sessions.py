@@ -343,6 +343,47 @@ class TestChanges:
         assert len(catalog.list_snapshots("s", "b")) == 2
 
 
+class TestThePastAlone:
+    @pytest.fixture
+    async def past(self, catalog: Any, storage: Any) -> Any:
+        """The ids of the snapshots of an agent that has no latest one, the newest first."""
+        talking(storage, "s", ADA, BYE, always=True)
+        await storage.delete(LATEST.format("s"))
+        return [s.snapshot_id for s in catalog.list_snapshots("s", "a")]
+
+    def test_what_needs_a_latest_snapshot_says_so(self, catalog: Any, past: Any) -> None:
+        """And what to do. Nothing is made of a fork that would be empty."""
+        for call in (
+            lambda: catalog.history("s", "a"),
+            lambda: catalog.undo_turns("s", "a"),
+            lambda: catalog.fork_session("s", "copy", through=0),
+            lambda: catalog.fork_session("s", "copy", through={"a": 0}),
+        ):
+            with pytest.raises(SessionException, match="Agent a in session s has no latest snapshot; `restore"):
+                call()
+        with pytest.raises(SessionException, match="Agent b in session s does not exist"):
+            catalog.fork_session("s", "copy", through={"b": 0})
+        assert catalog.describe("copy") is None
+        assert catalog.fork_session("s", "copy").sessions == 1
+        assert len(catalog.list_snapshots("copy", "a")) == len(past)
+        catalog.restore_snapshot("s", "a", past[-1])
+        assert catalog.fork_session("s", "cut", through=0) == RecordCounts(1, 1, 1, 0)
+
+    def test_the_newest_is_not_pruned(self, catalog: Any, storage: Any, past: Any) -> None:
+        """With it, the session would go, and all that is left of the agent."""
+        talking(storage, "t", ADA, always=True)
+        plan = catalog.prune(keep_snapshots=0, dry_run=True)
+        assert (plan.snapshots, plan.session_ids) == (2, [])
+        assert catalog.prune(keep_snapshots=0) == plan
+        assert [s.snapshot_id for s in catalog.list_snapshots("s", "a")] == past[:1]
+        assert [s.snapshot_id for s in catalog.list_snapshots("t", "a")] == [None]
+
+    def test_is_deleted(self, catalog: Any, past: Any) -> None:
+        """And counts as the agent that it is."""
+        assert catalog.delete_agent("s", "a") == RecordCounts(0, 1, 0, 0)
+        assert catalog.describe("s") is None
+
+
 class TestBothKindsUnderOneId:
     def test_a_manager_of_the_tables_takes_up_the_session(self, catalog: Any, storage: Any, db_path: Path) -> None:
         """It begins with nothing, as it would without snapshots, keeps the tags, and the tables are what is shown."""

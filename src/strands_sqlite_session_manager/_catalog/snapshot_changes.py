@@ -34,13 +34,18 @@ _CREATE = """
     WHERE expires_at <= excluded.updated_at
     """
 
-_IS_IMMUTABLE = "instr(key, '/snapshots/immutable_history/snapshot_')"
-# "0" comes after "/", and a later snapshot's id after that of an earlier one.
+_IS_IMMUTABLE = "instr(storage.key, '/snapshots/immutable_history/snapshot_')"
+# "0" comes after "/", and a later snapshot's id after that of an earlier one. Of an agent without a latest snapshot,
+# the newest one is all that there is: it stays, and with it the session.
 _SURPLUS = f"""
     SELECT key FROM (
         SELECT
             key,
             length(data) AS size,
+            NOT EXISTS (
+                SELECT 1 FROM storage AS latest
+                WHERE latest.key = substr(storage.key, 1, {_IS_IMMUTABLE}) || substr('{snapshots.LATEST}', 2)
+            ) AS kept,
             row_number() OVER (
                 PARTITION BY substr(key, 1, {_IS_IMMUTABLE}) ORDER BY key DESC
             ) AS number
@@ -50,7 +55,7 @@ _SURPLUS = f"""
                 AND session_id NOT IN (SELECT value FROM json_each(?))
         )
     )
-    WHERE number > ?
+    WHERE number > max(kept, ?)
     """  # noqa: S608 (constants only, as below)
 
 
