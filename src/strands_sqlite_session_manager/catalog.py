@@ -54,7 +54,7 @@ from ._catalog.records import (
 from ._codec import decode_checked, encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
-from ._errors import SessionConflictError, missing, naming_too_large, record_name
+from ._errors import MissingRecordError, SessionConflictError, missing, naming_too_large, record_name
 from ._expiry import make_way
 from ._metadata import wanted_metadata, where_clauses
 from ._search.erasing import erase_former_content
@@ -428,7 +428,9 @@ class SessionCatalog(DatabaseHolder):
         All words must be there, in any order and any English form: "refund orders" finds "refunded your order". Case
         and the accents of Latin letters do not matter; what is joined by punctuation ("dark-mode") is a phrase.
         Chinese, Japanese, Korean, Thai and the like are found as any part of a text. Searched is the text of the
-        message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it.
+        message, its first 100,000 characters, not what tools got and gave; of a redacted message, what replaces it. A
+        snapshot of more than 100,000 characters is found by the words in these, unless it is one of the last 20 of its
+        length that were stored, which are looked through to the end.
 
         The first search indexes all messages, and each one those that came after the search before, in steps that keep
         no writer waiting. Where the index cannot be written, it is searched as it is, and what is not in it is searched
@@ -593,13 +595,17 @@ class SessionCatalog(DatabaseHolder):
 
         Raises:
             SessionConflictError: If there is a session with the new id.
-            SessionException: If the session does not exist, or an agent that `through` names.
+            SessionException: If the session does not exist, or an agent that `through` names; or if `through` is given
+                and no agent has a latest snapshot or messages in the tables, but the past of one is there.
         """
-        if isinstance(through, Mapping):
-            known = {agent.agent_id for agent in self.list_agents(source)}
-            unknown = {checked_id("through", name) for name in through} - known
+        if through is not None:
+            known = {agent.agent_id for agent in self.list_agents(checked_id("source", source))}
+            # Where only the past is left, the copy would be empty.
+            past = [] if known else snapshots.names(self._database, source, "agent")
+            named = through if isinstance(through, Mapping) else past
+            unknown = {checked_id("through", name) for name in named} - known
             if unknown:
-                raise missing("agents", source, min(unknown))
+                raise self._missing_agent(source, min(unknown))
         is_there = """
             SELECT 1 FROM sessions WHERE session_id = ?
                 AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
@@ -630,9 +636,9 @@ class SessionCatalog(DatabaseHolder):
     ) -> int:
         """Remove the last turns of a conversation: the user's messages and all that followed.
 
-        A turn begins with a message of the user that is not only tool results, or with a damaged message. An agent that
-        is built afterwards goes on from what is left, as after `fork_session`; one that was built before does not know
-        of it.
+        A turn begins with a message of the user that is not only tool results, or with a damaged message. A summary in
+        a snapshot is none, and stays with what is before it. An agent that is built afterwards goes on from what is
+        left, as after `fork_session`; one that was built before does not know of it.
 
         Args:
             session_id: Id of the session.
@@ -763,8 +769,8 @@ class SessionCatalog(DatabaseHolder):
         )
         if not agents and not messages and not keys:
             raise missing("agents", *key)
-        if not agents and snapshot is not None:
-            agents, messages = 1, len(snapshots.readable_messages(snapshot))
+        if not agents and keys:
+            agents, messages = 1, 0 if snapshot is None else len(snapshots.readable_messages(snapshot))
         erase_former_content(self._database, MESSAGES, STORAGE)
         return RecordCounts(0, agents, messages, 0)
 
@@ -845,6 +851,7 @@ class SessionCatalog(DatabaseHolder):
                 the limits that follow, only what has expired goes.
             keep_last: Delete sessions beyond so many last active ones. With `older_than`, either is enough.
             keep_snapshots: Delete immutable snapshots beyond so many newest ones of each agent, in sessions that stay.
+                The newest of an agent that has no latest snapshot stays.
             metadata: Look only at sessions whose metadata has these names and values, beside those that have expired.
             session_ids: Delete only sessions with these ids: those that a dry run told of, say. `keep_last` counts the
                 others too.
@@ -954,7 +961,15 @@ class SessionCatalog(DatabaseHolder):
         snapshot = snapshots.read(self._database, session_id, "agent", agent_id, snapshot_id)
         if snapshot is not None:
             return snapshot
-        raise missing("agents" if snapshot_id is None else "snapshots", session_id, agent_id, snapshot_id)
+        if snapshot_id is None:
+            raise self._missing_agent(session_id, agent_id)
+        raise missing("snapshots", session_id, agent_id, snapshot_id)
+
+    def _missing_agent(self, session_id: str, agent_id: str) -> MissingRecordError:
+        if agent_id not in snapshots.names(self._database, session_id, "agent"):
+            return missing("agents", session_id, agent_id)
+        name = record_name("agents", session_id, agent_id)
+        return MissingRecordError(f"{name} has no latest snapshot; `restore-snapshot` makes one")
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
         is_there = """

@@ -177,10 +177,10 @@ CREATE VIEW expired_keys AS
     WHERE expires_at <= (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) OR EXISTS (
         SELECT 1 FROM expired_sessions WHERE expired_id = 
     CASE
-        WHEN key >= 'session/' AND key < 'session0' AND instr(key, '/scopes/') > 9
-            OR key >= 'context/' AND key < 'context0' AND instr(key, '/scopes/agent/') > 9
-            AND NOT instr(substr(key, instr(key, '/scopes/') + 8), '/scopes/agent/')
-        THEN substr(key, 9, instr(key, '/scopes/') - 9)
+        WHEN key >= 'session/' AND key < 'session0' AND instr(substr(key, 9), '/scopes/') > 1
+            OR key >= 'context/' AND key < 'context0' AND instr(substr(key, 9), '/scopes/agent/') > 1
+            AND NOT instr(substr(key, 16 + instr(substr(key, 9), '/scopes/')), '/scopes/agent/')
+        THEN substr(key, 9, instr(substr(key, 9), '/scopes/') - 1)
     END
     
     );
@@ -243,28 +243,28 @@ CREATE TRIGGER storage_updated_at AFTER UPDATE OF data ON storage WHEN NEW.updat
         UPDATE storage SET updated_at = (strftime('%Y-%m-%dT%H:%M:%f000+00:00', 'now')) WHERE rowid = NEW.rowid;
     END;
 CREATE TRIGGER storage_touch_session_insert AFTER INSERT ON storage
-    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(substr(NEW.key, 9), '/scopes/') > 1
     BEGIN
         INSERT INTO sessions (session_id, session_type, created_at, updated_at)
-        VALUES (substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        VALUES (substr(NEW.key, 9, instr(substr(NEW.key, 9), '/scopes/') - 1), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
         ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
         WHERE updated_at < excluded.updated_at;
     END;
 CREATE TRIGGER storage_touch_session_update AFTER UPDATE OF updated_at ON storage
-    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
+    WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(substr(NEW.key, 9), '/scopes/') > 1
     BEGIN
         INSERT INTO sessions (session_id, session_type, created_at, updated_at)
-        VALUES (substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        VALUES (substr(NEW.key, 9, instr(substr(NEW.key, 9), '/scopes/') - 1), 'SNAPSHOT', NEW.created_at, NEW.updated_at)
         ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
         WHERE updated_at < excluded.updated_at;
     END;
-CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN OLD.key >= 'session/' AND OLD.key < 'session0' AND instr(OLD.key, '/scopes/') > 9
+CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN OLD.key >= 'session/' AND OLD.key < 'session0' AND instr(substr(OLD.key, 9), '/scopes/') > 1
     BEGIN
         DELETE FROM sessions
-        WHERE session_id = substr(OLD.key, 9, instr(OLD.key, '/scopes/') - 9) AND session_type = 'SNAPSHOT' AND NOT EXISTS (
+        WHERE session_id = substr(OLD.key, 9, instr(substr(OLD.key, 9), '/scopes/') - 1) AND session_type = 'SNAPSHOT' AND NOT EXISTS (
             SELECT 1 FROM storage
-            WHERE key >= substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 7)
-                AND key < substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 6) || '0'
+            WHERE key >= substr(OLD.key, 1, instr(substr(OLD.key, 9), '/scopes/') + 15)
+                AND key < substr(OLD.key, 1, instr(substr(OLD.key, 9), '/scopes/') + 14) || '0'
         );
     END;
 CREATE TRIGGER sessions_snapshots_delete AFTER DELETE ON sessions
@@ -310,10 +310,10 @@ CREATE TRIGGER storage_expiry BEFORE INSERT ON storage WHEN EXISTS (
         SELECT 1 FROM sessions
         WHERE session_id = 
     CASE
-        WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(NEW.key, '/scopes/') > 9
-            OR NEW.key >= 'context/' AND NEW.key < 'context0' AND instr(NEW.key, '/scopes/agent/') > 9
-            AND NOT instr(substr(NEW.key, instr(NEW.key, '/scopes/') + 8), '/scopes/agent/')
-        THEN substr(NEW.key, 9, instr(NEW.key, '/scopes/') - 9)
+        WHEN NEW.key >= 'session/' AND NEW.key < 'session0' AND instr(substr(NEW.key, 9), '/scopes/') > 1
+            OR NEW.key >= 'context/' AND NEW.key < 'context0' AND instr(substr(NEW.key, 9), '/scopes/agent/') > 1
+            AND NOT instr(substr(NEW.key, 16 + instr(substr(NEW.key, 9), '/scopes/')), '/scopes/agent/')
+        THEN substr(NEW.key, 9, instr(substr(NEW.key, 9), '/scopes/') - 1)
     END
      AND expires_at <= NEW.updated_at
     )

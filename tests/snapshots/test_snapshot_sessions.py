@@ -1,5 +1,6 @@
 """Sessions of snapshots in the catalog, beside those of the tables."""
 
+import json
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -62,6 +63,31 @@ class TestLists:
         talking(storage, "s2", ADA)
         await SnapshotSessionManager("s", storage=storage).delete_session()
         assert [s.session_id for s in catalog.list_sessions().sessions] == ["s2"]
+
+    @pytest.mark.parametrize("session_id", ["scopes", "session", "agent"])
+    async def test_an_id_may_be_a_word_of_the_keys(
+        self, session_id: str, catalog: Any, storage: Any, raw: sqlite3.Connection
+    ) -> None:
+        """The session is listed, found, pruned, renamed, and hidden when it has expired."""
+        talking(storage, session_id, ADA, BYE, always=True)
+        assert [s.session_id for s in catalog.list_sessions().sessions] == [session_id]
+        assert (catalog.describe(session_id).message_count, catalog.usage().message_count) == (4, 4)
+        assert {found.session_id for found in catalog.search("Ada")} == {session_id}
+        assert {found.session_id for found in catalog.search("Ada", session_id=session_id)} == {session_id}
+        assert catalog.prune(keep_snapshots=1).snapshots == 1
+        catalog.rename_session(session_id, "s")
+        catalog.rename_session("s", session_id)
+        assert catalog.fork_session(session_id, "s") == RecordCounts(1, 1, 4, 0)
+        stash = f"context/{session_id}/scopes/agent/a/t_0"
+        await storage.write(stash, b"{}")
+        catalog.set_expiry(session_id, TOMORROW - timedelta(days=2))
+        assert [await storage.read(key) for key in (LATEST.format(session_id), stash)] == [None, None]
+        assert [s.session_id for s in catalog.list_sessions().sessions] == ["s"]
+        assert catalog.prune().session_ids == [session_id]
+        assert all(key.startswith("session/s/") for (key,) in raw.execute("SELECT key FROM storage"))
+        talking(storage, session_id, ADA)
+        await storage.delete(LATEST.format(session_id))
+        assert [s.session_id for s in catalog.list_sessions().sessions] == ["s"]
 
     def test_metadata_is_kept_beside_snapshots(self, catalog: Any, storage: Any) -> None:
         """A session of snapshots is tagged and found by its tags, and the next turn leaves them."""
@@ -171,6 +197,28 @@ class TestReading:
         talking(storage, "s", filler, ("Where is my parcel?", "There."))
         assert [f.message_id for f in catalog.search("parcel")] == [2]
 
+    async def test_search_looks_through_few_of_those_that_are_longer_than_the_index(
+        self, catalog: Any, storage: Any
+    ) -> None:
+        """The last stored to their end; any other is found by what is indexed of it, and then to its end too."""
+        for number in range(30):
+            content = [[{"text": text}] for text in ("Start.", "filler " * 15_000, f"The word {number}.", "The end.")]
+            messages = [{"role": "user", "content": blocks} for blocks in content]
+            messages[0]["content"] = [{"text": "Start. The end." if number == 3 else "Start."}]
+            await storage.write(LATEST.format(f"s{number:02}"), json.dumps({"data": {"messages": messages}}).encode())
+        last = [f"s{number}" for number in range(10, 30)]
+        assert sorted({f.session_id for f in catalog.search("end", limit=100)}) == ["s03", *last]
+        assert sorted(f.message_id for f in catalog.search("end", session_id="s03")) == [0, 3]
+        assert [f.session_id for f in catalog.search("start", session_id="s05")] == ["s05"]
+        assert [f.message_id for f in catalog.search("end", session_id="s05")] == [3]
+        assert [f.session_id for f in catalog.search("word 29")] == ["s29"]
+        assert len(catalog.search("start", limit=100)) == 30
+        # What the search is not about does not take the place of what it is.
+        for number in range(25):
+            key = LATEST.format(f"t{number}").replace("/agent/a/", "/multiAgent/g/" if number % 2 else "/agent/b/")
+            await storage.write(key, b'{"data": {"messages": []}}'.ljust(150_000))
+        assert sorted({f.session_id for f in catalog.search("end", limit=100, agent_id="a")}) == ["s03", *last]
+
     @pytest.mark.file_only
     def test_stats_and_check_know_them(self, storage: Any, db_path: Path, raw: sqlite3.Connection) -> None:
         """A session's size is that of all its snapshots, and nothing is wrong."""
@@ -180,6 +228,33 @@ class TestReading:
         assert (largest.session_id, largest.messages) == ("s", 2)
         assert largest.size == size + len("{}")
         assert [finding for finding in maintenance.check(db_path) if finding.kind != "sqlite_version"] == []
+
+    @pytest.mark.file_only
+    async def test_check_names_each_damaged_one(
+        self, catalog: Any, storage: Any, db_path: Path, raw: sqlite3.Connection
+    ) -> None:
+        """The latest, one of the past, and a graph's; what to do about the first is what it says."""
+        talking(storage, "s", ADA, BYE, always=True)
+        _, newest, oldest = (s.snapshot_id for s in catalog.list_snapshots("s", "a"))
+        latest = LATEST.format("s")
+        keys = [
+            latest.replace("latest", newest).replace("snapshots/", "snapshots/immutable_history/"),
+            latest,
+            latest.replace("/agent/a/", "/multiAgent/g/"),
+        ]
+        for key in keys:
+            await storage.write(key, b"{not json")
+        await storage.write("memory/notes.json", b"{not json")  # Anybody's.
+        damage = [finding for finding in maintenance.check(db_path) if finding.kind == "snapshot"]
+        assert [(f.severity, f.table, f.key, f.repairable) for f in damage] == [
+            ("error", "storage", (key,), False) for key in keys
+        ]
+        assert all("damaged snapshot" in finding.message for finding in damage)
+        assert ["restore-snapshot" in finding.advice for finding in damage] == [False, True, False]
+        catalog.restore_snapshot("s", "a", oldest)
+        assert len(restored(storage, "s").messages) == 2
+        raw.execute("DROP VIEW expired_keys")
+        assert "unreadable" not in [finding.kind for finding in maintenance.check(db_path)]
 
 
 class TestChanges:
@@ -266,6 +341,47 @@ class TestChanges:
         assert catalog.prune(keep_snapshots=1) == plan
         assert [s.snapshot_id for s in catalog.list_snapshots("s", "a")] == before[:2]
         assert len(catalog.list_snapshots("s", "b")) == 2
+
+
+class TestThePastAlone:
+    @pytest.fixture
+    async def past(self, catalog: Any, storage: Any) -> Any:
+        """The ids of the snapshots of an agent that has no latest one, the newest first."""
+        talking(storage, "s", ADA, BYE, always=True)
+        await storage.delete(LATEST.format("s"))
+        return [s.snapshot_id for s in catalog.list_snapshots("s", "a")]
+
+    def test_what_needs_a_latest_snapshot_says_so(self, catalog: Any, past: Any) -> None:
+        """And what to do. Nothing is made of a fork that would be empty."""
+        for call in (
+            lambda: catalog.history("s", "a"),
+            lambda: catalog.undo_turns("s", "a"),
+            lambda: catalog.fork_session("s", "copy", through=0),
+            lambda: catalog.fork_session("s", "copy", through={"a": 0}),
+        ):
+            with pytest.raises(SessionException, match="Agent a in session s has no latest snapshot; `restore"):
+                call()
+        with pytest.raises(SessionException, match="Agent b in session s does not exist"):
+            catalog.fork_session("s", "copy", through={"b": 0})
+        assert catalog.describe("copy") is None
+        assert catalog.fork_session("s", "copy").sessions == 1
+        assert len(catalog.list_snapshots("copy", "a")) == len(past)
+        catalog.restore_snapshot("s", "a", past[-1])
+        assert catalog.fork_session("s", "cut", through=0) == RecordCounts(1, 1, 1, 0)
+
+    def test_the_newest_is_not_pruned(self, catalog: Any, storage: Any, past: Any) -> None:
+        """With it, the session would go, and all that is left of the agent."""
+        talking(storage, "t", ADA, always=True)
+        plan = catalog.prune(keep_snapshots=0, dry_run=True)
+        assert (plan.snapshots, plan.session_ids) == (2, [])
+        assert catalog.prune(keep_snapshots=0) == plan
+        assert [s.snapshot_id for s in catalog.list_snapshots("s", "a")] == past[:1]
+        assert [s.snapshot_id for s in catalog.list_snapshots("t", "a")] == [None]
+
+    def test_is_deleted(self, catalog: Any, past: Any) -> None:
+        """And counts as the agent that it is."""
+        assert catalog.delete_agent("s", "a") == RecordCounts(0, 1, 0, 0)
+        assert catalog.describe("s") is None
 
 
 class TestBothKindsUnderOneId:

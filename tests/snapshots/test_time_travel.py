@@ -7,10 +7,12 @@ import pytest
 
 from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
 
+from strands import Agent
+from strands.agent.conversation_manager import SummarizingConversationManager
 from strands.session import SnapshotSessionManager
 from strands.types.exceptions import SessionException
 
-from helpers import Redaction, texts
+from helpers import Redaction, ScriptedModel, texts
 from strands_sqlite_session_manager import SessionConflictError
 from strands_sqlite_session_manager._catalog import snapshot_changes, snapshots
 from strands_sqlite_session_manager._engine.holder import database_of
@@ -163,6 +165,22 @@ class TestUndo:
             talking(storage, "s", ("Bye.", RuntimeError("down")))  # type: ignore[arg-type]
         assert len(restored(storage, "s").messages) == 3
         assert catalog.undo_turns("s", "a", only_unanswered=True) == 1
+
+    def test_a_summary_is_no_turn(self, catalog: Any, storage: Any) -> None:
+        """It stays, with what is pinned before it: its manager knows of it, and what it stands for is gone already."""
+        manager = SummarizingConversationManager(
+            summary_ratio=0.8,
+            preserve_recent_messages=2,
+            summarization_agent=Agent(model=ScriptedModel("What was said."), callback_handler=None),
+        )
+        agent = talking(storage, "s", ADA, BYE, ("More.", "Yes."), conversation_manager=manager)
+        manager.reduce_context(agent)
+        agent._session_manager.sync_agent(agent)
+        assert texts(agent.messages) == ["What was said.", "More.", "Yes."]
+        assert catalog.undo_turns("s", "a", 4) == 2
+        after = restored(storage, "s", conversation_manager=SummarizingConversationManager())
+        assert after.messages == [after.conversation_manager.get_state()["summary_message"]]
+        assert catalog.undo_turns("s", "a") == 0
 
     def test_redactions_are_shown_as_stored(self, catalog: Any, storage: Any) -> None:
         """The SDK stores what replaces the text alone."""

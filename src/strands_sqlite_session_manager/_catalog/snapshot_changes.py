@@ -13,6 +13,7 @@ from strands.types.session import encode_bytes_values
 
 from .._arguments import BEGINS_WITH, checked_number, now
 from .._engine.database import Database, Statement
+from .._engine.schema import SNAPSHOT_SESSION
 from .._errors import SessionConflictError
 from . import snapshots
 from .records import HistoryMessage, SnapshotDiff, SnapshotSummary
@@ -33,23 +34,28 @@ _CREATE = """
     WHERE expires_at <= excluded.updated_at
     """
 
-_IS_IMMUTABLE = "instr(key, '/snapshots/immutable_history/snapshot_')"
-# "0" comes after "/", and a later snapshot's id after that of an earlier one.
+_IS_IMMUTABLE = "instr(storage.key, '/snapshots/immutable_history/snapshot_')"
+# "0" comes after "/", and a later snapshot's id after that of an earlier one. Of an agent without a latest snapshot,
+# the newest one is all that there is: it stays, and with it the session.
 _SURPLUS = f"""
     SELECT key FROM (
         SELECT
             key,
             length(data) AS size,
+            NOT EXISTS (
+                SELECT 1 FROM storage AS latest
+                WHERE latest.key = substr(storage.key, 1, {_IS_IMMUTABLE}) || substr('{snapshots.LATEST}', 2)
+            ) AS kept,
             row_number() OVER (
                 PARTITION BY substr(key, 1, {_IS_IMMUTABLE}) ORDER BY key DESC
             ) AS number
         FROM storage WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE} AND EXISTS (
             SELECT 1 FROM sessions
-            WHERE session_id = substr(storage.key, 9, instr(storage.key, '/scopes/') - 9) AND {{among}}
+            WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {{among}}
                 AND session_id NOT IN (SELECT value FROM json_each(?))
         )
     )
-    WHERE number > ?
+    WHERE number > max(kept, ?)
     """  # noqa: S608 (constants only, as below)
 
 
@@ -201,12 +207,23 @@ def undo(
     """
     content = snapshots.decode(latest)
     messages = content["data"].get("messages", [])
-    starts = [number for number, message in enumerate(messages) if _begins_turn(message)][-turns:] if turns else []
+    first = _first_said(content["data"], messages)
+    starts = [n for n, message in enumerate(messages) if n >= first and _begins_turn(message)][-turns:] if turns else []
     if message_count not in (None, len(messages)) or (only_unanswered and messages and _is_answer(messages[-1])):
         return 0
     if starts and not dry_run:
         make_latest(database, latest, latest.key, cut(content, starts[0]))
     return len(messages) - starts[0] if starts else 0
+
+
+def _first_said(data: dict[str, Any], messages: list[Any]) -> int:
+    """Return the number of the first message after a summary, which no turn brought and the manager still knows of.
+
+    Before it comes what is pinned of the turns that it stands for.
+    """
+    manager_state = data.get("conversation_manager_state")
+    summary = manager_state.get("summary_message") if isinstance(manager_state, dict) else None
+    return messages.index(summary) + 1 if summary in messages else 0
 
 
 def _begins_turn(message: dict[str, Any]) -> bool:

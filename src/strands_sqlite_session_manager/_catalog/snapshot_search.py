@@ -1,7 +1,8 @@
 """Messages in snapshots by the words in their text.
 
 The index of `storage` tells which of the latest snapshots have all the words. These are then read, and their messages
-searched one by one, as messages of the tables are.
+searched one by one, as messages of the tables are. Of a long snapshot, the index has the start alone, so a few of those
+are read without asking it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from .._arguments import BEGINS_WITH
 from .._engine.database import Database
+from .._engine.schema import SNAPSHOT_SESSION
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MESSAGES, STORAGE, block_text
@@ -16,10 +18,9 @@ from .._search.text import LONGEST_TEXT, match_expression, snippet
 from . import snapshots
 from .records import SearchResult
 
-# Snapshots that are looked through at the most beyond what is asked for, the best match first.
-_CANDIDATES = 200
-
-_IS_LATEST = f"{BEGINS_WITH.format(column='storage.key')} AND {snapshots.IS_LATEST}"
+# Snapshots that are looked through at the most beyond what is asked for: the best matches, and of those that are longer
+# than what is indexed, the last stored. To read and decode one takes several milliseconds.
+_BEST, _LONG = 180, 20
 
 
 def any_there(database: Database) -> bool:
@@ -55,16 +56,18 @@ def search(
     if not words or not any_there(database):
         return []
     prefix = "session/" if session_id is None else snapshots.prefix_of(session_id)
+    suffix = snapshots.LATEST if agent_id is None else f"/scopes/agent/{agent_id}{snapshots.LATEST}"
     since, until = times
     condition = f"""
-        {_IS_LATEST} AND (? IS NULL OR storage.updated_at >= ?) AND (? IS NULL OR storage.updated_at < ?)
+        {BEGINS_WITH.format(column="storage.key")} AND substr(storage.key, -length(?)) = ?
+        AND instr(storage.key, '/scopes/agent/')
+        AND (? IS NULL OR storage.updated_at >= ?) AND (? IS NULL OR storage.updated_at < ?)
         AND EXISTS (
             SELECT 1 FROM sessions
-            WHERE session_id = substr(storage.key, 9, instr(storage.key, '/scopes/') - 9) AND {sessions[0]}
+            WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {sessions[0]}
         )
         """  # noqa: S608 (constants only, as below)
-    parameters = (prefix, prefix, since, since, until, until, *sessions[1])
-    # What is longer than what is indexed may have the words further on.
+    parameters = (prefix, prefix, suffix, suffix, since, since, until, until, *sessions[1])
     others = f"SELECT key, 0.0 FROM storage WHERE {condition} AND "  # noqa: S608
     rows = index.find(
         database,
@@ -75,16 +78,17 @@ def search(
         WHERE search_storage MATCH ? AND {STORAGE.not_stale} AND {condition}
         ORDER BY rank LIMIT ?
         """,  # noqa: S608
-        (f"content : ({match_expression(words, 'AND')})", *parameters, limit + _CANDIDATES),
+        (f"content : ({match_expression(words, 'AND')})", *parameters, limit + _BEST),
         lambda not_indexed: database.query(others + not_indexed, parameters),
     )
-    rows = [*rows, *database.query(f"{others} length(data) > {LONGEST_TEXT}", parameters)]
-    keys = list(dict.fromkeys(key for key, _ in sorted(rows, key=lambda row: float(row[1]))))
-    return _search_messages(database, keys, words, agent_id, role, limit)
+    # These may have the words further on.
+    longest = f"{others} length(data) > {LONGEST_TEXT} ORDER BY updated_at DESC, key LIMIT {_LONG}"
+    keys = list(dict.fromkeys(key for key, _ in (*rows, *database.query(longest, parameters))))
+    return _search_messages(database, keys, words, role, limit)
 
 
 def _search_messages(
-    database: Database, keys: list[str], words: list[str], agent_id: str | None, role: str | None, limit: int
+    database: Database, keys: list[str], words: list[str], role: str | None, limit: int
 ) -> list[SearchResult]:
     best: list[SearchResult] = []
     found: list[tuple[str, str, int, str, str]] = []
@@ -98,7 +102,7 @@ def _search_messages(
         texts.clear()
         found.clear()
 
-    for snapshot in _chosen(database, keys, agent_id):
+    for snapshot in _chosen(database, keys):
         for number, message in enumerate(snapshots.readable_messages(snapshot)):
             if role in (None, message["role"]):
                 texts[len(found)] = (block_text(message["content"]),)
@@ -109,11 +113,10 @@ def _search_messages(
     return best
 
 
-def _chosen(database: Database, keys: list[str], agent_id: str | None) -> Iterator[snapshots.Snapshot]:
+def _chosen(database: Database, keys: list[str]) -> Iterator[snapshots.Snapshot]:
     """Yield the snapshots under some keys that are of an agent which is not in the tables."""
-    others = snapshots.in_tables(database, {key[8 : key.index("/scopes/")] for key in keys})
+    others = snapshots.in_tables(database, {key[8 : key.index("/scopes/", 8)] for key in keys})
     for key in keys:
         for snapshot in snapshots.under(database, key):
-            is_chosen = snapshot.scope == "agent" and agent_id in (None, snapshot.name)
-            if is_chosen and (snapshot.session_id, snapshot.name) not in others:
+            if (snapshot.session_id, snapshot.name) not in others:
                 yield snapshot

@@ -35,9 +35,9 @@ _KEY = re.compile(
     r"(?:snapshot_latest|immutable_history/snapshot_(?P<snapshot_id>[\w-]+))\.json",
     re.DOTALL,
 )
-_LATEST = "/snapshots/snapshot_latest.json"
+LATEST = "/snapshots/snapshot_latest.json"
 # A condition on `storage`.
-IS_LATEST = f"substr(key, -{len(_LATEST)}) = '{_LATEST}'"
+IS_LATEST = f"substr(key, -{len(LATEST)}) = '{LATEST}'"
 # Of a row of `storage`: none if it is not the latest snapshot of an agent, or one that is damaged. In order of price.
 MESSAGE_COUNT = f"""
     CASE
@@ -46,7 +46,7 @@ MESSAGE_COUNT = f"""
     END
     """
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
-_SELECT = "SELECT key, created_at, updated_at, data FROM storage"
+SELECT_ROW = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
 _PAGE = 50
 
@@ -95,7 +95,7 @@ def read(
 
 def under(database: Database, key: str) -> Iterator[Snapshot]:
     """Yield the snapshot under a key, if there is one."""
-    select = f"{_SELECT} WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)"  # noqa: S608
+    select = f"{SELECT_ROW} WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)"  # noqa: S608
     yield from parsed(database.query(select, (key,)))
 
 
@@ -105,7 +105,7 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
     last = ""
     while rows := database.query(
         f"""
-        {_SELECT} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST}
+        {SELECT_ROW} WHERE {BEGINS_WITH_KEY} AND key > ? AND {IS_LATEST}
             AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key LIMIT {_PAGE}
         """,  # noqa: S608

@@ -66,10 +66,11 @@ def _stash_triggers(table: str, key: str, prefix: str) -> tuple[str, str]:
     )
 
 
-# Where the SDK's `SnapshotSessionManager` keeps what belongs to a session, and the session of such a key.
+# Where the SDK's `SnapshotSessionManager` keeps what belongs to a session, whether a key lies there, and whose it is.
+# Only what comes behind "session/" is looked through, because a session may have the id "scopes".
 _SNAPSHOTS = "'session/' || {row}.session_id || '/scopes/'"
-_SNAPSHOT_SESSION = "substr({row}.key, 9, instr({row}.key, '/scopes/') - 9)"
-_IS_OF_SESSION = "{row}.key >= 'session/' AND {row}.key < 'session0' AND instr({row}.key, '/scopes/') > 9"
+IS_OF_SNAPSHOTS = "{key} >= 'session/' AND {key} < 'session0' AND instr(substr({key}, 9), '/scopes/') > 1"
+SNAPSHOT_SESSION = "substr({key}, 9, instr(substr({key}, 9), '/scopes/') - 1)"
 
 
 # Conditions on `storage` within a query of `sessions`. "0" comes after "/". A session's id may look like a longer part
@@ -80,12 +81,12 @@ STASH_OF_SESSION = """
     AND NOT instr(substr(key, length('context/' || session_id || '/scopes/agent/')), '/scopes/agent/')
     """
 # The session of a key, of a snapshot or of a stash; NULL if there is none.
-SESSION_OF_KEY = """
+SESSION_OF_KEY = f"""
     CASE
-        WHEN {key} >= 'session/' AND {key} < 'session0' AND instr({key}, '/scopes/') > 9
-            OR {key} >= 'context/' AND {key} < 'context0' AND instr({key}, '/scopes/agent/') > 9
-            AND NOT instr(substr({key}, instr({key}, '/scopes/') + 8), '/scopes/agent/')
-        THEN substr({key}, 9, instr({key}, '/scopes/') - 9)
+        WHEN {IS_OF_SNAPSHOTS}
+            OR {{key}} >= 'context/' AND {{key}} < 'context0' AND instr(substr({{key}}, 9), '/scopes/agent/') > 1
+            AND NOT instr(substr({{key}}, 16 + instr(substr({{key}}, 9), '/scopes/')), '/scopes/agent/')
+        THEN {SNAPSHOT_SESSION}
     END
     """
 
@@ -102,22 +103,22 @@ def _snapshot_triggers() -> Iterator[str]:
         # A session of both kinds keeps the type of the tables. Constants only here too, as below.
         yield f"""
     CREATE TRIGGER storage_touch_session_{event.split()[0].lower()} AFTER {event} ON storage
-    WHEN {_IS_OF_SESSION.format(row="NEW")}
+    WHEN {IS_OF_SNAPSHOTS.format(key="NEW.key")}
     BEGIN
         INSERT INTO sessions (session_id, session_type, created_at, updated_at)
-        VALUES ({_SNAPSHOT_SESSION.format(row="NEW")}, 'SNAPSHOT', NEW.created_at, NEW.updated_at)
+        VALUES ({SNAPSHOT_SESSION.format(key="NEW.key")}, 'SNAPSHOT', NEW.created_at, NEW.updated_at)
         ON CONFLICT (session_id) DO UPDATE SET updated_at = excluded.updated_at
         WHERE updated_at < excluded.updated_at;
     END
     """  # noqa: S608
     yield f"""
-    CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN {_IS_OF_SESSION.format(row="OLD")}
+    CREATE TRIGGER storage_last_snapshot_delete AFTER DELETE ON storage WHEN {IS_OF_SNAPSHOTS.format(key="OLD.key")}
     BEGIN
         DELETE FROM sessions
-        WHERE session_id = {_SNAPSHOT_SESSION.format(row="OLD")} AND session_type = 'SNAPSHOT' AND NOT EXISTS (
+        WHERE session_id = {SNAPSHOT_SESSION.format(key="OLD.key")} AND session_type = 'SNAPSHOT' AND NOT EXISTS (
             SELECT 1 FROM storage
-            WHERE key >= substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 7)
-                AND key < substr(OLD.key, 1, instr(OLD.key, '/scopes/') + 6) || '0'
+            WHERE key >= substr(OLD.key, 1, instr(substr(OLD.key, 9), '/scopes/') + 15)
+                AND key < substr(OLD.key, 1, instr(substr(OLD.key, 9), '/scopes/') + 14) || '0'
         );
     END
     """  # noqa: S608

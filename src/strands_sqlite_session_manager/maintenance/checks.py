@@ -13,9 +13,10 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_time, now
+from .._catalog import snapshots
 from .._codec import decode, decode_checked
 from .._conversation import live_view
-from .._engine.database import Database, text_marks
+from .._engine.database import BrokenText, Database, text_marks
 from .._engine.file import FileDatabase
 from .._engine.path import chosen_path, is_cluster
 from .findings import RESTORE_OR_SALVAGE, Finding
@@ -144,6 +145,7 @@ def findings(database: Database, progress: Callable[[int, int], object] | None =
         yield from _damaged_metadata(database)
         yield from _damaged_states(database)
         yield from _damaged_conversations(database, progress)
+        yield from _damaged_snapshots(database)
         yield from _damaged_vectors(database)
         yield from _future_times(database)
 
@@ -300,6 +302,28 @@ def _damaged_metadata(database: Database) -> Iterator[Finding]:
                     key,
                     ((remedy, (record_id, metadata)),),
                 )
+
+
+def _damaged_snapshots(database: Database) -> Iterator[Finding]:
+    for (key,) in _rows(database, "storage", ("key",), ()):
+        if isinstance(key, BrokenText):
+            continue  # Nobody finds it.
+        # One at a time, because a hundred may not fit into memory. Not by the views, which may be missing.
+        for snapshot in snapshots.parsed(database.query(f"{snapshots.SELECT_ROW} WHERE key = ?", (key,))):
+            try:
+                snapshots.decode(snapshot)
+            except SessionException as error:
+                if snapshot.snapshot_id is not None:
+                    advice = "take it from a backup, or delete this row of storage: no agent needs it"
+                elif snapshot.scope == "agent":
+                    advice = (
+                        "`strands-sqlite restore-snapshot SESSION SNAPSHOT --agent AGENT` makes one of the past the "
+                        "latest, and `strands-sqlite snapshots SESSION` lists them; or take it from a backup; the "
+                        "agent cannot be restored until then"
+                    )
+                else:
+                    advice = "take it from a backup, or delete it with the graph or swarm, which begins again then"
+                yield Finding("error", "snapshot", str(error), advice, "storage", (key,))
 
 
 def _damaged_vectors(database: Database) -> Iterator[Finding]:

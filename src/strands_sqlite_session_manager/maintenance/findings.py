@@ -17,7 +17,7 @@ class Finding:
         severity: "error": something cannot be read, or is at risk. "warning": it may become an error, or a part of a
             conversation is missing. "info": good to know.
         kind: "unreadable", "integrity", "index", "schema", "foreign", "id", "orphan", "metadata", "json", "live_view",
-            "gap", "tool_call", "clock", "log", "hard_link", "sqlite_version" or "network".
+            "snapshot", "gap", "tool_call", "clock", "log", "hard_link", "sqlite_version" or "network".
         message: What is wrong.
         advice: What to do.
         table: Table of the row, if it is about one.

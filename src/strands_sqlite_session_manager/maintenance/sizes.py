@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .._catalog import snapshots
 from .._engine.database import Database
 from .._engine.file import FileDatabase
+from .._engine.schema import IS_OF_SNAPSHOTS, SNAPSHOT_SESSION
 from .opening import column_names, opened, opened_file, quoted, size_of, table_names
 
 
@@ -108,10 +109,10 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
                 SELECT session_id, 0, length(CAST(metadata AS BLOB)) FROM sessions
                 UNION ALL
                 SELECT
-                    substr(key, 9, instr(key, '/scopes/') - 9),
+                    {SNAPSHOT_SESSION.format(key="key")},
                     {snapshots.MESSAGE_COUNT},
                     length(data)
-                FROM storage WHERE key >= 'session/' AND key < 'session0' AND instr(key, '/scopes/') > 9
+                FROM storage WHERE {IS_OF_SNAPSHOTS.format(key="key")}
             )
             GROUP BY session_id ORDER BY sum(size) DESC, session_id LIMIT 10
             """  # noqa: S608 (constants only)
