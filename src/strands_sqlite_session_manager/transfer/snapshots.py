@@ -23,12 +23,13 @@ from .._codec import encode_agent, message_row
 from .._conversation import stored
 from .._conversation.live_view import LiveView, add_tracking_ids
 from .._engine.holder import DatabaseHolder, database_of
+from .._engine.schema import STASH_OF_SESSION
 from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
 from . import copies
 from .merging import MergedLog
 from .reports import counts
-from .rows import has_metadata, multi_agent_row
+from .rows import SELECT_ONE, has_metadata, multi_agent_row
 from .writer import RowWriter
 
 if TYPE_CHECKING:
@@ -164,34 +165,43 @@ def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tupl
 
 def _with_stash(source: SQLiteSessionRepository, session_id: str, writer: "_SnapshotWriter") -> list[str]:
     """Copy what the session's context managers have put aside, and tell what cannot be."""
-    prefix = f"context/{session_id}/scopes/agent/"
+    prefix = _stash_prefix(session_id)
     rows = database_of(source).query(
         f"""
-        SELECT key, data FROM storage
-        WHERE {snapshots.BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        SELECT key, data FROM sessions CROSS JOIN storage ON {STASH_OF_SESSION}
+        WHERE session_id = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key
         """,  # noqa: S608 (constants only)
-        (prefix, prefix),
+        (session_id,),
     )
     if not rows:
         return []
     if writer.is_view:
         return [f"the stash of the session: {len(rows)} keys under {prefix}, which no view of a namespace can hold"]
     for key, data in rows:
-        writer.write_key(f"context/{writer.session_id}/scopes/agent/{key[len(prefix) :]}", data)
+        writer.write_stash(_stash_prefix(writer.session_id) + key[len(prefix) :], data)
     return []
+
+
+def _stash_prefix(session_id: str) -> str:
+    """Return what the keys of a session's stash begin with."""
+    return f"context/{session_id}/scopes/agent/"
+
+
+def _is_view(storage: "Storage") -> bool:
+    """Tell whether a storage is a view of a namespace. As in the SDK, it is used as it is."""
+    from strands.storage import storage as sdk
+
+    return getattr(storage, "_namespaced", None) is sdk._NAMESPACED
 
 
 class _SnapshotWriter:
     """Writes snapshots, and never over another one."""
 
     def __init__(self, storage: "Storage", session_id: str):
-        from strands.storage import storage as sdk
-
         self.session_id = session_id
         self._storage = storage
-        # As in the SDK: a view is used as it is.
-        self.is_view = getattr(storage, "_namespaced", None) is sdk._NAMESPACED
+        self.is_view = _is_view(storage)
         self._done: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
 
     def write(self, scope: snapshots.Scope, name: str, data: dict[str, Any], time: str, messages: int) -> None:
@@ -214,10 +224,14 @@ class _SnapshotWriter:
         except (TypeError, ValueError, RecursionError) as error:
             raise SessionException(f"{key}: has no JSON form: {error}") from error
         key = key.removeprefix("session/") if self.is_view else key
-        is_new = self.write_key(key, encoded)
+        is_new = self._write_key(key, encoded)
         self._done[is_new].append((scope, messages))
 
-    def write_key(self, key: str, data: bytes) -> bool:
+    def write_stash(self, key: str, data: bytes) -> None:
+        """Store what was put aside under a key, unless it is there."""
+        self._done[self._write_key(key, data)].append(("stash", 0))
+
+    def _write_key(self, key: str, data: bytes) -> bool:
         """Store a key, and return whether it was not there."""
         there = run(self._storage.read(key))
         if there is None:
@@ -240,7 +254,8 @@ class _SnapshotWriter:
     def _counts(self, is_new: bool) -> RecordCounts:
         scopes = [scope for scope, _ in self._done[is_new]]
         messages = sum(count for _, count in self._done[is_new])
-        return RecordCounts(int(bool(scopes)), scopes.count("agent"), messages, scopes.count("multiAgent"))
+        counts = (scopes.count(scope) for scope in ("multiAgent", "stash"))
+        return RecordCounts(int(bool(scopes)), scopes.count("agent"), messages, *counts)
 
 
 def _without_time(data: bytes) -> Any:
@@ -273,7 +288,8 @@ def from_snapshots(
 
     An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has. Its log has, in addition,
     what the immutable snapshots tell of messages that it does not have any more. All have the time of the first
-    snapshot that they are in.
+    snapshot that they are in. The stash goes along if it lies in the storage too, and from a database of ours, so do
+    metadata and expiry.
 
     Args:
         storage: Where to read: any Strands storage. It is left as it is.
@@ -296,12 +312,18 @@ def from_snapshots(
     found = run(_read(storage, session_id))
     if not found:
         raise missing("sessions", session_id, advice="the storage has no snapshots of it")
-    first, last = min(s.created_at for s in found), max(s.created_at for s in found)
+    session = Session(new_id, SessionType.AGENT, min(s.created_at for s in found), max(s.created_at for s in found))
+    kept = _kept_of(storage, session_id)
+    there = database_of(repository).query(SELECT_ONE["sessions"], (new_id,))
     is_new = repository.read_session(new_id) is None
-    if is_new:
-        repository.create_session(Session(new_id, SessionType.AGENT, first, last))
     writer = RowWriter(repository)
     left_out: list[str] = []
+    if not there:
+        writer.add("sessions", (new_id, session.session_type, *kept, session.created_at, session.updated_at))
+    elif is_new:  # One of snapshots, which keeps what it has.
+        repository.create_session(session)
+    if there and kept not in (("{}", None), there[0][2:4]):
+        left_out.append("the metadata of the session, or when it expires, which the target has otherwise")
     for agent_id in sorted({s.name for s in found if s.scope == "agent"}):
         left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
     for snapshot in found:
@@ -311,17 +333,48 @@ def from_snapshots(
                 raise SessionException(f"{snapshot.key}: a damaged snapshot: no state")
             time = datetime.fromisoformat(snapshot.created_at)
             writer.add("multi_agents", multi_agent_row(new_id, snapshot.name, state, time))
+    left_out += _add_stash(writer, new_id, storage, session_id, found)
     writer.flush()
     logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to messages", session_id, new_id)
     converted = replace(counts(writer.copied), sessions=int(is_new))
     return ConversionReport(converted, replace(counts(writer.already_there), sessions=int(not is_new)), left_out)
 
 
+def _kept_of(storage: "Storage", session_id: str) -> tuple[Any, ...]:
+    """Return metadata and expiry of a session of snapshots. Only in a database of ours, it can have some."""
+    if isinstance(storage, DatabaseHolder) and not _is_view(storage):
+        for row in database_of(storage).query(SELECT_ONE["sessions"], (session_id,)):
+            return row[2:4]
+    return ("{}", None)
+
+
+def _add_stash(
+    writer: RowWriter, new_id: str, storage: "Storage", session_id: str, found: list[snapshots.Snapshot]
+) -> list[str]:
+    """Add the keys of a session's stash to a writer, and return what is not in the storage of its snapshots."""
+    prefix, with_stash, time = _stash_prefix(session_id), set(), now()
+    for key in run(storage.list(prefix)):
+        name = key[len(prefix) :]
+        data = None if "/scopes/agent/" in name else run(storage.read(key))  # Of a session with a longer id.
+        if data is not None:
+            writer.add("storage", (_stash_prefix(new_id) + name, data, None, time, time))
+            writer.flush_if_full()
+            with_stash.add(name.split("/")[0])
+    return [
+        f"the stash of agent {snapshot.name}, which is not in the storage of the snapshots"
+        for snapshot in found
+        if snapshot.snapshot_id is None and snapshot.name not in with_stash and _stash_location(snapshot) == "external"
+    ]
+
+
+def _stash_location(snapshot: snapshots.Snapshot) -> Any:
+    """Return where a snapshot says that the stash of its agent is: "external" or "inline", or None."""
+    return (snapshots.decode(snapshot)["data"].get("stash") or {}).get("location")
+
+
 async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
     """Return all snapshots of a session, those of an agent in the order of their time, the latest last."""
-    from strands.storage import storage as sdk
-
-    start = "" if getattr(storage, "_namespaced", None) is sdk._NAMESPACED else "session/"
+    start = "" if _is_view(storage) else "session/"
     found = []
     for key in await storage.list(f"{start}{session_id}/scopes/"):
         data = await storage.read(key)
@@ -362,7 +415,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         writer.add("messages", message_row(*key, SessionMessage(message, number, None, time, time)))
         writer.flush_if_full()
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
-    if (data.get("stash") or {}).get("location") == "inline":
+    if _stash_location(newest) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
     if any(snapshots.decode(snapshot).get("app_data") for snapshot in found):
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
