@@ -309,9 +309,7 @@ def from_snapshots(
     if not isinstance(repository, SQLiteSessionRepository):
         raise ValueError(f"target={target!r}: must be a SQLiteSessionRepository; copy_session leads on from there")
     new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
-    found = run(_read(storage, session_id))
-    if not found:
-        raise missing("sessions", session_id, advice="the storage has no snapshots of it")
+    found = snapshots_in(storage, session_id)
     session = Session(new_id, SessionType.AGENT, min(s.created_at for s in found), max(s.created_at for s in found))
     kept = _kept_of(storage, session_id)
     there = database_of(repository).query(SELECT_ONE["sessions"], (new_id,))
@@ -372,8 +370,18 @@ def _stash_location(snapshot: snapshots.Snapshot) -> Any:
     return (snapshots.decode(snapshot)["data"].get("stash") or {}).get("location")
 
 
+def snapshots_in(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
+    """Return all snapshots of a session, those of an agent in the order of their time, the latest last.
+
+    Raises:
+        SessionException: If there are none, or one is damaged.
+    """
+    if found := run(_read(storage, session_id)):
+        return found
+    raise missing("sessions", session_id, advice="the storage has no snapshots of it")
+
+
 async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
-    """Return all snapshots of a session, those of an agent in the order of their time, the latest last."""
     start = "" if _is_view(storage) else "session/"
     found = []
     for key in await storage.list(f"{start}{session_id}/scopes/"):
