@@ -1,6 +1,7 @@
 """Sessions from message logs to snapshots and back: what a built agent has is the same."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,34 @@ class TestFromSnapshots:
         assert from_snapshots(storage, back, "t").left_out == [
             "the stash of agent a, which is not in the storage of the snapshots"
         ]
+
+    @pytest.mark.parametrize(
+        ("scope", "changes"),
+        [
+            ("agent", {"created_at": "garbage"}),
+            ("agent", {"created_at": 5}),
+            ("agent", {"created_at": "2026-01-31"}),
+            ("agent", {"data": {"messages": {}}}),
+            *(
+                ("agent", {"data": {"messages": [], name: [1]}})
+                for name in ("state", "conversation_manager_state", "interrupt_state", "model_state", "stash")
+            ),
+            ("agent", {"data": {"messages": [], "conversation_manager_state": {"summary_message": [1]}}}),
+            ("multiAgent", {"created_at": "garbage"}),
+            ("multiAgent", {"data": {"state": [1]}}),
+        ],
+    )
+    async def test_an_odd_snapshot_is_named_before_anything_is_stored(
+        self, other: Any, back: Any, scope: str, changes: Any
+    ) -> None:
+        """Of an agent, a graph or a swarm: times and parts that are nothing that the SDK writes."""
+        talking(other, "s", ADA)
+        key = f"session/s/scopes/{scope}/z/snapshots/snapshot_latest.json"
+        content = {"created_at": "2026-01-31T12:00:00.000Z", "data": {"state": {}}, **changes}
+        await other.write(key, json.dumps(content).encode())
+        with pytest.raises(SessionException, match=re.escape(key)):
+            from_snapshots(other, back, "s")
+        assert SessionCatalog(session_repository=back).count_sessions() == 0
 
     def test_leads_on_to_other_repositories(self, other: Any, back: Any, tmp_path: Path) -> None:
         """Only a session database is a target, and `copy_session` goes on from there."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from strands.session.repository_session_manager import RepositorySessionManager
@@ -29,7 +29,7 @@ from ..repository import SQLiteSessionRepository
 from . import copies
 from .merging import MergedLog
 from .reports import counts
-from .rows import SELECT_ONE, has_metadata, multi_agent_row
+from .rows import SELECT_ONE, checked_timestamp, has_metadata, multi_agent_row
 from .writer import RowWriter
 
 if TYPE_CHECKING:
@@ -326,9 +326,7 @@ def from_snapshots(
         left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
     for snapshot in found:
         if snapshot.scope == "multiAgent" and snapshot.snapshot_id is None:
-            state = snapshots.decode(snapshot)["data"].get("state")
-            if not isinstance(state, dict):
-                raise SessionException(f"{snapshot.key}: a damaged snapshot: no state")
+            state = snapshots.decode(snapshot)["data"]["state"]
             time = datetime.fromisoformat(snapshot.created_at)
             writer.add("multi_agents", multi_agent_row(new_id, snapshot.name, state, time))
     left_out += _add_stash(writer, new_id, storage, session_id, found)
@@ -390,11 +388,30 @@ async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]
             continue
         full = key if start else f"session/{key}"
         for snapshot in snapshots.parsed([(full, "", "", data)]):
-            time = str(snapshots.decode(snapshot).get("created_at", "")).replace("Z", "+00:00")
-            time = time or datetime.now(timezone.utc).isoformat()
+            time = _checked_time(snapshot)
             found.append(snapshot._replace(created_at=time, updated_at=time))
     # An id begins with its time.
     return sorted(found, key=lambda s: (s.scope, s.name, s.snapshot_id is None, s.snapshot_id or ""))
+
+
+def _checked_time(snapshot: snapshots.Snapshot) -> str:
+    """Return when a snapshot was taken, if all parts of it that the tables have a place for are what they should be."""
+    content = snapshots.decode(snapshot)
+    data = content["data"]
+    parts = {name: data.get(name) for name in ("state", "conversation_manager_state", "stash", *_INTERNAL)}
+    try:
+        for name, part in parts.items():
+            # A graph or swarm is nothing but its state.
+            if not isinstance(part, dict) and (part is not None or (snapshot.scope, name) == ("multiAgent", "state")):
+                raise ValueError(f"{name} is no object")
+        if not isinstance((parts["conversation_manager_state"] or {}).get("summary_message") or {}, dict):
+            raise ValueError("summary_message is no object")
+        if not isinstance(data.get("messages", []), list):
+            raise ValueError("messages is no list")
+        time = content.get("created_at") or now()
+        return checked_timestamp("created_at", time).replace("Z", "+00:00")
+    except ValueError as error:
+        raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
 
 
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
