@@ -287,6 +287,16 @@ class TestFromSnapshots:
             assert len(catalog.list_snapshots("s", "a")) == 1
         assert what_it_has(rebuilt(db_path)) == what_it_has(agent)
 
+    def test_a_log_counts_more_than_a_snapshot_that_is_restored(self, db_path: Path, storage: Any) -> None:
+        """Nothing is restored where no agent would go on from it."""
+        talking(storage, "s", ADA, BYE, always=True)
+        with SessionCatalog(db_path) as catalog, SQLiteSessionRepository(db_path) as target:
+            from_snapshots(storage, target, "s")
+            before = catalog.list_snapshots("s", "a")
+            with pytest.raises(SessionException, match="Agent a in session s has a log of messages, which counts"):
+                catalog.restore_snapshot("s", "a", str(before[-1].snapshot_id))
+            assert catalog.list_snapshots("s", "a") == before
+
     def test_nothing_is_overwritten(self, other: Any, back: Any, tmp_path: Path) -> None:
         """An agent that is there already is kept."""
         talking(other, "s", ADA)
