@@ -237,6 +237,16 @@ class TestToSnapshots:
             to_snapshots(source, storage, "s", new_id="t")
         assert restored(storage, "t").messages == agent.messages
 
+    @pytest.mark.file_only
+    def test_two_in_memory_are_two(self) -> None:
+        """Though their paths are the same."""
+        with SQLiteSessionRepository(":memory:") as source, SQLiteStorage(":memory:") as target:
+            with SQLiteSessionManager("s", session_repository=source) as manager:
+                agent = make_agent(manager, "Hello, Ada.", agent_id="a")
+                agent("I am Ada.")
+            to_snapshots(source, target, "s")
+            assert restored(target, "s").messages == agent.messages
+
     async def test_a_stash_goes_along(self, db_path: Path, storage: Any, other: Any) -> None:
         """With its keys; a view has no place for it, and metadata none at all."""
         said(db_path, ADA)

@@ -23,6 +23,7 @@ from .._codec import encode_agent, message_row
 from .._conversation import stored
 from .._conversation.live_view import LiveView, add_tracking_ids
 from .._engine.holder import DatabaseHolder, database_of
+from .._engine.path import IN_MEMORY
 from .._engine.schema import STASH_OF_SESSION
 from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
@@ -132,11 +133,11 @@ _INTERNAL = ("interrupt_state", "model_state")
 
 
 def _is_same_database(source: SessionRepository, storage: object) -> bool:
-    return (
-        isinstance(source, SQLiteSessionRepository)
-        and isinstance(storage, DatabaseHolder)
-        and database_of(source).path == database_of(storage).path
-    )
+    if not isinstance(source, SQLiteSessionRepository) or not isinstance(storage, DatabaseHolder):
+        return False
+    one, other = database_of(source), database_of(storage)
+    # All those in memory have the same path.
+    return one is other or one.path == other.path != IN_MEMORY
 
 
 def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tuple[SessionAgent, list[Message], int]:
