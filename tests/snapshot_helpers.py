@@ -12,7 +12,7 @@ from strands.session import SnapshotSessionManager
 from helpers import ScriptedModel
 
 
-def talking(storage: Any, session_id: str, *turns: tuple[str, str], always: bool = False, **options: Any) -> Agent:
+def talking(storage: Any, session_id: str, /, *turns: tuple[str, str], always: bool = False, **options: Any) -> Agent:
     """Return an agent of a snapshot session after some turns, each a question and its answer.
 
     Args:
@@ -32,6 +32,6 @@ def talking(storage: Any, session_id: str, *turns: tuple[str, str], always: bool
     return agent
 
 
-def restored(storage: Any, session_id: str, **options: Any) -> Agent:
+def restored(storage: Any, session_id: str, /, **options: Any) -> Agent:
     """Return what a new process would build."""
     return talking(storage, session_id, **options)

@@ -948,11 +948,17 @@ class SessionCatalog(DatabaseHolder):
 
         Raises:
             SessionConflictError: If an agent stored a snapshot meanwhile. Nothing is changed then.
-            SessionException: If the snapshot does not exist or is damaged.
+            SessionException: If the snapshot does not exist or is damaged, or the agent is in the tables too, whose log
+                counts.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         snapshot = self._snapshot(*key, checked_id("snapshot_id", snapshot_id))
         snapshots.decode(snapshot)
+        if self._is_in_tables(key):
+            raise SessionException(
+                f"{record_name('agents', *key)} has a log of messages, which counts, not its snapshots; nothing "
+                "was changed; to go back, undo turns of the log"
+            )
         former = snapshots.read(self._database, key[0], "agent", key[1])
         latest_key = snapshots.key_of(key[0], "agent", key[1])
         return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data)

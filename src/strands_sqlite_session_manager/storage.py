@@ -197,10 +197,13 @@ class SQLiteStorage(DatabaseHolder):
             lambda: self._begin_anew(statements, lambda: self._write_many(statements, largest)),
         )
 
-    def _write_many(self, statements: Iterable[Statement], largest: str) -> None:
+    def _write_many(self, statements: Iterable[tuple[str, Mapping[str, Any]]], largest: str) -> None:
         with naming_too_large(f"'{largest}'"):
             counts = self._database.transaction(statements)
         require_stored(counts, "The data")
+        for _, parameters in statements:
+            if self._known is not None and parameters["key"] in self._known:
+                self._known[parameters["key"]] = parameters["now"]
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.

@@ -1,6 +1,7 @@
 """Commands on sessions of snapshots."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from snapshot_helpers import restored, talking  # isort: skip (skips all of this on an older SDK)
 
-from command_line import run
-from helpers import texts
+from command_line import left, run
+from helpers import make_agent, texts
+from strands_sqlite_session_manager import SQLiteSessionManager
+from strands_sqlite_session_manager.storage import SQLiteStorage
 
 ADA = ("I am Ada.", "Hello, Ada.")
 BYE = ("Bye.", "Goodbye.")
@@ -114,3 +117,44 @@ def test_convert_goes_both_ways(two: Any) -> None:
     assert run("ls", "--db", "log.db").stdout.count("snapshot") == 1
     assert "does not exist" in run("convert", "x", "--to", "messages", code=1).stderr
     assert "name one session" in run("convert", "s", "t", "--to", "messages", "--as", "u", code=2).stderr
+
+
+def test_copy_skips_what_went_on_in_the_target(two: Any) -> None:
+    """The others are copied, and the report counts keys beside the messages of the tables."""
+    for session_id in ("r", "t"):
+        talking(two, session_id, ADA, agent_id="default")
+    with SQLiteSessionManager("u", "sessions.db") as manager:
+        make_agent(manager, "Hello.")("Hi.")
+    told = run("copy", "s", "--to", "copy.db").stdout
+    assert told == "Copied 1 session with 0 messages and 3 keys of snapshots and stash.\n"
+    with SQLiteStorage("copy.db") as copied:
+        talking(copied, "s", ("More.", "Yes."), agent_id="default")
+    done = run("copy", "--all", "--to", "copy.db", code=1)
+    assert done.stdout == "Copied 3 sessions with 2 messages and 2 keys of snapshots and stash.\n"
+    assert done.stderr.startswith("skipped s: ")
+    assert "a different one, which is kept" in done.stderr
+    assert left(Path("copy.db")) == ["r", "s", "t", "u"]
+    told = run("copy", "t", "u", "--to", "copy.db").stdout
+    assert told.splitlines()[1] == ("There already: 2 sessions with 2 messages and 1 key of snapshots and stash.")
+
+
+def test_export_and_import_tell_of_keys(two: Any) -> None:
+    """As a copy does."""
+    told = "1 session with 0 messages and 3 keys of snapshots and stash.\n"
+    assert run("export", "out.jsonl").stdout == f"Exported {told}"
+    assert run("import", "out.jsonl", "--db", "copy.db").stdout == f"Imported {told}"
+    assert run("import", "out.jsonl", "--db", "copy.db").stdout.endswith(f"There already: {told}")
+
+
+@pytest.mark.parametrize("arguments", [("copy", "x"), ("convert", "x", "--to", "messages")])
+def test_no_file_is_made_for_what_is_not_there(two: Any, arguments: Any) -> None:
+    """The source is looked at before there is a new database."""
+    option = "--into" if arguments[0] == "convert" else "--to"
+    assert "Session x does not exist" in run(*arguments, option, "new.db", code=1).stderr
+    assert not Path("new.db").exists()
+
+
+def test_no_file_is_made_for_snapshots_of_what_is_not_there(two: Any) -> None:
+    """Nor for a session that is one of snapshots already."""
+    assert "is one of snapshots" in run("convert", "s", "--to", "snapshots", "--into", "new.db", code=1).stderr
+    assert not Path("new.db").exists()

@@ -83,8 +83,9 @@ class TestCommands:
         run("copy", "--all", "--to", cluster.url, "--db", tmp_path / "a.db")
         with SQLiteSessionManager("s", cluster.url) as manager:
             make_agent(manager, "answer")("and more")
-        said = run("copy", "--all", "--to", cluster.url, "--db", tmp_path / "a.db", code=1).stderr
-        assert "Agent default in session s" in said
+        done = run("copy", "--all", "--to", cluster.url, "--db", tmp_path / "a.db", code=1)
+        assert done.stderr.startswith("skipped s: Agent default in session s")
+        assert "There already: 1 session with 8 messages." in done.stdout
 
     @pytest.mark.parametrize("arguments", [[], ["s", "--all"]])
     def test_copy_wants_to_know_what(self, arguments: list[str], tmp_path: Path, cluster: Cluster) -> None:

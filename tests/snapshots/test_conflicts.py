@@ -82,6 +82,19 @@ class TestConflicts:
         agent = talking(storage, "s", ADA, ("Bye.", "Goodbye."), always=True)
         assert restored(storage, "s").messages == agent.messages
 
+    async def test_what_it_wrote_with_others_is_no_conflict(self, storage: Any, db_path: Path) -> None:
+        """But what another writer stored since then is one."""
+        await storage.read("k")
+        await storage.write_many({"k": b"1", "not read": b"1"})
+        await storage.write("k", b"2")
+        await storage.write_many({"k": b"3"})
+        with SQLiteStorage(db_path) as other:
+            await other.write("k", b"4")
+            await other.write("not read", b"4")
+        with pytest.raises(SessionConflictError):
+            await storage.write("k", b"5")
+        await storage.write("not read", b"5")
+
     async def test_what_was_not_read_is_written(self, storage: Any, db_path: Path) -> None:
         """As without; and each view knows what it has read itself."""
         view = storage.namespace("n")

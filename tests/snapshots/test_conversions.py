@@ -1,6 +1,8 @@
 """Sessions from message logs to snapshots and back: what a built agent has is the same."""
 
 import json
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from strands.multiagent import GraphBuilder
 from strands.session import FileSessionManager, SnapshotSessionManager
 from strands.storage import InMemoryStorage, LocalFileStorage
 from strands.types.exceptions import SessionException
-from strands.types.session import SessionAgent
+from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import ScriptedModel, make_agent, texts, tool_use
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
@@ -235,6 +237,16 @@ class TestToSnapshots:
             to_snapshots(source, storage, "s", new_id="t")
         assert restored(storage, "t").messages == agent.messages
 
+    @pytest.mark.file_only
+    def test_two_in_memory_are_two(self) -> None:
+        """Though their paths are the same."""
+        with SQLiteSessionRepository(":memory:") as source, SQLiteStorage(":memory:") as target:
+            with SQLiteSessionManager("s", session_repository=source) as manager:
+                agent = make_agent(manager, "Hello, Ada.", agent_id="a")
+                agent("I am Ada.")
+            to_snapshots(source, target, "s")
+            assert restored(target, "s").messages == agent.messages
+
     async def test_a_stash_goes_along(self, db_path: Path, storage: Any, other: Any) -> None:
         """With its keys; a view has no place for it, and metadata none at all."""
         said(db_path, ADA)
@@ -285,6 +297,16 @@ class TestFromSnapshots:
             assert len(catalog.list_snapshots("s", "a")) == 1
         assert what_it_has(rebuilt(db_path)) == what_it_has(agent)
 
+    def test_a_log_counts_more_than_a_snapshot_that_is_restored(self, db_path: Path, storage: Any) -> None:
+        """Nothing is restored where no agent would go on from it."""
+        talking(storage, "s", ADA, BYE, always=True)
+        with SessionCatalog(db_path) as catalog, SQLiteSessionRepository(db_path) as target:
+            from_snapshots(storage, target, "s")
+            before = catalog.list_snapshots("s", "a")
+            with pytest.raises(SessionException, match="Agent a in session s has a log of messages, which counts"):
+                catalog.restore_snapshot("s", "a", str(before[-1].snapshot_id))
+            assert catalog.list_snapshots("s", "a") == before
+
     def test_nothing_is_overwritten(self, other: Any, back: Any, tmp_path: Path) -> None:
         """An agent that is there already is kept."""
         talking(other, "s", ADA)
@@ -302,6 +324,100 @@ class TestFromSnapshots:
         )
         left_out = from_snapshots(other, back, "s").left_out
         assert left_out == ["the system prompt of agent a", "the app data of the snapshots of agent a"]
+
+    @pytest.mark.parametrize("new_id", ["s", "t"])
+    async def test_stash_metadata_and_expiry_go_along(
+        self, db_path: Path, storage: Any, back: Any, tmp_path: Path, new_id: str
+    ) -> None:
+        """Under the new id, in another file or the same, without what belongs to a session with a longer id."""
+        talking(storage, "s", ADA)
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("s/scopes/agent/a", SessionType.AGENT))
+        await storage.write("context/s/scopes/agent/a/t_0", b"[1]")
+        await storage.write("context/s/scopes/agent/a/scopes/agent/a/t_0", b"[2]")
+        with SessionCatalog(db_path) as catalog:
+            catalog.set_metadata("s", {"x": 1})
+            catalog.set_expiry("s", timedelta(days=30))
+            before = catalog.describe("s")
+        same = SQLiteSessionRepository(db_path)
+        for target in (back, same):
+            for copied in (1, 0):
+                report = from_snapshots(storage, target, "s", new_id=new_id)
+                assert report.left_out == []
+                is_there = target is same and new_id == "s"
+                assert report.converted.storage == (0 if is_there else copied)
+                after = SessionCatalog(session_repository=target).describe(new_id)
+                assert (after.metadata, after.expires_at) == ({"x": 1}, before.expires_at)
+        same.close()
+        with SQLiteStorage(tmp_path / "back.db") as stored:
+            for target_storage in (stored, storage):
+                keys = await target_storage.list(f"context/{new_id}/")
+                assert f"context/{new_id}/scopes/agent/a/t_0" in keys
+                assert await target_storage.read(f"context/{new_id}/scopes/agent/a/t_0") == b"[1]"
+            assert await stored.list("context/") == [f"context/{new_id}/scopes/agent/a/t_0"]
+
+    async def test_a_stash_is_never_replaced(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Nor are the tags that the target has, which is told."""
+        talking(other, "s", ADA)
+        await other.write("context/s/scopes/agent/a/t_0", b"[1]")
+        SessionCatalog(tmp_path / "snapshots.db").set_metadata("s", {"x": 1})
+        from_snapshots(other, back, "s")
+        SessionCatalog(session_repository=back).set_metadata("s", {"x": 2})
+        left_out = ["the metadata of the session, or when it expires, which the target has otherwise"]
+        assert from_snapshots(other, back, "s").left_out == left_out
+        with SQLiteStorage(tmp_path / "back.db") as stored:
+            await stored.write("context/s/scopes/agent/a/t_0", b"[2]")
+            with pytest.raises(SessionConflictError, match="the target holds a different one"):
+                from_snapshots(other, back, "s")
+            assert await stored.read("context/s/scopes/agent/a/t_0") == b"[2]"
+
+    @pytest.mark.parametrize("make", [LocalFileStorage, None], ids=["files", "view"])
+    async def test_a_stash_of_other_storages(
+        self, make: Any, other: Any, back: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        """It goes along where it lies beside the snapshots, else it is told."""
+        pytest.importorskip("strands._context_manager.context_manager", reason="this SDK has no context manager")
+        monkeypatch.setattr(ScriptedModel, "get_config", lambda _: {"context_window_limit": 20_000})
+        storage = make() if make else other.namespace("tenant")
+        agent = talking(storage, "s", ADA, storage=storage, context_manager="auto")
+        refs = await storage.list("context/s/scopes/agent/a/")
+        assert len(refs) == len(agent.messages)
+        report = from_snapshots(storage, back, "s")
+        assert (report.left_out, report.converted.storage) == ([], len(refs))
+        with SQLiteStorage(tmp_path / "back.db") as stored:
+            assert await stored.list("context/") == refs
+        talking(storage, "t", ADA, storage=LocalFileStorage("elsewhere"), context_manager="auto")
+        assert from_snapshots(storage, back, "t").left_out == [
+            "the stash of agent a, which is not in the storage of the snapshots"
+        ]
+
+    @pytest.mark.parametrize(
+        ("scope", "changes"),
+        [
+            ("agent", {"created_at": "garbage"}),
+            ("agent", {"created_at": 5}),
+            ("agent", {"created_at": "2026-01-31"}),
+            ("agent", {"data": {"messages": {}}}),
+            *(
+                ("agent", {"data": {"messages": [], name: [1]}})
+                for name in ("state", "conversation_manager_state", "interrupt_state", "model_state", "stash")
+            ),
+            ("agent", {"data": {"messages": [], "conversation_manager_state": {"summary_message": [1]}}}),
+            ("multiAgent", {"created_at": "garbage"}),
+            ("multiAgent", {"data": {"state": [1]}}),
+        ],
+    )
+    async def test_an_odd_snapshot_is_named_before_anything_is_stored(
+        self, other: Any, back: Any, scope: str, changes: Any
+    ) -> None:
+        """Of an agent, a graph or a swarm: times and parts that are nothing that the SDK writes."""
+        talking(other, "s", ADA)
+        key = f"session/s/scopes/{scope}/z/snapshots/snapshot_latest.json"
+        content = {"created_at": "2026-01-31T12:00:00.000Z", "data": {"state": {}}, **changes}
+        await other.write(key, json.dumps(content).encode())
+        with pytest.raises(SessionException, match=re.escape(key)):
+            from_snapshots(other, back, "s")
+        assert SessionCatalog(session_repository=back).count_sessions() == 0
 
     def test_leads_on_to_other_repositories(self, other: Any, back: Any, tmp_path: Path) -> None:
         """Only a session database is a target, and `copy_session` goes on from there."""

@@ -279,12 +279,15 @@ class RecordCounts:
         agents: Agents.
         messages: Messages.
         multi_agents: States of graphs and swarms.
+        storage: Keys of snapshots and stash, where they were copied as they are. Of what is deleted or converted, the
+            snapshots count as what is in them.
     """
 
     sessions: int
     agents: int
     messages: int
     multi_agents: int
+    storage: int = 0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def size(number: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a number of things as a person reads it."""
     if count != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") and noun != "key" else f"{noun}s"
     return f"{count:,} {noun}"
 
 

@@ -13,11 +13,15 @@ from strands.types.exceptions import SessionException
 
 from .. import maintenance, transfer
 from .._engine.path import chosen_path
+from .._errors import SessionConflictError, missing
 from ..maintenance.backups import RESTORE_CLUSTER
 from ..maintenance.opening import require_file
 from ..repository import SQLiteSessionRepository
+from ..transfer.copies import session_of
 from ..transfer.json_lines import import_records, read_header
-from ..transfer.rows import message_count, session_ids
+from ..transfer.reports import counts
+from ..transfer.rows import exists, message_count, session_ids
+from ..transfer.snapshots import snapshots_in
 from . import display
 from .display import plural
 from .program import (
@@ -25,6 +29,7 @@ from .program import (
     DryRun,
     Yes,
     command,
+    fields_of,
     is_confirmed,
     path_of_existing,
     progress_bar,
@@ -58,7 +63,7 @@ def export(
             progress=progress,
         )
     if str(destination) != "-":
-        print(f"Exported {plural(copied.sessions, 'session')} with {plural(copied.messages, 'message')}.")
+        print(f"Exported {_told(copied.sessions, copied)}.")
 
 
 @command("import")
@@ -114,29 +119,40 @@ def copy(
 ) -> None:
     """Copy sessions to another database, from a file to a cluster, say, or back.
 
-    What is there already stays as it is, so it can be run again.
+    What is there already stays as it is, so it can be run again. A session that is there and differs is skipped.
 
     Example: strands-sqlite copy --all --to rqlite://app:secret@db1:4001,db2:4001,db3:4001
     """
     if bool(sessions) == all_sessions:
         raise typer.BadParameter("name sessions, or pass --all")
     copied: Counter[str] = Counter()
-    with (
-        SQLiteSessionRepository(path_of_existing(db), read_only=True) as source,
-        SQLiteSessionRepository(to) as target,
-        progress_bar("copying") as progress,
-    ):
+    there: Counter[str] = Counter()
+    skipped: list[transfer.Skipped] = []
+    with SQLiteSessionRepository(path_of_existing(db), read_only=True) as source:
         names = list(session_ids(source)) if all_sessions else list(dict.fromkeys(sessions or ()))
+        # Before there is a new database.
+        for name in sessions or ():
+            if not exists(source, name):
+                raise missing("sessions", name)
         total, done = sum(message_count(source, name) for name in names), 0
-        for name in names:
-            result = transfer.copy_session(source, target, name, progress=lambda n, _: progress(done + n, total))  # noqa: B023
-            done += message_count(source, name)
-            copied.update(sessions=result.copied.sessions, messages=result.copied.messages)
-            copied.update(old_sessions=result.already_there.sessions, old_messages=result.already_there.messages)
-    print(f"Copied {plural(copied['sessions'], 'session')} with {plural(copied['messages'], 'message')}.")
-    if copied["old_sessions"]:
-        there = f"{plural(copied['old_sessions'], 'session')} with {plural(copied['old_messages'], 'message')}"
-        print(f"There already: {there}.")
+        with SQLiteSessionRepository(to) as target, progress_bar("copying") as progress:
+            for name in names:
+                try:
+                    result = transfer.copy_session(
+                        source,
+                        target,
+                        name,
+                        progress=lambda n, _: progress(done + n, total),  # noqa: B023
+                    )
+                    copied.update(fields_of(result.copied))
+                    there.update(fields_of(result.already_there))
+                except SessionConflictError as error:
+                    skipped.append(transfer.Skipped(name, str(error)))
+                done += message_count(source, name)
+    print(f"Copied {_told(copied['sessions'], counts(copied))}.")
+    if there["sessions"]:
+        print(f"There already: {_told(there['sessions'], counts(there))}.")
+    _print_skipped(skipped)
 
 
 @command("convert")
@@ -179,11 +195,16 @@ def _converted(session: str, new_id: str | None, to: str, path: str, into: str) 
     except ImportError as error:  # An older SDK, as it says.
         raise SessionException(str(error)) from error
     try:
+        # The source is looked at before there is a new database.
         if to == "snapshots":
-            with SQLiteSessionRepository(path) as source, SQLiteStorage(into) as storage:
-                return transfer.to_snapshots(source, storage, session, new_id=new_id)
-        with SQLiteStorage(path) as storage, SQLiteSessionRepository(into) as target:
-            return transfer.from_snapshots(storage, target, session, new_id=new_id)
+            with SQLiteSessionRepository(path) as source:
+                session_of(source, session)
+                with SQLiteStorage(into) as storage:
+                    return transfer.to_snapshots(source, storage, session, new_id=new_id)
+        with SQLiteStorage(path) as storage:
+            snapshots_in(storage, session)
+            with SQLiteSessionRepository(into) as target:
+                return transfer.from_snapshots(storage, target, session, new_id=new_id)
     except StorageError as error:
         raise SessionException(str(error)) from error
 
@@ -227,17 +248,25 @@ def restore(
         print(display.one_line(f"Restored {target} from {source}."))
 
 
+def _told(sessions: int, records: transfer.RecordCounts) -> str:
+    told = f"{plural(sessions, 'session')} with {plural(records.messages, 'message')}"
+    return told + (f" and {plural(records.storage, 'key')} of snapshots and stash" if records.storage else "")
+
+
 def _print_report(done: str, report: Any) -> None:
-    print(f"{done} {plural(len(report.session_ids), 'session')} with {plural(report.copied.messages, 'message')}.")
+    print(f"{done} {_told(len(report.session_ids), report.copied)}.")
     if isinstance(report, transfer.ImportReport) and report.already_there.sessions:
-        there = report.already_there
-        print(f"There already: {plural(there.sessions, 'session')} with {plural(there.messages, 'message')}.")
+        print(f"There already: {_told(report.already_there.sessions, report.already_there)}.")
     if isinstance(report, transfer.ExportReport) and report.without_metadata:
         print(display.one_line(f"Without their metadata: {', '.join(report.without_metadata)}."))
     if isinstance(report, transfer.ExportReport) and report.inexact:
         sessions = ", ".join(report.inexact)
         print(display.one_line(f"Restored there with other messages than the agents had: {sessions}."))
-    for skipped in report.skipped:
-        typer.echo(display.one_line(f"skipped {skipped.what}: {skipped.reason}"), err=True)
-    if report.skipped:
+    _print_skipped(report.skipped)
+
+
+def _print_skipped(skipped: list[transfer.Skipped]) -> None:
+    for one in skipped:
+        typer.echo(display.one_line(f"skipped {one.what}: {one.reason}"), err=True)
+    if skipped:
         raise typer.Exit(1)

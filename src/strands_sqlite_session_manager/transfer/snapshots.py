@@ -6,7 +6,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from strands.session.repository_session_manager import RepositorySessionManager
@@ -23,12 +23,14 @@ from .._codec import encode_agent, message_row
 from .._conversation import stored
 from .._conversation.live_view import LiveView, add_tracking_ids
 from .._engine.holder import DatabaseHolder, database_of
+from .._engine.path import IN_MEMORY
+from .._engine.schema import STASH_OF_SESSION
 from .._errors import SessionConflictError, missing
 from ..repository import SQLiteSessionRepository
 from . import copies
 from .merging import MergedLog
 from .reports import counts
-from .rows import has_metadata, multi_agent_row
+from .rows import SELECT_ONE, checked_timestamp, has_metadata, multi_agent_row
 from .writer import RowWriter
 
 if TYPE_CHECKING:
@@ -131,11 +133,11 @@ _INTERNAL = ("interrupt_state", "model_state")
 
 
 def _is_same_database(source: SessionRepository, storage: object) -> bool:
-    return (
-        isinstance(source, SQLiteSessionRepository)
-        and isinstance(storage, DatabaseHolder)
-        and database_of(source).path == database_of(storage).path
-    )
+    if not isinstance(source, SQLiteSessionRepository) or not isinstance(storage, DatabaseHolder):
+        return False
+    one, other = database_of(source), database_of(storage)
+    # All those in memory have the same path.
+    return one is other or one.path == other.path != IN_MEMORY
 
 
 def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tuple[SessionAgent, list[Message], int]:
@@ -164,34 +166,43 @@ def _restored(source: SessionRepository, session_id: str, agent_id: str) -> tupl
 
 def _with_stash(source: SQLiteSessionRepository, session_id: str, writer: "_SnapshotWriter") -> list[str]:
     """Copy what the session's context managers have put aside, and tell what cannot be."""
-    prefix = f"context/{session_id}/scopes/agent/"
+    prefix = _stash_prefix(session_id)
     rows = database_of(source).query(
         f"""
-        SELECT key, data FROM storage
-        WHERE {snapshots.BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+        SELECT key, data FROM sessions CROSS JOIN storage ON {STASH_OF_SESSION}
+        WHERE session_id = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key
         """,  # noqa: S608 (constants only)
-        (prefix, prefix),
+        (session_id,),
     )
     if not rows:
         return []
     if writer.is_view:
         return [f"the stash of the session: {len(rows)} keys under {prefix}, which no view of a namespace can hold"]
     for key, data in rows:
-        writer.write_key(f"context/{writer.session_id}/scopes/agent/{key[len(prefix) :]}", data)
+        writer.write_stash(_stash_prefix(writer.session_id) + key[len(prefix) :], data)
     return []
+
+
+def _stash_prefix(session_id: str) -> str:
+    """Return what the keys of a session's stash begin with."""
+    return f"context/{session_id}/scopes/agent/"
+
+
+def _is_view(storage: "Storage") -> bool:
+    """Tell whether a storage is a view of a namespace. As in the SDK, it is used as it is."""
+    from strands.storage import storage as sdk
+
+    return getattr(storage, "_namespaced", None) is sdk._NAMESPACED
 
 
 class _SnapshotWriter:
     """Writes snapshots, and never over another one."""
 
     def __init__(self, storage: "Storage", session_id: str):
-        from strands.storage import storage as sdk
-
         self.session_id = session_id
         self._storage = storage
-        # As in the SDK: a view is used as it is.
-        self.is_view = getattr(storage, "_namespaced", None) is sdk._NAMESPACED
+        self.is_view = _is_view(storage)
         self._done: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
 
     def write(self, scope: snapshots.Scope, name: str, data: dict[str, Any], time: str, messages: int) -> None:
@@ -214,10 +225,14 @@ class _SnapshotWriter:
         except (TypeError, ValueError, RecursionError) as error:
             raise SessionException(f"{key}: has no JSON form: {error}") from error
         key = key.removeprefix("session/") if self.is_view else key
-        is_new = self.write_key(key, encoded)
+        is_new = self._write_key(key, encoded)
         self._done[is_new].append((scope, messages))
 
-    def write_key(self, key: str, data: bytes) -> bool:
+    def write_stash(self, key: str, data: bytes) -> None:
+        """Store what was put aside under a key, unless it is there."""
+        self._done[self._write_key(key, data)].append(("stash", 0))
+
+    def _write_key(self, key: str, data: bytes) -> bool:
         """Store a key, and return whether it was not there."""
         there = run(self._storage.read(key))
         if there is None:
@@ -240,7 +255,8 @@ class _SnapshotWriter:
     def _counts(self, is_new: bool) -> RecordCounts:
         scopes = [scope for scope, _ in self._done[is_new]]
         messages = sum(count for _, count in self._done[is_new])
-        return RecordCounts(int(bool(scopes)), scopes.count("agent"), messages, scopes.count("multiAgent"))
+        counts = (scopes.count(scope) for scope in ("multiAgent", "stash"))
+        return RecordCounts(int(bool(scopes)), scopes.count("agent"), messages, *counts)
 
 
 def _without_time(data: bytes) -> Any:
@@ -273,7 +289,8 @@ def from_snapshots(
 
     An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has. Its log has, in addition,
     what the immutable snapshots tell of messages that it does not have any more. All have the time of the first
-    snapshot that they are in.
+    snapshot that they are in. The stash goes along if it lies in the storage too, and from a database of ours, so do
+    metadata and expiry.
 
     Args:
         storage: Where to read: any Strands storage. It is left as it is.
@@ -293,35 +310,78 @@ def from_snapshots(
     if not isinstance(repository, SQLiteSessionRepository):
         raise ValueError(f"target={target!r}: must be a SQLiteSessionRepository; copy_session leads on from there")
     new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
-    found = run(_read(storage, session_id))
-    if not found:
-        raise missing("sessions", session_id, advice="the storage has no snapshots of it")
-    first, last = min(s.created_at for s in found), max(s.created_at for s in found)
+    found = snapshots_in(storage, session_id)
+    session = Session(new_id, SessionType.AGENT, min(s.created_at for s in found), max(s.created_at for s in found))
+    kept = _kept_of(storage, session_id)
+    there = database_of(repository).query(SELECT_ONE["sessions"], (new_id,))
     is_new = repository.read_session(new_id) is None
-    if is_new:
-        repository.create_session(Session(new_id, SessionType.AGENT, first, last))
     writer = RowWriter(repository)
     left_out: list[str] = []
+    if not there:
+        writer.add("sessions", (new_id, session.session_type, *kept, session.created_at, session.updated_at))
+    elif is_new:  # One of snapshots, which keeps what it has.
+        repository.create_session(session)
+    if there and kept not in (("{}", None), there[0][2:4]):
+        left_out.append("the metadata of the session, or when it expires, which the target has otherwise")
     for agent_id in sorted({s.name for s in found if s.scope == "agent"}):
         left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
     for snapshot in found:
         if snapshot.scope == "multiAgent" and snapshot.snapshot_id is None:
-            state = snapshots.decode(snapshot)["data"].get("state")
-            if not isinstance(state, dict):
-                raise SessionException(f"{snapshot.key}: a damaged snapshot: no state")
+            state = snapshots.decode(snapshot)["data"]["state"]
             time = datetime.fromisoformat(snapshot.created_at)
             writer.add("multi_agents", multi_agent_row(new_id, snapshot.name, state, time))
+    left_out += _add_stash(writer, new_id, storage, session_id, found)
     writer.flush()
     logger.debug("session_id=<%s>, new_session_id=<%s> | converted session to messages", session_id, new_id)
     converted = replace(counts(writer.copied), sessions=int(is_new))
     return ConversionReport(converted, replace(counts(writer.already_there), sessions=int(not is_new)), left_out)
 
 
-async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
-    """Return all snapshots of a session, those of an agent in the order of their time, the latest last."""
-    from strands.storage import storage as sdk
+def _kept_of(storage: "Storage", session_id: str) -> tuple[Any, ...]:
+    """Return metadata and expiry of a session of snapshots. Only in a database of ours, it can have some."""
+    if isinstance(storage, DatabaseHolder) and not _is_view(storage):
+        for row in database_of(storage).query(SELECT_ONE["sessions"], (session_id,)):
+            return row[2:4]
+    return ("{}", None)
 
-    start = "" if getattr(storage, "_namespaced", None) is sdk._NAMESPACED else "session/"
+
+def _add_stash(
+    writer: RowWriter, new_id: str, storage: "Storage", session_id: str, found: list[snapshots.Snapshot]
+) -> list[str]:
+    """Add the keys of a session's stash to a writer, and return what is not in the storage of its snapshots."""
+    prefix, with_stash, time = _stash_prefix(session_id), set(), now()
+    for key in run(storage.list(prefix)):
+        name = key[len(prefix) :]
+        data = None if "/scopes/agent/" in name else run(storage.read(key))  # Of a session with a longer id.
+        if data is not None:
+            writer.add("storage", (_stash_prefix(new_id) + name, data, None, time, time))
+            writer.flush_if_full()
+            with_stash.add(name.split("/")[0])
+    return [
+        f"the stash of agent {snapshot.name}, which is not in the storage of the snapshots"
+        for snapshot in found
+        if snapshot.snapshot_id is None and snapshot.name not in with_stash and _stash_location(snapshot) == "external"
+    ]
+
+
+def _stash_location(snapshot: snapshots.Snapshot) -> Any:
+    """Return where a snapshot says that the stash of its agent is: "external" or "inline", or None."""
+    return (snapshots.decode(snapshot)["data"].get("stash") or {}).get("location")
+
+
+def snapshots_in(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
+    """Return all snapshots of a session, those of an agent in the order of their time, the latest last.
+
+    Raises:
+        SessionException: If there are none, or one is damaged.
+    """
+    if found := run(_read(storage, session_id)):
+        return found
+    raise missing("sessions", session_id, advice="the storage has no snapshots of it")
+
+
+async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
+    start = "" if _is_view(storage) else "session/"
     found = []
     for key in await storage.list(f"{start}{session_id}/scopes/"):
         data = await storage.read(key)
@@ -329,11 +389,30 @@ async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]
             continue
         full = key if start else f"session/{key}"
         for snapshot in snapshots.parsed([(full, "", "", data)]):
-            time = str(snapshots.decode(snapshot).get("created_at", "")).replace("Z", "+00:00")
-            time = time or datetime.now(timezone.utc).isoformat()
+            time = _checked_time(snapshot)
             found.append(snapshot._replace(created_at=time, updated_at=time))
     # An id begins with its time.
     return sorted(found, key=lambda s: (s.scope, s.name, s.snapshot_id is None, s.snapshot_id or ""))
+
+
+def _checked_time(snapshot: snapshots.Snapshot) -> str:
+    """Return when a snapshot was taken, if all parts of it that the tables have a place for are what they should be."""
+    content = snapshots.decode(snapshot)
+    data = content["data"]
+    parts = {name: data.get(name) for name in ("state", "conversation_manager_state", "stash", *_INTERNAL)}
+    try:
+        for name, part in parts.items():
+            # A graph or swarm is nothing but its state.
+            if not isinstance(part, dict) and (part is not None or (snapshot.scope, name) == ("multiAgent", "state")):
+                raise ValueError(f"{name} is no object")
+        if not isinstance((parts["conversation_manager_state"] or {}).get("summary_message") or {}, dict):
+            raise ValueError("summary_message is no object")
+        if not isinstance(data.get("messages", []), list):
+            raise ValueError("messages is no list")
+        time = content.get("created_at") or now()
+        return checked_timestamp("created_at", time).replace("Z", "+00:00")
+    except ValueError as error:
+        raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
 
 
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
@@ -362,7 +441,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         writer.add("messages", message_row(*key, SessionMessage(message, number, None, time, time)))
         writer.flush_if_full()
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
-    if (data.get("stash") or {}).get("location") == "inline":
+    if _stash_location(newest) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
     if any(snapshots.decode(snapshot).get("app_data") for snapshot in found):
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
