@@ -396,7 +396,9 @@ class TestConversation:
             repository.create_session(Session("quiet", SessionType.AGENT))
             repository.create_agent("quiet", SessionAgent("a", {}, {}))
         with opened(create_app(db_path)) as host:
-            assert "No agent of this session is stored" in get(host, "/session", id="empty").text
+            html = get(host, "/session", id="empty").text
+            assert "No agent of this session is stored" in html
+            assert "strands-sqlite show empty --db" in unescape(html)
             assert "Nothing was said yet" in get(host, "/session", id="quiet").text
 
 

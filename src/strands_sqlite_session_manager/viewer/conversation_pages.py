@@ -35,6 +35,8 @@ def session_page(request: Request) -> Response:
         raise HTTPException(404, "No session is named.")
     if "go" in request.query_params:
         return _to_message(request, session_id)
+    # Before anything else is read: what comes in between is then told of.
+    revision = catalog.revisions([(session_id, None)]).get((session_id, None), "")
     contents = catalog.contents([session_id]).get(session_id)
     # The id itself comes before all that begin with it.
     page = catalog.list_sessions(limit=1, prefix=session_id, order="session_id").sessions if contents else []
@@ -52,11 +54,13 @@ def session_page(request: Request) -> Response:
         tags=tags_of(page[0].metadata),
         agents=agents,
         unreadable=[name for name in contents.agents if name not in agents],
-        multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
         session_id=session_id,
         agent_id=agent_id,
         snapshot_id=request.query_params.get("snapshot") or None,
+        revision=revision,
         conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
+        # After the revisions, too.
+        multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
     )
 
 
@@ -232,9 +236,9 @@ def copy(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """Tell the page of a conversation when something in it has changed, for as long as it is open."""
+    """Tell the page of a session when something on it has changed, for as long as it is open."""
     query = request.query_params
-    key = (query.get("session", ""), query.get("agent", ""))
+    key = (query.get("session", ""), query.get("agent") or None)
     try:
         await run_in_threadpool(check_file, request)
         is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
@@ -243,7 +247,7 @@ async def events(request: Request) -> Response:
     except SessionException as error:
         return PlainTextResponse(str(error), 503)
     if not is_there:
-        return PlainTextResponse("There is no such agent.", 404)
+        return PlainTextResponse("There is no such session or agent.", 404)
     return StreamingResponse(
         request.app.state.follower.events(key, request.is_disconnected), media_type="text/event-stream"
     )
