@@ -13,12 +13,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from strands.types.exceptions import SessionException
 
 from .._catalog import writing
-from .._catalog.records import AgentDescription, HistoryMessage
+from .._catalog.records import AgentDescription, HistoryMessage, MultiAgentSummary
 from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from . import text
 from .app import catalog_of, check_file, links_of, number_of, render
-from .blocks import SHOWN_IMAGES, find_bytes, json_block
+from .blocks import SHOWN_IMAGES, find_bytes, json_block, node_blocks
 from .conversation import LiveMessages, shown_messages
 from .session_pages import tags_of
 
@@ -60,8 +60,19 @@ def session_page(request: Request) -> Response:
         revision=revision,
         conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
         # After the revisions, too.
-        multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
+        multi_agents=[_flow(summary) for summary in catalog.list_multi_agents(session_id)]
+        if contents.multi_agents
+        else [],
     )
+
+
+def _flow(summary: MultiAgentSummary) -> dict[str, Any]:
+    """Return what the page shows of a graph or swarm."""
+    return {
+        "summary": summary,
+        "results": [[] if node.result is None else node_blocks(node.result) for node in summary.nodes],
+        "interrupts": _interrupts(summary.internal_state.get("interrupt_state")),
+    }
 
 
 def _to_message(request: Request, session_id: str) -> Response:
@@ -144,6 +155,15 @@ def agent_text(request: Request) -> Response:
     return PlainTextResponse(text.pretty_json(dataclasses.asdict(agent)).encode(errors="backslashreplace"))
 
 
+def multi_agent_text(request: Request) -> Response:
+    """Return all that the page is about of a graph or swarm, as JSON."""
+    session_id, multi_agent_id = request.query_params.get("session", ""), request.query_params.get("id", "")
+    for summary in catalog_of(request).list_multi_agents(session_id):
+        if summary.multi_agent_id == multi_agent_id:
+            return PlainTextResponse(text.pretty_json(dataclasses.asdict(summary)).encode(errors="backslashreplace"))
+    raise HTTPException(404, f"Graph or swarm {multi_agent_id} in session {session_id} does not exist.")
+
+
 def _piece(
     request: Request, session_id: str, agent_id: str, limit: int, at: int | None, snapshot_id: str | None
 ) -> list[HistoryMessage]:
@@ -159,7 +179,7 @@ def _piece(
 
 
 def _interrupts(state: Any) -> list[dict[str, Any]]:
-    """Return the interrupts that the SDK keeps of an agent."""
+    """Return the interrupts that the SDK keeps of an agent, a graph or a swarm."""
     found = state.get("interrupts") if isinstance(state, dict) else None
     items = [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
     return [
@@ -256,6 +276,7 @@ async def events(request: Request) -> Response:
 ROUTES: dict[str, Callable[[Request], Response]] = {
     "/session": session_page,
     "/agent": agent_text,
+    "/multi-agent": multi_agent_text,
     "/attachment": attachment,
     "/copy": copy,
 }
