@@ -10,6 +10,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markupsafe import Markup
 
@@ -52,6 +53,33 @@ _markdown = (
 _markdown.add_render_rule("link_open", _link_open)
 
 
+# Lines of the text that a page shows, which then have 5 characters. They are as slow in one paragraph as in many.
+MOST_LINES = 2_000
+
+# Pieces that a text is parsed into: a row of a table with three columns is 11, an item of a list 5. So many take a
+# twentieth of a second, and no prose has them.
+MOST_PIECES = 5_000
+
+
+class _TooManyPiecesError(Exception):
+    """A text has more than `MOST_PIECES`."""
+
+
+class _Pieces(list[Token]):
+    def append(self, token: Token) -> None:
+        if len(self) == MOST_PIECES:
+            raise _TooManyPiecesError
+        super().append(token)
+
+
+def _parse_blocks(state: StateCore) -> None:
+    state.tokens = _Pieces()
+    state.md.block.parse(state.src, state.md, state.env, state.tokens)
+
+
+_markdown.core.ruler.at("block", _parse_blocks)
+
+
 # What Markdown could mean something by. Most texts have nothing of it, and need not be parsed.
 _MARKUP = re.compile(r"[\\`*_~\[\]<>&|#\r\t]|\n\n|^\s*(?:[-+=]|\d+[.)])|^ {2}| {2}$", re.MULTILINE)
 
@@ -63,9 +91,13 @@ MOST_SLOW = 500
 @functools.lru_cache(maxsize=2_000)
 def markdown(text: str) -> Markup:
     """Return the HTML of a Markdown text, in which nothing can run."""
-    if not _MARKUP.search(text) or len(_SLOW.findall(text)) > MOST_SLOW:
-        return Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
-    html = _markdown.render(text)
+    plain = Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
+    if not _MARKUP.search(text) or len(_SLOW.findall(text)) > MOST_SLOW or text.count("\n") > MOST_LINES:
+        return plain
+    try:
+        html = _markdown.render(text)
+    except _TooManyPiecesError:
+        return plain
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     html = html.replace("<pre>", '<pre tabindex="0">')
     # A heading of a message is none of the page.
