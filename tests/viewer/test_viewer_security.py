@@ -352,6 +352,17 @@ def test_tables_of_a_few_hundred_rows_are_tables() -> None:
     assert markdown("- an item\n" * 900).count("<li>") == 900
 
 
+def test_headings_look_like_some_and_are_none_of_the_page() -> None:
+    """What reads the outline of a page aloud would take them for its parts."""
+    html = markdown("# One\n\nunder <h2> it\n\nTwo\n---\n\n###### Six")
+    assert html.split("\n")[:-1] == [
+        '<p class="h1">One</p>',
+        "<p>under &lt;h2&gt; it</p>",
+        '<p class="h2">Two</p>',
+        '<p class="h6">Six</p>',
+    ]
+
+
 def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
     """JSON can hold it, UTF-8 cannot."""
     add_conversation(db_path, "s", "a \ud83d b")

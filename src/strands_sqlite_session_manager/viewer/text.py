@@ -100,8 +100,9 @@ def markdown(text: str) -> Markup:
         return plain
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     html = html.replace("<pre>", '<pre tabindex="0">')
-    # A heading of a message is none of the page.
-    return Markup(re.sub(r"(</?)h([1-6])>", r"\1p>", html))  # noqa: S704 (made by a library that escapes)
+    # A heading of a message is none of the page, and only looks like one.
+    html = re.sub(r"<h([1-6])>", r'<p class="h\1">', html)
+    return Markup(re.sub(r"</h[1-6]>", "</p>", html))  # noqa: S704 (made by a library that escapes)
 
 
 def pretty_json(value: Any) -> str:
