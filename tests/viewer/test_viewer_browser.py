@@ -158,6 +158,18 @@ class TestLooks:
             expect(page.locator("td[data-label=Tags]")).not_to_be_visible()
             page.close()
 
+    def test_columns_of_tables_are_aligned(self, db_path: Path, open_page: Any) -> None:
+        """As Markdown says; without a style in the page, which the browser would report."""
+        add_conversation(db_path, "s", "|a|b|c|d|\n|-|:-|-:|:-:|\n|1|2|3|4|")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s")
+            for cells in ("th", "td"):
+                found = page.locator(f"article {cells}").evaluate_all(
+                    "all => all.map(c => getComputedStyle(c).textAlign)"
+                )
+                assert found == ["left", "left", "right", "center"]
+            page.close()
+
     @pytest.mark.parametrize(("kind", "arrow"), [("swarm", '"→"'), ("graph", "none")])
     def test_arrows_are_between_nodes_of_a_swarm_only(
         self, db_path: Path, open_page: Any, kind: str, arrow: str

@@ -45,12 +45,22 @@ def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options:
     return self.renderToken(tokens, index, options, environment)
 
 
+def _cell_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
+    # No page may have styles in it. The side is the only one that the library gives.
+    style = tokens[index].attrs.pop("style", None)
+    if style is not None:
+        tokens[index].attrSet("class", str(style).removeprefix("text-align:"))
+    return self.renderToken(tokens, index, options, environment)
+
+
 # HTML in a text is text. The library refuses links with `javascript:` and the like by itself. A picture of another host
 # would tell that host who reads, so it is a link.
 _markdown = (
     MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
 )
 _markdown.add_render_rule("link_open", _link_open)
+_markdown.add_render_rule("th_open", _cell_open)
+_markdown.add_render_rule("td_open", _cell_open)
 
 
 # Lines of the text that a page shows, which then have 5 characters. They are as slow in one paragraph as in many.
