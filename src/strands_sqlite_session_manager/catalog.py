@@ -344,17 +344,21 @@ class SessionCatalog(DatabaseHolder):
         found = agents.describe(self._database, *key) if snapshot_id is None else None
         return found or snapshots.describe(self._database, *key, snapshot_id)
 
-    def revisions(self, conversations: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def revisions(self, conversations: Iterable[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
         """Tell whether conversations have changed, at the cost of a few looks at an index.
 
         Args:
-            conversations: Tuples of session id and agent id.
+            conversations: Tuples of session id and agent id; None instead of an agent's for what a session has besides
+                conversations.
 
         Returns:
             For each that exists, a text that is another one after something was stored: of the agent, or a message, a
             graph, a swarm or a new agent of its session.
         """
-        keys = [(checked_id("session_id", session), checked_id("agent_id", agent)) for session, agent in conversations]
+        keys = [
+            (checked_id("session_id", session), None if agent is None else checked_id("agent_id", agent))
+            for session, agent in conversations
+        ]
         return {**snapshots.revisions(self._database, keys), **agents.revisions(self._database, keys)}
 
     def history(

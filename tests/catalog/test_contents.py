@@ -132,6 +132,16 @@ class TestNodes:
             NodeSummary("c", "pending", None, None),
         ]
 
+    def test_results_are_those_of_the_last_turns(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        """Of earlier ones the SDK keeps none."""
+        nodes = self.nodes(catalog, empty, node_history=["a", "b", "a"], node_results={"a": {"result": {"x": 1}}})
+        assert [node.result for node in nodes] == [None, None, {"x": 1}]
+
+    def test_what_the_sdk_keeps_is_told(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
+        """Such as what a graph waits for."""
+        self.nodes(catalog, empty, _internal_state={"interrupt_state": {}})
+        assert catalog.list_multi_agents("s")[0].internal_state == {"interrupt_state": {}}
+
     def test_a_node_without_a_result_is_at_work(self, catalog: SessionCatalog, empty: SQLiteSessionRepository) -> None:
         """One that has a result and no turn is shown too."""
         nodes = self.nodes(catalog, empty, node_history=["a"], node_results={"x": {"status": "completed"}})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.session import SessionAgent, SessionMessage
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from test_viewer_follow import TALKER
 from test_viewer_security import ATTACKS, attacked
 from viewer_helpers import add_conversation, serving
@@ -156,6 +156,18 @@ class TestLooks:
             page = open_page(host, "/", viewport={"width": 360, "height": 700})
             expect(page.locator("td[data-label=Messages]")).to_be_visible()
             expect(page.locator("td[data-label=Tags]")).not_to_be_visible()
+            page.close()
+
+    def test_columns_of_tables_are_aligned(self, db_path: Path, open_page: Any) -> None:
+        """As Markdown says; without a style in the page, which the browser would report."""
+        add_conversation(db_path, "s", "|a|b|c|d|\n|-|:-|-:|:-:|\n|1|2|3|4|")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s")
+            for cells in ("th", "td"):
+                found = page.locator(f"article {cells}").evaluate_all(
+                    "all => all.map(c => getComputedStyle(c).textAlign)"
+                )
+                assert found == ["left", "left", "right", "center"]
             page.close()
 
     @pytest.mark.parametrize(("kind", "arrow"), [("swarm", '"→"'), ("graph", "none")])
@@ -494,6 +506,24 @@ class TestFollow:
             expect(page.locator("#agents")).to_contain_text("other 1")
             repository.update_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "completed"}))
             expect(page.locator("#flows")).to_contain_text("completed")
+            page.close()
+
+    def test_a_session_without_agents_is_followed(self, db_path: Path, open_page: Any) -> None:
+        """That of a graph whose agents keep no conversation. When there is one, it is shown."""
+        with SQLiteSessionRepository(db_path) as repository, serving(create_app(db_path)) as host:
+            repository.create_session(Session("s", SessionType.AGENT))
+            page = open_page(host, "/session?id=s")
+            expect(page.locator("#follow")).to_have_text("Following")
+            expect(page.locator("#conversation")).to_contain_text("No agent of this session is stored")
+            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "executing"}))
+            expect(page.locator("#flows")).to_contain_text("executing")
+            expect(page.locator("#conversation")).to_contain_text("keep no conversation of their own")
+            repository.update_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "status": "completed"}))
+            expect(page.locator("#flows")).to_contain_text("completed")
+            repository.create_agent("s", SessionAgent("a", {}, {}))
+            expect(page.locator("#side")).to_contain_text("Agent a")
+            repository.create_message("s", "a", text_message(0, "first"))
+            expect(page.locator("article")).to_contain_text("first")
             page.close()
 
     def test_a_hidden_tab_takes_no_connection_and_catches_up(self, db_path: Path, open_page: Any) -> None:

@@ -143,6 +143,7 @@ def test_what_does_not_exist_cannot_be_followed(db_path: Path) -> None:
     add_conversation(db_path, "s", "one")
     with serving(create_app(db_path)) as host:
         assert get(host, "/events", session="s", agent="x").status == 404
+        assert get(host, "/events", session="x").status == 404
         assert get(host, "/events", session="", agent="x").status == 400
 
 
@@ -186,6 +187,31 @@ def test_revisions_change_with_what_is_stored(db_path: Path, change: str) -> Non
             stored.redact_message = {"role": "assistant", "content": [{"text": "removed"}]}
             manager.update_message("s", "default", stored)
         assert catalog.revisions([key]) != before
+
+
+def test_revisions_of_a_session_without_agents(db_path: Path) -> None:
+    """They change with its graphs and swarms, and when its first agent comes."""
+    key = ("s", None)
+    with SQLiteSessionRepository(db_path) as repository, SessionCatalog(db_path) as catalog:
+        repository.create_session(Session("s", SessionType.AGENT))
+        repository.create_multi_agent("s", FakeMultiAgent("g", {}))
+        seen = [catalog.revisions([key, ("x", None), ("s", "x")])]
+        assert list(seen[0]) == [key]
+        assert catalog.revisions([key]) == seen[0]
+        repository.update_multi_agent("s", FakeMultiAgent("g", {"status": "completed"}))
+        seen.append(catalog.revisions([key]))
+        repository.create_agent("s", SessionAgent("a", {}, {}))
+        seen.append(catalog.revisions([key]))
+        assert len({revision for found in seen for revision in found.values()}) == 3
+
+
+async def test_revisions_of_snapshots_of_a_graph(storage: Any, catalog: SessionCatalog) -> None:
+    """A session of snapshots without an agent has some too."""
+    key = "session/s/scopes/multiAgent/g/snapshots/snapshot_latest.json"
+    await storage.write(key, b"{}")
+    before = catalog.revisions([("s", None)])
+    await storage.write(key, b"{ }")
+    assert catalog.revisions([("s", None)])["s", None] > before["s", None]
 
 
 def test_revisions_of_an_agent_without_messages(db_path: Path) -> None:

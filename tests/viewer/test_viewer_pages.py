@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strands.agent.agent_result import AgentResult
+from strands.interrupt import Interrupt, _InterruptState
+from strands.multiagent.base import MultiAgentResult, NodeResult
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
 
@@ -337,6 +340,84 @@ class TestConversation:
         ]
         assert "/session?id=refund-7781&amp;agent=fraud_check" in flow
 
+    def test_nodes_show_what_they_came_to(self, db_path: Path) -> None:
+        """What they said, why one failed, and what a graph in a node came to; and all of what is long."""
+
+        def said(content: Any) -> NodeResult:
+            return NodeResult(AgentResult("end_turn", {"role": "assistant", "content": content}, None, {}))  # type: ignore[arg-type]
+
+        results = {
+            "writer": said([{"text": "A **poem**." + "x" * 20_000}]),
+            "critic": NodeResult(ValueError("<no words>")),
+            "team": NodeResult(MultiAgentResult(results={"inner": said([{"text": "From within."}])})),
+        }
+        state = {
+            "type": "swarm",
+            "node_history": ["writer", "critic", "writer", "team", "next"],
+            "node_results": {name: result.to_dict() for name, result in results.items()},
+        }
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("s", SessionType.AGENT))
+            repository.create_multi_agent("s", FakeMultiAgent("g/h", state))
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+            first, critic, writer, team, following = re.findall(r"<li .*?</li>", html, re.DOTALL)
+            assert "The agents of this session keep no conversation of their own." in html
+            assert "<summary>Error</summary>" in critic
+            assert '<p class="damage" dir="auto"><bdi>&lt;no words&gt;</bdi></p>' in critic
+            assert "<summary>Result</summary>" in writer
+            assert "A <strong>poem</strong>" in writer
+            assert re.search(r"<bdi>inner</bdi>.*<p>From within.</p>", team, re.DOTALL)
+            # The SDK keeps what a node came to at its last turn.
+            assert "<details" not in first + following
+            (link,) = re.findall(r'href="([^"]*)">Show all', html)
+            assert "x" * 20_000 in get(host, unescape(link)).text
+            assert get(host, "/multi-agent", session="s", id="x").status == 404
+
+    def test_graphs_show_what_they_wait_for(self, db_path: Path) -> None:
+        """As agents do."""
+        state = _InterruptState({"1": Interrupt("1", "approve_poem", {"lines": 4})}, activated=True)
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("s", SessionType.AGENT))
+            graph = FakeMultiAgent("g", {"type": "graph", "_internal_state": {"interrupt_state": state.to_dict()}})
+            repository.create_multi_agent("s", graph)
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session", id="s").text
+        assert re.search(r"approve_poem.*waits for an answer.*&#34;lines&#34;: 4", html, re.DOTALL)
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            {"_internal_state": 7, "node_results": {"a": {"result": 7}, "b": {"result": [None]}, "c": 7}},
+            {"_internal_state": {"interrupt_state": []}, "node_results": {"a": {"result": {"message": 7}}}},
+            {"_internal_state": {"interrupt_state": {"interrupts": {"x": 7, "y": {}}}}},
+            {"node_results": {"a": {"result": {"message": {}}}, "b": {"result": {"type": "exception"}}}},
+            {"node_results": {"a": {"result": {"message": {"content": [7, {"text": 7}, {"image": 7}, {}]}}}}},
+            {"node_results": {"a": {"result": {"results": 7}}, "b": {"result": {"results": {"c": 7, "d": {}}}}}},
+            {"node_results": {"a": {"execution_time": 10**400, "result": {}, "accumulated_usage": 7}}},
+            {"type": 7, "status": [], "current_task": {}, "node_history": [{}], "next_nodes_to_execute": 7},
+        ],
+    )
+    def test_states_of_another_shape_can_be_opened(self, db_path: Path, state: dict[str, Any]) -> None:
+        """Whatever somebody has stored there."""
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("s", SessionType.AGENT))
+            repository.create_multi_agent("s", FakeMultiAgent("g", state))
+        with opened(create_app(db_path)) as host:
+            assert get(host, "/session", id="s").status == 200
+            assert get(host, "/multi-agent", session="s", id="g").status == 200
+
+    def test_nodes_in_nodes_can_be_opened(self, db_path: Path) -> None:
+        """As deep as they can be stored."""
+        result: Any = {"message": {"content": [{"text": "From within."}]}}
+        for _ in range(60):
+            result = {"results": {"a": {"result": result}}}
+        with SQLiteSessionRepository(db_path) as repository:
+            repository.create_session(Session("s", SessionType.AGENT))
+            repository.create_multi_agent("s", FakeMultiAgent("g", {"node_results": {"a": {"result": result}}}))
+        with opened(create_app(db_path)) as host:
+            assert "From within." in get(host, "/session", id="s").text
+
     def test_damage_is_shown_in_its_place(self, db_path: Path, raw: Any) -> None:
         """One damaged row takes no other with it."""
         add_conversation(db_path, "s", "one", "two", "three")
@@ -396,7 +477,9 @@ class TestConversation:
             repository.create_session(Session("quiet", SessionType.AGENT))
             repository.create_agent("quiet", SessionAgent("a", {}, {}))
         with opened(create_app(db_path)) as host:
-            assert "No agent of this session is stored" in get(host, "/session", id="empty").text
+            html = get(host, "/session", id="empty").text
+            assert "No agent of this session is stored" in html
+            assert "strands-sqlite show empty --db" in unescape(html)
             assert "Nothing was said yet" in get(host, "/session", id="quiet").text
 
 

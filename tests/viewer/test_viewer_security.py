@@ -325,6 +325,44 @@ def test_texts_that_take_long_to_parse_are_plain(part: str) -> None:
     assert "<strong>" in markdown("**some_long_name** " * 80)
 
 
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        ("a|b\n-|-\n", "x|y\n"),
+        ("a|b\n-|-\n", "x\n"),
+        ("|a" * 100 + "\n" + "|-" * 100 + "\n", "x\n"),
+        ("", "#\n"),
+        ("", "|\n"),
+        ("", "- a\n"),
+        ("", "> a\n\n"),
+    ],
+)
+def test_texts_of_very_many_pieces_are_plain(head: str, part: str) -> None:
+    """A page of them took up to a minute."""
+    text = (head + part * 9_900)[:9_900].strip()
+    began = time.process_time()
+    assert markdown(text) == "<p>{}</p>\n".format(text.replace(">", "&gt;").replace("\n", "<br />\n"))
+    assert time.process_time() - began < 0.2
+
+
+def test_tables_of_a_few_hundred_rows_are_tables() -> None:
+    """So are lists."""
+    html = markdown("| name | value | unit |\n|---|---|---|\n" + "| some name | some value | kg |\n" * 320)
+    assert html.count("<tr>") == 321
+    assert markdown("- an item\n" * 900).count("<li>") == 900
+
+
+def test_headings_look_like_some_and_are_none_of_the_page() -> None:
+    """What reads the outline of a page aloud would take them for its parts."""
+    html = markdown("# One\n\nunder <h2> it\n\nTwo\n---\n\n###### Six")
+    assert html.split("\n")[:-1] == [
+        '<p class="h1">One</p>',
+        "<p>under &lt;h2&gt; it</p>",
+        '<p class="h2">Two</p>',
+        '<p class="h6">Six</p>',
+    ]
+
+
 def test_half_a_surrogate_pair_is_shown(db_path: Path) -> None:
     """JSON can hold it, UTF-8 cannot."""
     add_conversation(db_path, "s", "a \ud83d b")

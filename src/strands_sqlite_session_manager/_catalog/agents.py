@@ -38,7 +38,7 @@ def describe(database: Database, session_id: str, agent_id: str) -> AgentDescrip
     )
 
 
-def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def revisions(database: Database, conversations: list[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
     """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
     rows = database.query(
         """
@@ -58,6 +58,14 @@ def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[
         CROSS JOIN agents ON agents.session_id = json_extract(wanted.value, '$[0]')
             AND agents.agent_id = json_extract(wanted.value, '$[1]')
         WHERE NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = agents.session_id)
+        UNION ALL
+        SELECT session_id, NULL, updated_at || (
+            SELECT ' ' || count(*) FROM agents WHERE agents.session_id = sessions.session_id
+        )
+        FROM json_each(:conversations) AS wanted
+        CROSS JOIN sessions ON session_id = json_extract(wanted.value, '$[0]')
+        WHERE json_extract(wanted.value, '$[1]') IS NULL
+            AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
         """,
         {"conversations": json.dumps(conversations)},
     )

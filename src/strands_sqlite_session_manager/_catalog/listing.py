@@ -133,6 +133,7 @@ def multi_agent_summary(
         state, damage = decode(text, "multi_agents", (session_id, multi_agent_id)), None
     except SessionException as error:
         state, damage = {}, str(error)
+    internal_state = state.get("_internal_state")
     return MultiAgentSummary(
         multi_agent_id,
         state.get("type"),
@@ -143,6 +144,7 @@ def multi_agent_summary(
         updated_at,
         damage,
         _nodes(state),
+        internal_state if isinstance(internal_state, dict) else {},
     )
 
 
@@ -152,8 +154,10 @@ def _nodes(state: dict[str, Any]) -> list[NodeSummary]:
     order = _names(state.get("execution_order")) or _names(state.get("node_history"))
     results = state.get("node_results")
     results = results if isinstance(results, dict) else {}
+    turns = [*order, *(node_id for node_id in results if node_id not in order)]
+    last_turns = {node_id: turn for turn, node_id in enumerate(turns)}
     nodes = []
-    for node_id in [*order, *(node_id for node_id in results if node_id not in order)]:
+    for turn, node_id in enumerate(turns):
         result = results.get(node_id)
         result = result if isinstance(result, dict) else {}
         status, time = result.get("status"), result.get("execution_time")
@@ -163,8 +167,10 @@ def _nodes(state: dict[str, Any]) -> list[NodeSummary]:
             NodeSummary(
                 node_id,
                 status if isinstance(status, str) else "executing",
-                time if isinstance(time, int) else None,
+                # Larger ones are no milliseconds, and nothing can be reckoned with them.
+                time if isinstance(time, int) and abs(time) < 2**63 else None,
                 tokens if isinstance(tokens, int) else None,
+                result.get("result") if last_turns[node_id] == turn else None,
             )
         )
     following = [name for name in _names(state.get("next_nodes_to_execute")) if name not in [n.node_id for n in nodes]]

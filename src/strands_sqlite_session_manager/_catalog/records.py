@@ -151,12 +151,15 @@ class NodeSummary:
         status: "completed", "failed", "interrupted", "executing" or "pending".
         execution_time: Milliseconds that it took; None if it has not ended.
         total_tokens: Tokens that it took.
+        result: What it said, why it failed, or what a graph or swarm in it came to, as the SDK stores it. The SDK keeps
+            that of its last turn only; None of all others.
     """
 
     node_id: str
     status: str
     execution_time: int | None
     total_tokens: int | None
+    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class MultiAgentSummary:
         updated_at: When its state was last stored.
         damage: What is wrong with the state in the database, of which nothing is shown then; None if it is sound.
         nodes: Its nodes in the order in which they had their turns, then those that come next.
+        internal_state: What the SDK keeps: open interrupts, say.
     """
 
     multi_agent_id: str
@@ -184,6 +188,7 @@ class MultiAgentSummary:
     updated_at: str
     damage: str | None = None
     nodes: list[NodeSummary] = field(default_factory=list)
+    internal_state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

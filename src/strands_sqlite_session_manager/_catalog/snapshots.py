@@ -278,9 +278,9 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
     return found
 
 
-def revisions(database: Database, conversations: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def revisions(database: Database, conversations: list[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
     """Return what tells that a conversation has changed; see `SessionCatalog.revisions`."""
-    keys = {key_of(session_id, "agent", agent_id): (session_id, agent_id) for session_id, agent_id in conversations}
+    keys = {key_of(key[0], "agent", key[1]): key for key in conversations if key[1] is not None}
     rows = database.query(
         """
         SELECT storage.key, storage.updated_at || coalesce(' ' || sessions.updated_at, '')

@@ -18,15 +18,15 @@ class Block:
     """A block of content.
 
     Attributes:
-        kind: "text", "code", "tool", "result", "image", "file", "reasoning" or "citations"; the templates have a macro
-            for each.
+        kind: "text", "code", "tool", "result", "image", "file", "reasoning", "citations", "error" or "node"; the
+            templates have a macro for each.
         title: What it is, or is called.
         body: Its text: HTML for "text" and "citations", else plain.
         cut: How many characters there are, if not all are shown.
         href: Where its bytes are.
         tool_use_id: Id of the tool's call, of "tool" and "result".
         status: "success" or "error", of "result".
-        children: Blocks in it: of "result", and of "tool" that of its result, once it is paired.
+        children: Blocks in it: of "result" and "node", and of "tool" that of its result, once it is paired.
         message_id: Number of the message that it is in.
         created_at: When that was created.
         is_anchor: Whether it stands for that message, of which nothing is left elsewhere.
@@ -64,6 +64,30 @@ def blocks_of(content: Any, href: Href, place: str = "") -> list[Block]:
     if not isinstance(content, list):
         return [_code("content", content)]
     return [_block(block, href, f"{place}{index}") for index, block in enumerate(content)]
+
+
+def node_blocks(result: Any) -> list[Block]:
+    """Return what a node of a graph or swarm came to.
+
+    Args:
+        result: An agent's message, an exception, or the results of a graph or swarm in it, as the SDK stores them.
+    """
+    if isinstance(result, Mapping):
+        message, results = result.get("message"), result.get("results")
+        if result.get("type") == "exception":
+            block = _code("", message)
+            block.kind = "error"
+            return [block]
+        if isinstance(message, Mapping):
+            return blocks_of(message.get("content"), lambda place: None)
+        if isinstance(results, Mapping):
+            return [
+                Block(
+                    "node", str(name), children=node_blocks(node.get("result") if isinstance(node, Mapping) else node)
+                )
+                for name, node in results.items()
+            ]
+    return [json_block(result)]
 
 
 def json_block(value: Any) -> Block:

@@ -13,12 +13,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from strands.types.exceptions import SessionException
 
 from .._catalog import writing
-from .._catalog.records import AgentDescription, HistoryMessage
+from .._catalog.records import AgentDescription, HistoryMessage, MultiAgentSummary
 from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from . import text
 from .app import catalog_of, check_file, links_of, number_of, render
-from .blocks import SHOWN_IMAGES, find_bytes, json_block
+from .blocks import SHOWN_IMAGES, find_bytes, json_block, node_blocks
 from .conversation import LiveMessages, shown_messages
 from .session_pages import tags_of
 
@@ -35,6 +35,8 @@ def session_page(request: Request) -> Response:
         raise HTTPException(404, "No session is named.")
     if "go" in request.query_params:
         return _to_message(request, session_id)
+    # Before anything else is read: what comes in between is then told of.
+    revision = catalog.revisions([(session_id, None)]).get((session_id, None), "")
     contents = catalog.contents([session_id]).get(session_id)
     # The id itself comes before all that begin with it.
     page = catalog.list_sessions(limit=1, prefix=session_id, order="session_id").sessions if contents else []
@@ -52,12 +54,25 @@ def session_page(request: Request) -> Response:
         tags=tags_of(page[0].metadata),
         agents=agents,
         unreadable=[name for name in contents.agents if name not in agents],
-        multi_agents=catalog.list_multi_agents(session_id) if contents.multi_agents else [],
         session_id=session_id,
         agent_id=agent_id,
         snapshot_id=request.query_params.get("snapshot") or None,
+        revision=revision,
         conversation=None if agent_id is None else _conversation(request, session_id, agent_id),
+        # After the revisions, too.
+        multi_agents=[_flow(summary) for summary in catalog.list_multi_agents(session_id)]
+        if contents.multi_agents
+        else [],
     )
+
+
+def _flow(summary: MultiAgentSummary) -> dict[str, Any]:
+    """Return what the page shows of a graph or swarm."""
+    return {
+        "summary": summary,
+        "results": [[] if node.result is None else node_blocks(node.result) for node in summary.nodes],
+        "interrupts": _interrupts(summary.internal_state.get("interrupt_state")),
+    }
 
 
 def _to_message(request: Request, session_id: str) -> Response:
@@ -140,6 +155,15 @@ def agent_text(request: Request) -> Response:
     return PlainTextResponse(text.pretty_json(dataclasses.asdict(agent)).encode(errors="backslashreplace"))
 
 
+def multi_agent_text(request: Request) -> Response:
+    """Return all that the page is about of a graph or swarm, as JSON."""
+    session_id, multi_agent_id = request.query_params.get("session", ""), request.query_params.get("id", "")
+    for summary in catalog_of(request).list_multi_agents(session_id):
+        if summary.multi_agent_id == multi_agent_id:
+            return PlainTextResponse(text.pretty_json(dataclasses.asdict(summary)).encode(errors="backslashreplace"))
+    raise HTTPException(404, f"Graph or swarm {multi_agent_id} in session {session_id} does not exist.")
+
+
 def _piece(
     request: Request, session_id: str, agent_id: str, limit: int, at: int | None, snapshot_id: str | None
 ) -> list[HistoryMessage]:
@@ -155,7 +179,7 @@ def _piece(
 
 
 def _interrupts(state: Any) -> list[dict[str, Any]]:
-    """Return the interrupts that the SDK keeps of an agent."""
+    """Return the interrupts that the SDK keeps of an agent, a graph or a swarm."""
     found = state.get("interrupts") if isinstance(state, dict) else None
     items = [item for item in found.values() if isinstance(item, dict)] if isinstance(found, dict) else []
     return [
@@ -232,9 +256,9 @@ def copy(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """Tell the page of a conversation when something in it has changed, for as long as it is open."""
+    """Tell the page of a session when something on it has changed, for as long as it is open."""
     query = request.query_params
-    key = (query.get("session", ""), query.get("agent", ""))
+    key = (query.get("session", ""), query.get("agent") or None)
     try:
         await run_in_threadpool(check_file, request)
         is_there = await run_in_threadpool(catalog_of(request).revisions, [key])
@@ -243,7 +267,7 @@ async def events(request: Request) -> Response:
     except SessionException as error:
         return PlainTextResponse(str(error), 503)
     if not is_there:
-        return PlainTextResponse("There is no such agent.", 404)
+        return PlainTextResponse("There is no such session or agent.", 404)
     return StreamingResponse(
         request.app.state.follower.events(key, request.is_disconnected), media_type="text/event-stream"
     )
@@ -252,6 +276,7 @@ async def events(request: Request) -> Response:
 ROUTES: dict[str, Callable[[Request], Response]] = {
     "/session": session_page,
     "/agent": agent_text,
+    "/multi-agent": multi_agent_text,
     "/attachment": attachment,
     "/copy": copy,
 }

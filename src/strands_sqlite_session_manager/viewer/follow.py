@@ -21,7 +21,8 @@ KEEP_ALIVE = 5
 # Seconds after which a browser is to ask again, so that a server which is to end does not wait for it for ever.
 LONGEST = 30.0
 
-Key = tuple[str, str]
+# Ids of a session and of an agent; None instead of that for a session without agents.
+Key = tuple[str, str | None]
 
 
 class Follower:
@@ -52,7 +53,7 @@ class Follower:
         "" is that of one that was deleted.
 
         Args:
-            key: Ids of the session and of the agent.
+            key: See `Key`.
             is_gone: Tells whether the browser has gone, which not every server notices by itself.
         """
         end = time.monotonic() + LONGEST

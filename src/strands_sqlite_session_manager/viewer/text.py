@@ -10,6 +10,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markupsafe import Markup
 
@@ -44,12 +45,49 @@ def _link_open(self: RendererHTML, tokens: Sequence[Token], index: int, options:
     return self.renderToken(tokens, index, options, environment)
 
 
+def _cell_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, environment: Any) -> str:
+    # No page may have styles in it. The side is the only one that the library gives.
+    style = tokens[index].attrs.pop("style", None)
+    if style is not None:
+        tokens[index].attrSet("class", str(style).removeprefix("text-align:"))
+    return self.renderToken(tokens, index, options, environment)
+
+
 # HTML in a text is text. The library refuses links with `javascript:` and the like by itself. A picture of another host
 # would tell that host who reads, so it is a link.
 _markdown = (
     MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"]).disable("image")
 )
 _markdown.add_render_rule("link_open", _link_open)
+_markdown.add_render_rule("th_open", _cell_open)
+_markdown.add_render_rule("td_open", _cell_open)
+
+
+# Lines of the text that a page shows, which then have 5 characters. They are as slow in one paragraph as in many.
+MOST_LINES = 2_000
+
+# Pieces that a text is parsed into: a row of a table with three columns is 11, an item of a list 5. So many take a
+# twentieth of a second, and no prose has them.
+MOST_PIECES = 5_000
+
+
+class _TooManyPiecesError(Exception):
+    """A text has more than `MOST_PIECES`."""
+
+
+class _Pieces(list[Token]):
+    def append(self, token: Token) -> None:
+        if len(self) == MOST_PIECES:
+            raise _TooManyPiecesError
+        super().append(token)
+
+
+def _parse_blocks(state: StateCore) -> None:
+    state.tokens = _Pieces()
+    state.md.block.parse(state.src, state.md, state.env, state.tokens)
+
+
+_markdown.core.ruler.at("block", _parse_blocks)
 
 
 # What Markdown could mean something by. Most texts have nothing of it, and need not be parsed.
@@ -63,13 +101,18 @@ MOST_SLOW = 500
 @functools.lru_cache(maxsize=2_000)
 def markdown(text: str) -> Markup:
     """Return the HTML of a Markdown text, in which nothing can run."""
-    if not _MARKUP.search(text) or len(_SLOW.findall(text)) > MOST_SLOW:
-        return Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
-    html = _markdown.render(text)
+    plain = Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
+    if not _MARKUP.search(text) or len(_SLOW.findall(text)) > MOST_SLOW or text.count("\n") > MOST_LINES:
+        return plain
+    try:
+        html = _markdown.render(text)
+    except _TooManyPiecesError:
+        return plain
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     html = html.replace("<pre>", '<pre tabindex="0">')
-    # A heading of a message is none of the page.
-    return Markup(re.sub(r"(</?)h([1-6])>", r"\1p>", html))  # noqa: S704 (made by a library that escapes)
+    # A heading of a message is none of the page, and only looks like one.
+    html = re.sub(r"<h([1-6])>", r'<p class="h\1">', html)
+    return Markup(re.sub(r"</h[1-6]>", "</p>", html))  # noqa: S704 (made by a library that escapes)
 
 
 def pretty_json(value: Any) -> str:

@@ -154,10 +154,11 @@ function update(fresh, list) {
   }
 }
 
-// Whether what was read anew goes on from what is here, to the end. It does not if that is more than one page can have.
+// Whether what was read anew goes on from what is here, to the end. It does not if that is more than one page can have,
+// or if the first agent of the session has come.
 function goesOn(list) {
   const last = [...conversation.querySelectorAll(":scope > article[id^=m-]")].pop();
-  return list && list.dataset.events && (!last || list.querySelector(`#${last.id}`));
+  return list && list.dataset.events === conversation.dataset.events && (!last || list.querySelector(`#${last.id}`));
 }
 
 // Reads the page again, from its first message on: what is on it may be told otherwise now.
