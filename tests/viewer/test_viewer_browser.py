@@ -387,6 +387,46 @@ class TestFollow:
             assert "secret" not in page.content()
             page.close()
 
+    def test_focus_and_scrolling_stay_where_they_are(self, db_path: Path, open_page: Any) -> None:
+        """Whoever reads what is beside the messages, or goes through the page by keyboard, is not disturbed."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}
+        state = {f"key {number}": "value" for number in range(100)}
+        add_conversation(db_path, "s", "one", [use], state=state, manager={"__name__": "Manager"})
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            repository.create_agent("s", SessionAgent("other", {}, {}))
+            page = open_page(host, "/session?id=s&agent=default", viewport={"width": 1280, "height": 400})
+            expect(page.locator("#follow")).to_have_text("Following")
+            state_box, side = page.locator("#side pre").first, page.locator("#side")
+            state_box.evaluate("box => box.scrollTop = 321")
+            side.evaluate("box => box.scrollTop = 43")
+            places = [
+                page.locator("article summary"),
+                page.locator("#m-1"),
+                page.locator("#side summary").first,
+                page.locator("#takes .take").first,
+                page.get_by_role("link", name="other 0"),
+            ]
+            for number, place in enumerate(places, 2):
+                place.evaluate("place => place.focus({ preventScroll: true })")
+                result["toolResult"]["content"] = [{"text": f"found {number}"}]
+                stored: Any = SessionMessage({"role": "user", "content": [result]}, 2)
+                if number == 2:
+                    repository.create_message("s", "default", stored)
+                else:
+                    repository.update_message("s", "default", stored)
+                    repository.create_message("s", "default", text_message(number))
+                repository.create_agent("s", SessionAgent(f"agent {number}", {}, {}))
+                repository.update_agent(
+                    "s", SessionAgent("default", {**state, "last": number}, {"__name__": "Manager"})
+                )
+                expect(page.locator("#side pre").first).to_contain_text(f'"last": {number}')
+                expect(page.locator("#m-2")).to_contain_text(f"found {number}")
+                expect(place).to_be_focused()
+                assert state_box.evaluate("box => box.scrollTop") == 321
+                assert side.evaluate("box => box.scrollTop") == 43
+            page.close()
+
     def test_more_than_one_reading_takes_is_not_lost(self, db_path: Path, open_page: Any) -> None:
         """The page begins anew where it cannot go on, and shows no message before an older one."""
         add_conversation(db_path, "s", *(f"text {number}" for number in range(10)))

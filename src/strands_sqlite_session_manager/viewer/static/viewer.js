@@ -99,13 +99,25 @@ function remember(root) {
   }
 }
 
-// Puts an element in the place of another, with the same folds open.
+// What in an element can have the focus or be scrolled, and the element itself.
+const places = (root) => [root, ...root.querySelectorAll("a, button, summary, [tabindex]")];
+
+// Puts an element in the place of another, with the same folds open, scrolled as it was, and with the focus where it was.
 function replace(old, element) {
   const folds = [...old.querySelectorAll("details")];
   [...element.querySelectorAll("details")].forEach((fold, index) => {
     fold.open = folds[index] ? folds[index].open : fold.open;
   });
+  const [before, after] = [places(old), places(element)];
+  const focused = before.indexOf(document.activeElement);
+  const scrolled = before.map((place) => [place.scrollLeft, place.scrollTop]);
   old.replaceWith(element);
+  after.slice(0, before.length).forEach((place, index) => place.scrollTo(...scrolled[index]));
+  if (focused >= 0) {
+    // A link may have moved to make room for another.
+    const same = after.find((place) => place.href && place.href === before[focused].href);
+    (same || after[focused] || element).focus({ preventScroll: true });
+  }
 }
 
 function isNew(element) {
