@@ -476,14 +476,28 @@ class TestFollow:
             expect(page.locator("article.summary")).to_have_count(1)
             page.close()
 
-    def test_a_page_that_is_full_begins_anew(self, db_path: Path, open_page: Any) -> None:
-        """It would not get what is new otherwise."""
-        add_conversation(db_path, "s", *(f"text {number}" for number in range(502)))
+    def test_a_page_that_is_full_goes_on(self, db_path: Path, open_page: Any) -> None:
+        """Of it, the last messages are read again: all that is before them stays."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}
+        contents: list[Any] = [f"text {number}" for number in range(502)]
+        manager = {"removed_message_count": 10, "summary_message": {"role": "user", "content": [{"text": "In short"}]}}
+        # A result that is folded under its call is where the reading would begin otherwise.
+        contents[401:403] = [[use], [result]]
+        add_conversation(db_path, "s", *contents, manager=manager)
         with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
             page = open_page(host, "/session?id=s&limit=500")
             expect(page.locator("#follow")).to_have_text("Following")
-            repository.create_message("s", "default", text_message(502, "text 502"))
-            expect(page.locator("article").last).to_contain_text("text 502")
+            page.evaluate("window.mark = 'the same page'")
+            before = page.locator("#conversation > *").evaluate_all("all => all.map(one => one.id)")
+            for number in range(502, 505):
+                repository.create_message("s", "default", text_message(number, f"text {number}"))
+                expect(page.locator("article").last).to_contain_text(f"text {number}")
+            after = page.locator("#conversation > *").evaluate_all("all => all.map(one => one.id)")
+            assert after == [*before, "m-502", "m-503", "m-504"]
+            assert page.evaluate("window.mark") == "the same page"
+            expect(page.locator("#range")).to_have_text("Messages 2 to 504 of 505")
+            expect(page.locator("#takes .take").first).to_have_attribute("href", re.compile("first=2&last=504"))
             page.close()
 
     def test_a_server_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:

@@ -127,7 +127,8 @@ function isNew(element) {
   return differs;
 }
 
-function update(fresh, list) {
+// Takes over what was read anew. If that begins in the middle of the page, it goes on from the message `from`.
+function update(fresh, list, from) {
   const end = document.getElementById("end");
   const atEnd = end.getBoundingClientRect().top <= innerHeight + 80;
   conversation.dataset.revision = list.dataset.revision || "";
@@ -137,13 +138,19 @@ function update(fresh, list) {
       replace(old, element);
     }
   }
+  // Up to there the page knows more: of calls, whose results are folded under them, and of what the agent has.
+  const start = from && fresh.getElementById(from.id);
+  while (list.contains(start)) {
+    list.firstElementChild.remove();
+  }
   // Lines that have moved, and the note that there is nothing.
-  for (const old of conversation.querySelectorAll(":scope > .empty, :scope > [id^=live-]")) {
+  const moving = from ? `:scope > #${from.id} ~ [id^=live-]` : ":scope > .empty, :scope > [id^=live-]";
+  for (const old of conversation.querySelectorAll(moving)) {
     if (!old.id || !fresh.getElementById(old.id)) {
       old.remove();
     }
   }
-  let before = null;
+  let before = from;
   for (const element of [...list.children]) {
     const old = element.id ? document.getElementById(element.id) : null;
     const differs = isNew(element);
@@ -166,22 +173,26 @@ function update(fresh, list) {
   }
 }
 
-// Whether what was read anew goes on from what is here, to the end. It does not if that is more than one page can have.
-function goesOn(list) {
-  const last = [...conversation.querySelectorAll(":scope > article[id^=m-]")].pop();
-  return list && list.dataset.events && (!last || list.querySelector(`#${last.id}`));
-}
-
-// Reads the page again, from its first message on: what is on it may be told otherwise now.
+// Reads the page again, from its first message on: what is on it may be told otherwise now. Of a page that has almost as
+// many messages as can be read at once, the last ones are read again.
 async function readAgain() {
+  const number = (element) => Number(element.id.slice(2));
+  const articles = [...conversation.querySelectorAll(":scope > article[id^=m-]")];
+  const last = articles.at(-1);
+  const first = conversation.querySelector("article[id^=m-], .result[id^=m-]");
+  const isFull = last && number(last) - number(first) >= 400;
+  const from = isFull ? articles.findLast((article) => number(article) <= number(last) - 100) : null;
   const page = new URL(location.href);
   for (const name of ["after", "at", "before"]) {
     page.searchParams.delete(name);
   }
   page.searchParams.set("limit", 500);
-  const first = conversation.querySelector("article[id^=m-], .result[id^=m-]");
-  if (first && first.id !== "m-0") {
-    page.searchParams.set("after", first.id.slice(2) - 1);
+  if (first) {
+    page.searchParams.set("first", number(first));
+  }
+  const begin = from || first;
+  if (begin && begin.id !== "m-0") {
+    page.searchParams.set("after", number(begin) - 1);
   }
   const response = await fetch(page);
   if (!response.ok) {
@@ -189,8 +200,9 @@ async function readAgain() {
   }
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   const list = fresh.getElementById("conversation");
-  if (goesOn(list)) {
-    update(fresh, list);
+  // It may not go on from what is here, or not to the end: that is more than one page can have.
+  if (list && list.dataset.events && [from, last].every((known) => !known || list.querySelector(`#${known.id}`))) {
+    update(fresh, list, from);
   } else {
     location.reload();
   }
