@@ -427,6 +427,22 @@ class TestFollow:
                 assert side.evaluate("box => box.scrollTop") == 43
             page.close()
 
+    def test_times_are_told_anew(self, db_path: Path, open_page: Any, raw: Any) -> None:
+        """That of the session when something is stored, and all of them as time goes by."""
+        add_conversation(db_path, "s", "one")
+        raw.execute("UPDATE sessions SET updated_at = '2026-01-01T12:00:00.000000+00:00'")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s")
+            page.clock.install()
+            page.reload()
+            expect(page.locator("#follow")).to_have_text("Following")
+            expect(page.locator("#facts")).to_contain_text(re.compile(r"Last active [\d,]+ days ago · begun just now"))
+            repository.create_message("s", "default", text_message(1, "two"))
+            expect(page.locator("#facts")).to_contain_text("Last active just now · begun just now")
+            page.clock.fast_forward("02:00:30")
+            expect(page.locator("#facts")).to_contain_text("Last active 2 hours ago · begun 2 hours ago")
+            page.close()
+
     def test_more_than_one_reading_takes_is_not_lost(self, db_path: Path, open_page: Any) -> None:
         """The page begins anew where it cannot go on, and shows no message before an older one."""
         add_conversation(db_path, "s", *(f"text {number}" for number in range(10)))

@@ -87,6 +87,26 @@ if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|afte
   document.getElementById("end").scrollIntoView({ block: "end" });
 }
 
+// How long ago something was stays right while the page is open.
+function age(time) {
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (seconds >= length) {
+      const count = Math.floor(seconds / length);
+      return `${count.toLocaleString("en")} ${unit}${count === 1 ? "" : "s"} ago`;
+    }
+  }
+  return "just now";
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time")) {
+    if (/ ago$|^just now$/.test(time.textContent)) {
+      time.textContent = age(time.dateTime);
+    }
+  }
+}, 60_000);
+
 // Following: the server says that something has changed, and the page is read again. What is on it stays, with its folds
 // as they are, and only what differs from what was sent before is replaced.
 const conversation = document.getElementById("conversation");
