@@ -262,6 +262,38 @@ class TestWays:
         expect(page.locator(".bar .take")).to_have_text(["JSON", "Markdown", "Python test"])
         expect(page.get_by_text("Copied")).to_have_count(0)
 
+    def test_copying_is_asked_for_in_the_click(self, desk: str, open_page: Any) -> None:
+        """When the text is still on its way: some browsers allow it only then."""
+        page = open_page(desk, "/session?id=user-7", permissions=["clipboard-read", "clipboard-write"])
+        held: list[Any] = []
+        page.route("**/copy?*", lambda route: held.append(route))
+        page.evaluate(
+            "const write = navigator.clipboard.write;"
+            "navigator.clipboard.write = function (items) { window.isAsked = true; return write.call(this, items); };"
+            "null"
+        )
+        with page.expect_request("**/copy?*"):
+            page.locator(".bar").get_by_role("link", name="JSON").click()
+        assert page.evaluate("window.isAsked")
+        held[0].continue_()
+        expect(page.locator(".bar").get_by_role("link", name="Copied")).to_be_visible()
+        assert len(json.loads(page.evaluate("navigator.clipboard.readText()"))) == 8
+
+    def test_what_cannot_be_copied_is_shown(self, desk: str, open_page: Any) -> None:
+        """Where the browser refuses, or the server: the link leads to what it is a link to."""
+        page = open_page(desk, "/session?id=user-7", expected="Failed to load resource")
+        refuse = "navigator.clipboard.write = () => Promise.reject(new DOMException('', 'NotAllowedError')); null"
+        page.evaluate(refuse)
+        page.get_by_role("button", name="Copy").first.click()
+        expect(page.get_by_role("button", name="Not allowed")).to_be_visible()
+        page.locator(".bar").get_by_role("link", name="JSON").click()
+        page.wait_for_url("**/copy?*")
+        assert len(json.loads(page.locator("pre").inner_text())) == 8
+        page.go_back()
+        page.locator(".bar .take").first.evaluate("link => link.href = link.href.replace('as=json', 'as=nothing')")
+        page.locator(".bar").get_by_role("link", name="JSON").click()
+        expect(page.get_by_text("must be one of json")).to_be_visible()
+
     def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
         """From then on the browser is known, and the token is in no address."""
         with serving(create_app(desk_path, token="secret")) as host:

@@ -37,36 +37,48 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Copying: a link that shows a text copies it instead.
-async function copy(element, text) {
+// Copying: a link that shows a text copies it instead, or shows it if the browser lets no page copy.
+async function copy(element, reading) {
   // Of two clicks, the second one finds the word of the first.
   element.dataset.label ??= element.textContent;
   try {
-    await navigator.clipboard.writeText(text);
+    // Some browsers allow it only in the click itself, when the text is not there yet.
+    if (window.ClipboardItem) {
+      const blob = reading.then((text) => new Blob([text], { type: "text/plain" }));
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
+    } else {
+      await navigator.clipboard.writeText(await reading);
+    }
     element.textContent = "Copied";
   } catch {
+    if (element.href) {
+      location.assign(element.href);
+    }
     element.textContent = "Not allowed";
   }
   setTimeout(() => (element.textContent = element.dataset.label), 1200);
+}
+
+async function textOf(address) {
+  const response = await fetch(address);
+  if (!response.ok) {
+    throw new Error(response.statusText);
+  }
+  return response.text();
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = !navigator.clipboard;
 }
 
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
   const link = event.target.closest("a.take");
   if (button) {
-    await copy(button, button.dataset.text);
+    copy(button, Promise.resolve(button.dataset.text));
   } else if (link && navigator.clipboard && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
-    const response = await fetch(link.href);
-    if (response.ok) {
-      await copy(link, await response.text());
-    } else {
-      location.assign(link.href); // It says what is wrong.
-    }
+    copy(link, textOf(link.href));
   }
 });
 
@@ -214,11 +226,7 @@ async function readAgain() {
   if (begin && begin.id !== "m-0") {
     page.searchParams.set("after", number(begin) - 1);
   }
-  const response = await fetch(page);
-  if (!response.ok) {
-    throw new Error(response.statusText);
-  }
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = new DOMParser().parseFromString(await textOf(page), "text/html");
   const list = fresh.getElementById("conversation");
   // It may not go on from what is here, or not to the end: that is more than one page can have.
   if (list && list.dataset.events && [from, last].every((known) => !known || list.querySelector(`#${known.id}`))) {
