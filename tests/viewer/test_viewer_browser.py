@@ -149,6 +149,43 @@ class TestLooks:
             assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
             page.close()
 
+    def test_many_agents_take_a_line_in_a_narrow_window(self, db_path: Path, open_page: Any) -> None:
+        """The conversation is what one came for."""
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            for number in range(40):
+                repository.create_agent("s", SessionAgent(f"researcher of questions {number}", {}, {}))
+            repository.create_agent("s", SessionAgent("an agent with " + "a long name " * 10, {}, {}))
+        with serving(create_app(db_path)) as host:
+            page = open_page(
+                host, "/session?id=s&agent=researcher+of+questions+30", viewport={"width": 380, "height": 700}
+            )
+            expect(page.locator("#agents [aria-current]")).to_be_in_viewport(ratio=1)
+            assert page.locator("#agents").evaluate("agents => agents.offsetHeight") < 150
+            assert page.evaluate("document.documentElement.scrollWidth") <= 380
+            page.close()
+
+    def test_commas_stay_with_their_words(self, db_path: Path, open_page: Any) -> None:
+        """Between agents in the list of sessions, however long their ids are."""
+        add_conversation(db_path, "s", agent_id="a")
+        with SQLiteSessionRepository(db_path) as repository:
+            for agent_id in ("the agent that looks after all of the orders", "z" * 300):
+                repository.create_agent("s", SessionAgent(agent_id, {}, {}))
+        lines = """cell => [...cell.childNodes].filter(node => node.textContent === ", ").map(node => {
+            const [comma, before] = [document.createRange(), document.createRange()];
+            comma.setStart(node, 0);
+            comma.setEnd(node, 1);
+            before.selectNodeContents(node.previousElementSibling);
+            return [comma.getBoundingClientRect().bottom, [...before.getClientRects()].pop().bottom];
+        })"""
+        with serving(create_app(db_path)) as host:
+            for width in (360, 1280):
+                page = open_page(host, "/", viewport={"width": width, "height": 700})
+                found = page.locator("td[data-label=Agents]").evaluate(lines)
+                assert len(found) == 2
+                assert all(abs(comma - before) < 5 for comma, before in found)
+                page.close()
+
     def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
         """Where a row is shown as lines."""
         add_conversation(db_path, "s", "one")

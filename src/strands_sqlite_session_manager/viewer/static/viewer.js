@@ -82,6 +82,12 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// Many agents are beside each other in a narrow window: the one that is shown is in sight, and that there are others.
+const shownAgent = document.querySelector(".tabs [aria-current]");
+if (shownAgent) {
+  shownAgent.parentElement.scrollLeft = shownAgent.offsetLeft - shownAgent.parentElement.offsetLeft - 40;
+}
+
 // A link to a message opens what it is folded in.
 function unfold() {
   const target = document.querySelector(":target");
