@@ -149,6 +149,43 @@ class TestLooks:
             assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
             page.close()
 
+    def test_many_agents_take_a_line_in_a_narrow_window(self, db_path: Path, open_page: Any) -> None:
+        """The conversation is what one came for."""
+        add_conversation(db_path, "s", "one")
+        with SQLiteSessionRepository(db_path) as repository:
+            for number in range(40):
+                repository.create_agent("s", SessionAgent(f"researcher of questions {number}", {}, {}))
+            repository.create_agent("s", SessionAgent("an agent with " + "a long name " * 10, {}, {}))
+        with serving(create_app(db_path)) as host:
+            page = open_page(
+                host, "/session?id=s&agent=researcher+of+questions+30", viewport={"width": 380, "height": 700}
+            )
+            expect(page.locator("#agents [aria-current]")).to_be_in_viewport(ratio=1)
+            assert page.locator("#agents").evaluate("agents => agents.offsetHeight") < 150
+            assert page.evaluate("document.documentElement.scrollWidth") <= 380
+            page.close()
+
+    def test_commas_stay_with_their_words(self, db_path: Path, open_page: Any) -> None:
+        """Between agents in the list of sessions, however long their ids are."""
+        add_conversation(db_path, "s", agent_id="a")
+        with SQLiteSessionRepository(db_path) as repository:
+            for agent_id in ("the agent that looks after all of the orders", "z" * 300):
+                repository.create_agent("s", SessionAgent(agent_id, {}, {}))
+        lines = """cell => [...cell.childNodes].filter(node => node.textContent === ", ").map(node => {
+            const [comma, before] = [document.createRange(), document.createRange()];
+            comma.setStart(node, 0);
+            comma.setEnd(node, 1);
+            before.selectNodeContents(node.previousElementSibling);
+            return [comma.getBoundingClientRect().bottom, [...before.getClientRects()].pop().bottom];
+        })"""
+        with serving(create_app(db_path)) as host:
+            for width in (360, 1280):
+                page = open_page(host, "/", viewport={"width": width, "height": 700})
+                found = page.locator("td[data-label=Agents]").evaluate(lines)
+                assert len(found) == 2
+                assert all(abs(comma - before) < 5 for comma, before in found)
+                page.close()
+
     def test_rows_without_tags_say_nothing_of_tags(self, db_path: Path, open_page: Any) -> None:
         """Where a row is shown as lines."""
         add_conversation(db_path, "s", "one")
@@ -273,6 +310,38 @@ class TestWays:
         expect(page.locator(".bar .take").nth(1)).to_have_text("Copied")
         expect(page.locator(".bar .take")).to_have_text(["JSON", "Markdown", "Python test"])
         expect(page.get_by_text("Copied")).to_have_count(0)
+
+    def test_copying_is_asked_for_in_the_click(self, desk: str, open_page: Any) -> None:
+        """When the text is still on its way: some browsers allow it only then."""
+        page = open_page(desk, "/session?id=user-7", permissions=["clipboard-read", "clipboard-write"])
+        held: list[Any] = []
+        page.route("**/copy?*", lambda route: held.append(route))
+        page.evaluate(
+            "const write = navigator.clipboard.write;"
+            "navigator.clipboard.write = function (items) { window.isAsked = true; return write.call(this, items); };"
+            "null"
+        )
+        with page.expect_request("**/copy?*"):
+            page.locator(".bar").get_by_role("link", name="JSON").click()
+        assert page.evaluate("window.isAsked")
+        held[0].continue_()
+        expect(page.locator(".bar").get_by_role("link", name="Copied")).to_be_visible()
+        assert len(json.loads(page.evaluate("navigator.clipboard.readText()"))) == 8
+
+    def test_what_cannot_be_copied_is_shown(self, desk: str, open_page: Any) -> None:
+        """Where the browser refuses, or the server: the link leads to what it is a link to."""
+        page = open_page(desk, "/session?id=user-7", expected="Failed to load resource")
+        refuse = "navigator.clipboard.write = () => Promise.reject(new DOMException('', 'NotAllowedError')); null"
+        page.evaluate(refuse)
+        page.get_by_role("button", name="Copy").first.click()
+        expect(page.get_by_role("button", name="Not allowed")).to_be_visible()
+        page.locator(".bar").get_by_role("link", name="JSON").click()
+        page.wait_for_url("**/copy?*")
+        assert len(json.loads(page.locator("pre").inner_text())) == 8
+        page.go_back()
+        page.locator(".bar .take").first.evaluate("link => link.href = link.href.replace('as=json', 'as=nothing')")
+        page.locator(".bar").get_by_role("link", name="JSON").click()
+        expect(page.get_by_text("must be one of json")).to_be_visible()
 
     def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
         """From then on the browser is known, and the token is in no address."""
@@ -399,6 +468,62 @@ class TestFollow:
             assert "secret" not in page.content()
             page.close()
 
+    def test_focus_and_scrolling_stay_where_they_are(self, db_path: Path, open_page: Any) -> None:
+        """Whoever reads what is beside the messages, or goes through the page by keyboard, is not disturbed."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}
+        state = {f"key {number}": "value" for number in range(100)}
+        add_conversation(db_path, "s", "one", [use], state=state, manager={"__name__": "Manager"})
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            repository.create_agent("s", SessionAgent("other", {}, {}))
+            page = open_page(host, "/session?id=s&agent=default", viewport={"width": 1280, "height": 400})
+            expect(page.locator("#follow")).to_have_text("Following")
+            state_box, side = page.locator("#side pre").first, page.locator("#side")
+            state_box.evaluate("box => box.scrollTop = 321")
+            side.evaluate("box => box.scrollTop = 43")
+            places = [
+                page.locator("article summary"),
+                page.locator("#m-1"),
+                page.locator("#side summary").first,
+                page.locator("#takes .take").first,
+                page.get_by_role("link", name="other 0"),
+            ]
+            for number, place in enumerate(places, 2):
+                place.evaluate("place => place.focus({ preventScroll: true })")
+                result["toolResult"]["content"] = [{"text": f"found {number}"}]
+                stored: Any = SessionMessage({"role": "user", "content": [result]}, 2)
+                if number == 2:
+                    repository.create_message("s", "default", stored)
+                else:
+                    repository.update_message("s", "default", stored)
+                    repository.create_message("s", "default", text_message(number))
+                repository.create_agent("s", SessionAgent(f"agent {number}", {}, {}))
+                repository.update_agent(
+                    "s", SessionAgent("default", {**state, "last": number}, {"__name__": "Manager"})
+                )
+                expect(page.locator("#side pre").first).to_contain_text(f'"last": {number}')
+                expect(page.locator("#m-2")).to_contain_text(f"found {number}")
+                expect(place).to_be_focused()
+                assert state_box.evaluate("box => box.scrollTop") == 321
+                assert side.evaluate("box => box.scrollTop") == 43
+            page.close()
+
+    def test_times_are_told_anew(self, db_path: Path, open_page: Any, raw: Any) -> None:
+        """That of the session when something is stored, and all of them as time goes by."""
+        add_conversation(db_path, "s", "one")
+        raw.execute("UPDATE sessions SET updated_at = '2026-01-01T12:00:00.000000+00:00'")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s")
+            page.clock.install()
+            page.reload()
+            expect(page.locator("#follow")).to_have_text("Following")
+            expect(page.locator("#facts")).to_contain_text(re.compile(r"Last active [\d,]+ days ago · begun just now"))
+            repository.create_message("s", "default", text_message(1, "two"))
+            expect(page.locator("#facts")).to_contain_text("Last active just now · begun just now")
+            page.clock.fast_forward("02:00:30")
+            expect(page.locator("#facts")).to_contain_text("Last active 2 hours ago · begun 2 hours ago")
+            page.close()
+
     def test_more_than_one_reading_takes_is_not_lost(self, db_path: Path, open_page: Any) -> None:
         """The page begins anew where it cannot go on, and shows no message before an older one."""
         add_conversation(db_path, "s", *(f"text {number}" for number in range(10)))
@@ -448,14 +573,28 @@ class TestFollow:
             expect(page.locator("article.summary")).to_have_count(1)
             page.close()
 
-    def test_a_page_that_is_full_begins_anew(self, db_path: Path, open_page: Any) -> None:
-        """It would not get what is new otherwise."""
-        add_conversation(db_path, "s", *(f"text {number}" for number in range(502)))
+    def test_a_page_that_is_full_goes_on(self, db_path: Path, open_page: Any) -> None:
+        """Of it, the last messages are read again: all that is before them stays."""
+        use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
+        result = {"toolResult": {"toolUseId": "t", "status": "success", "content": [{"text": "found it"}]}}
+        contents: list[Any] = [f"text {number}" for number in range(502)]
+        manager = {"removed_message_count": 10, "summary_message": {"role": "user", "content": [{"text": "In short"}]}}
+        # A result that is folded under its call is where the reading would begin otherwise.
+        contents[401:403] = [[use], [result]]
+        add_conversation(db_path, "s", *contents, manager=manager)
         with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
             page = open_page(host, "/session?id=s&limit=500")
             expect(page.locator("#follow")).to_have_text("Following")
-            repository.create_message("s", "default", text_message(502, "text 502"))
-            expect(page.locator("article").last).to_contain_text("text 502")
+            page.evaluate("window.mark = 'the same page'")
+            before = page.locator("#conversation > *").evaluate_all("all => all.map(one => one.id)")
+            for number in range(502, 505):
+                repository.create_message("s", "default", text_message(number, f"text {number}"))
+                expect(page.locator("article").last).to_contain_text(f"text {number}")
+            after = page.locator("#conversation > *").evaluate_all("all => all.map(one => one.id)")
+            assert after == [*before, "m-502", "m-503", "m-504"]
+            assert page.evaluate("window.mark") == "the same page"
+            expect(page.locator("#range")).to_have_text("Messages 2 to 504 of 505")
+            expect(page.locator("#takes .take").first).to_have_attribute("href", re.compile("first=2&last=504"))
             page.close()
 
     def test_a_server_that_is_gone_is_told(self, db_path: Path, open_page: Any) -> None:

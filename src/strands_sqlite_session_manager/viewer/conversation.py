@@ -25,6 +25,7 @@ class Shown:
         is_live: Whether the agent has it now.
         edited: What the agent has in its place, if that differs.
         remarks: Tokens and time that it took.
+        place: Names one that is not in the log: the message that it precedes, and which of those that precede it.
     """
 
     message_id: int | None
@@ -36,6 +37,7 @@ class Shown:
     is_live: bool = True
     edited: list[Block] | None = None
     remarks: list[str] = field(default_factory=list)
+    place: str = ""
 
 
 class LiveMessages:
@@ -146,16 +148,17 @@ def _with_inserted(shown: Iterable[Shown], live: LiveMessages, is_end: bool) -> 
             found = waiting.pop(before)
             # What precedes an earlier message is on an earlier page.
             if before == number or not is_first or number == 0:
-                yield from map(_summary, found)
+                yield from _summaries(before, found)
         yield message
         is_first = False
     if is_end:
-        for found in waiting.values():
-            yield from map(_summary, found)
+        for before, found in waiting.items():
+            yield from _summaries(before, found)
 
 
-def _summary(message: Any) -> Shown:
-    return Shown(None, "summary", blocks=blocks_of(message["content"], _nowhere))
+def _summaries(before: int, messages: list[Any]) -> Iterator[Shown]:
+    for index, message in enumerate(messages):
+        yield Shown(None, "summary", blocks=blocks_of(message["content"], _nowhere), place=f"{before}-{index}")
 
 
 def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:

@@ -94,6 +94,9 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
     at = number_of(request, "at")
     messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
+    # A page that follows says where it begins: it may have more messages than it reads again.
+    given = number_of(request, "first")
+    first = given if given is not None else messages[0].message_id if messages else None
     last = messages[-1].message_id if messages else None
     is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
     total = 0 if agent.last_message_id is None else agent.last_message_id + 1
@@ -107,17 +110,17 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "agent": agent,
         "revision": revision,
         "messages": shown_messages(messages, live, href, is_end),
-        "first": messages[0].message_id if messages else None,
+        "first": first,
         "last": last,
         "at": at,
         "total": total,
-        "can_copy_all": len(messages) < total <= LONGEST_COPY,
+        "can_copy_all": (first != 0 or not is_end) and 0 < total <= LONGEST_COPY,
         # For the command that shows the same. What an agent says later is to be in it where the page follows too.
         "window": {
             "limit": len(messages) if messages and messages[0].message_id else limit,
             "before": None if is_end or last is None else last + 1,
         },
-        "has_older": bool(messages) and messages[0].message_id > 0,
+        "has_older": bool(first),
         "is_end": is_end,
         "live_count": live.count(agent.last_message_id),
         **_side(agent),

@@ -37,38 +37,56 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Copying: a link that shows a text copies it instead.
-async function copy(element, text) {
+// Copying: a link that shows a text copies it instead, or shows it if the browser lets no page copy.
+async function copy(element, reading) {
   // Of two clicks, the second one finds the word of the first.
   element.dataset.label ??= element.textContent;
   try {
-    await navigator.clipboard.writeText(text);
+    // Some browsers allow it only in the click itself, when the text is not there yet.
+    if (window.ClipboardItem) {
+      const blob = reading.then((text) => new Blob([text], { type: "text/plain" }));
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
+    } else {
+      await navigator.clipboard.writeText(await reading);
+    }
     element.textContent = "Copied";
   } catch {
+    if (element.href) {
+      location.assign(element.href);
+    }
     element.textContent = "Not allowed";
   }
   setTimeout(() => (element.textContent = element.dataset.label), 1200);
+}
+
+async function textOf(address) {
+  const response = await fetch(address);
+  if (!response.ok) {
+    throw new Error(response.statusText);
+  }
+  return response.text();
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = !navigator.clipboard;
 }
 
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
   const link = event.target.closest("a.take");
   if (button) {
-    await copy(button, button.dataset.text);
+    copy(button, Promise.resolve(button.dataset.text));
   } else if (link && navigator.clipboard && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
-    const response = await fetch(link.href);
-    if (response.ok) {
-      await copy(link, await response.text());
-    } else {
-      location.assign(link.href); // It says what is wrong.
-    }
+    copy(link, textOf(link.href));
   }
 });
+
+// Many agents are beside each other in a narrow window: the one that is shown is in sight, and that there are others.
+const shownAgent = document.querySelector(".tabs [aria-current]");
+if (shownAgent) {
+  shownAgent.parentElement.scrollLeft = shownAgent.offsetLeft - shownAgent.parentElement.offsetLeft - 40;
+}
 
 // A link to a message opens what it is folded in.
 function unfold() {
@@ -87,6 +105,26 @@ if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|afte
   document.getElementById("end").scrollIntoView({ block: "end" });
 }
 
+// How long ago something was stays right while the page is open.
+function age(time) {
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (seconds >= length) {
+      const count = Math.floor(seconds / length);
+      return `${count.toLocaleString("en")} ${unit}${count === 1 ? "" : "s"} ago`;
+    }
+  }
+  return "just now";
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time")) {
+    if (/ ago$|^just now$/.test(time.textContent)) {
+      time.textContent = age(time.dateTime);
+    }
+  }
+}, 60_000);
+
 // Following: the server says that something has changed, and the page is read again. What is on it stays, with its folds
 // as they are, and only what differs from what was sent before is replaced.
 const conversation = document.getElementById("conversation");
@@ -99,13 +137,25 @@ function remember(root) {
   }
 }
 
-// Puts an element in the place of another, with the same folds open.
+// What in an element can have the focus or be scrolled, and the element itself.
+const places = (root) => [root, ...root.querySelectorAll("a, button, summary, [tabindex]")];
+
+// Puts an element in the place of another, with the same folds open, scrolled as it was, and with the focus where it was.
 function replace(old, element) {
   const folds = [...old.querySelectorAll("details")];
   [...element.querySelectorAll("details")].forEach((fold, index) => {
     fold.open = folds[index] ? folds[index].open : fold.open;
   });
+  const [before, after] = [places(old), places(element)];
+  const focused = before.indexOf(document.activeElement);
+  const scrolled = before.map((place) => [place.scrollLeft, place.scrollTop]);
   old.replaceWith(element);
+  after.slice(0, before.length).forEach((place, index) => place.scrollTo(...scrolled[index]));
+  if (focused >= 0) {
+    // A link may have moved to make room for another.
+    const same = after.find((place) => place.href && place.href === before[focused].href);
+    (same || after[focused] || element).focus({ preventScroll: true });
+  }
 }
 
 function isNew(element) {
@@ -115,7 +165,8 @@ function isNew(element) {
   return differs;
 }
 
-function update(fresh, list) {
+// Takes over what was read anew. If that begins in the middle of the page, it goes on from the message `from`.
+function update(fresh, list, from) {
   const end = document.getElementById("end");
   const atEnd = end.getBoundingClientRect().top <= innerHeight + 80;
   conversation.dataset.revision = list.dataset.revision || "";
@@ -125,13 +176,19 @@ function update(fresh, list) {
       replace(old, element);
     }
   }
+  // Up to there the page knows more: of calls, whose results are folded under them, and of what the agent has.
+  const start = from && fresh.getElementById(from.id);
+  while (list.contains(start)) {
+    list.firstElementChild.remove();
+  }
   // Lines that have moved, and the note that there is nothing.
-  for (const old of conversation.querySelectorAll(":scope > .empty, :scope > [id^=live-]")) {
+  const moving = from ? `:scope > #${from.id} ~ [id^=live-]` : ":scope > .empty, :scope > [id^=live-]";
+  for (const old of conversation.querySelectorAll(moving)) {
     if (!old.id || !fresh.getElementById(old.id)) {
       old.remove();
     }
   }
-  let before = null;
+  let before = from;
   for (const element of [...list.children]) {
     const old = element.id ? document.getElementById(element.id) : null;
     const differs = isNew(element);
@@ -154,32 +211,34 @@ function update(fresh, list) {
   }
 }
 
-// Whether what was read anew goes on from what is here, to the end. It does not if that is more than one page can have,
-// or if the first agent of the session has come.
-function goesOn(list) {
-  const last = [...conversation.querySelectorAll(":scope > article[id^=m-]")].pop();
-  return list && list.dataset.events === conversation.dataset.events && (!last || list.querySelector(`#${last.id}`));
-}
-
-// Reads the page again, from its first message on: what is on it may be told otherwise now.
+// Reads the page again, from its first message on: what is on it may be told otherwise now. Of a page that has almost as
+// many messages as can be read at once, the last ones are read again.
 async function readAgain() {
+  const number = (element) => Number(element.id.slice(2));
+  const articles = [...conversation.querySelectorAll(":scope > article[id^=m-]")];
+  const last = articles.at(-1);
+  const first = conversation.querySelector("article[id^=m-], .result[id^=m-]");
+  const isFull = last && number(last) - number(first) >= 400;
+  const from = isFull ? articles.findLast((article) => number(article) <= number(last) - 100) : null;
   const page = new URL(location.href);
   for (const name of ["after", "at", "before"]) {
     page.searchParams.delete(name);
   }
   page.searchParams.set("limit", 500);
-  const first = conversation.querySelector("article[id^=m-], .result[id^=m-]");
-  if (first && first.id !== "m-0") {
-    page.searchParams.set("after", first.id.slice(2) - 1);
+  if (first) {
+    page.searchParams.set("first", number(first));
   }
-  const response = await fetch(page);
-  if (!response.ok) {
-    throw new Error(response.statusText);
+  const begin = from || first;
+  if (begin && begin.id !== "m-0") {
+    page.searchParams.set("after", number(begin) - 1);
   }
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = new DOMParser().parseFromString(await textOf(page), "text/html");
   const list = fresh.getElementById("conversation");
-  if (goesOn(list)) {
-    update(fresh, list);
+  // It may not go on from what is here, or not to the end: that is more than one page can have. Or it is another
+  // conversation: the first agent of the session has come.
+  const isSame = list && list.dataset.events === conversation.dataset.events;
+  if (isSame && [from, last].every((known) => !known || list.querySelector(`#${known.id}`))) {
+    update(fresh, list, from);
   } else {
     location.reload();
   }
