@@ -144,11 +144,17 @@ class TestReading:
         with pytest.raises(SessionException, match="Snapshot x of agent a in session s does not exist"):
             catalog.history("s", "a", snapshot_id="x")
 
-    async def test_a_damaged_snapshot_takes_no_others_with_it(self, catalog: Any, storage: Any) -> None:
+    @pytest.mark.parametrize(
+        "damaged", [b'{"data": {"messages": [{}]}}', b'{"data": {"state": [1]}}', b'{"data": {"state": "x"}}', b"{"]
+    )
+    async def test_a_damaged_snapshot_takes_no_others_with_it(self, catalog: Any, storage: Any, damaged: bytes) -> None:
         """It is listed without messages, history tells what is wrong, and everything else goes on."""
-        talking(storage, "s", ADA)
+        agent = talking(storage, "s", ADA)
+        past = await SnapshotSessionManager("s", storage=storage).save_snapshot(agent, is_latest=False)
         talking(storage, "t", ADA)
-        await storage.write(LATEST.format("s"), b'{"data": {"messages": [{}]}}')
+        await storage.write(LATEST.format("s"), damaged)
+        with pytest.raises(SessionException, match="damaged snapshot"):
+            catalog.diff_snapshots("s", "a", past)
         assert [(s.session_id, catalog.describe(s.session_id).message_count) for s in catalog.list_sessions().sessions]
         assert catalog.describe("s").message_count == 0
         with pytest.raises(SessionException, match="damaged snapshot"):

@@ -145,6 +145,9 @@ def decode(snapshot: Snapshot) -> dict[str, Any]:
         content = decode_bytes_values(json.loads(snapshot.data))
         if not isinstance(content["data"], dict) or not isinstance(content.get("app_data", {}), dict):
             raise TypeError("data and app_data are no objects")
+        states = (content["data"].get(name) or {} for name in ("state", "conversation_manager_state"))
+        if not all(isinstance(state, dict) for state in states):
+            raise TypeError("a state is no object")
         messages = content["data"].get("messages", [])
         if not all(isinstance(message["content"], list) and message["role"] for message in messages):
             raise TypeError("a message has no content")
