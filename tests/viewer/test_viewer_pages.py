@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from strands.agent.agent_result import AgentResult
-from strands.interrupt import Interrupt, _InterruptState
 from strands.multiagent.base import MultiAgentResult, NodeResult
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from viewer_helpers import add_conversation, get, opened
@@ -376,10 +375,11 @@ class TestConversation:
 
     def test_graphs_show_what_they_wait_for(self, db_path: Path) -> None:
         """As agents do."""
-        state = _InterruptState({"1": Interrupt("1", "approve_poem", {"lines": 4})}, activated=True)
+        interrupt = {"id": "1", "name": "approve_poem", "reason": {"lines": 4}, "response": None}
+        waiting = {"interrupt_state": {"interrupts": {"1": interrupt}, "context": {}, "activated": True}}
         with SQLiteSessionRepository(db_path) as repository:
             repository.create_session(Session("s", SessionType.AGENT))
-            graph = FakeMultiAgent("g", {"type": "graph", "_internal_state": {"interrupt_state": state.to_dict()}})
+            graph = FakeMultiAgent("g", {"type": "graph", "_internal_state": waiting})
             repository.create_multi_agent("s", graph)
         with opened(create_app(db_path)) as host:
             html = get(host, "/session", id="s").text
