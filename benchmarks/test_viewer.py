@@ -1,7 +1,9 @@
-"""Pages of the viewer on large files."""
+"""Pages of the viewer on large files, and how soon they follow."""
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,16 @@ from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager.viewer import create_app
 from strands_sqlite_session_manager.viewer.text import markdown
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / room) for room in (".", "viewer")]
+
+from viewer_helpers import add_conversation, events, serving
+
+from helpers import text_message
+
+# Texts that parsers take long for.
+HOSTILE = [(part * 9_900)[:9_900] for part in ("[", "![", "*_", "**a*", "a[a](b", "#\n", "- a\n", "- a b c\n")]
+HOSTILE += [(("|a" * 100 + "\n" + "|-" * 100 + "\n") + row * 9_900)[:9_900] for row in ("x\n", "row 1\n")]
 
 ANSWER = """Here is **what** I found for `order {0}`:
 
@@ -112,3 +124,33 @@ def test_rich_markdown(measure: Callable[..., Any], conversation: TestClient) ->
     """With tables, lists and code in half of them, none of which was shown before."""
     page = partial(get, conversation, "/session?id=rich&limit=200")
     assert measure(page, rounds=100).count("<table>") == 100
+
+
+@pytest.mark.work("10 texts in hostile Markdown", (OURS,))
+@pytest.mark.goal(0.200)
+def test_hostile_markdown(measure: Callable[..., Any]) -> None:
+    def render() -> int:
+        markdown.cache_clear()
+        return sum(markdown(text).count("<") for text in HOSTILE)
+
+    assert measure(render, rounds=10) > 0
+
+
+@pytest.mark.work("a message to be told to who follows", (OURS,))
+@pytest.mark.goal(1.0)
+def test_follow(measure: Callable[..., Any], tmp_path: Path) -> None:
+    add_conversation(tmp_path / "sessions.db", "s", "one")
+    with (
+        serving(create_app(tmp_path / "sessions.db")) as host,
+        SQLiteSessionRepository(tmp_path / "sessions.db") as repository,
+    ):
+        told = events(host, session="s", agent="default")
+        seen = {next(told)}
+
+        def append() -> None:
+            repository.create_message("s", "default", text_message(len(seen)))
+            seen.add(next(told))
+
+        measure(append, rounds=20)
+        told.close()
+        assert len(seen) == len(repository.list_messages("s", "default"))

@@ -231,14 +231,15 @@ def test_an_interrupted_agent_finds_out_too(cluster: Cluster) -> None:
         manager.close()
 
 
-def test_busy_timeout_is_kept_when_all_hang(own: Cluster) -> None:
+def test_busy_timeout_is_kept_when_all_hang(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_sqlite_session_manager._engine.rqlite.DEFAULT_TIMEOUT", 600.0)
     with SQLiteSessionRepository(own.url, busy_timeout=0.5) as repository:
         for node in own.nodes:
             node.signal(signal.SIGSTOP)
         started = time.monotonic()
         with pytest.raises(SessionException, match="no node answered"):
             repository.read_session("s")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         for node in own.nodes:
             node.signal(signal.SIGCONT)
 
