@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 import urllib.parse
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,17 +205,19 @@ class Cluster:
 
     def contents(self, node: Node) -> dict[str, Any]:
         """Return all rows of all tables, as a node has them, whatever the others have."""
-        tables = self.query(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'", node=node, level="none"
-        )
-        found = {}
-        for (table,) in tables:
-            columns = self.query("SELECT name FROM pragma_table_info(?)", table, node=node, level="none")
-            digits = ", ".join(f'hex("{column}")' for (column,) in columns)
-            if digits and not table.startswith("sqlite_stat"):
-                rows = self.query(f'SELECT {digits} FROM "{table}"', node=node, level="none")
-                found[table] = sorted(rows)
-        return found
+        columns = defaultdict(list)
+        for table, column in self.query(
+            "SELECT t.name, c.name FROM pragma_table_list AS t, pragma_table_info(t.name) AS c"
+            " WHERE t.schema = 'main' AND t.type <> 'view' AND t.name NOT LIKE 'sqlite_stat%'",
+            node=node,
+            level="none",
+        ):
+            columns[table].append(f'hex("{column}")')
+        statements = [f'SELECT {", ".join(digits)} FROM "{table}"' for table, digits in columns.items()]
+        results = self.run(statements, node, "query?level=none") if statements else []
+        return {
+            table: sorted(map(tuple, result.get("values", []))) for table, result in zip(columns, results, strict=True)
+        }
 
     def require_equal_nodes(self) -> None:
         """Make sure that all nodes that run have the same rows, as soon as they have heard of all."""
