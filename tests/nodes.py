@@ -229,7 +229,7 @@ class Cluster:
                 return all(self.contents(node) == expected for node in others)
             return False
 
-        wait_until(are_equal, "all nodes have the same rows", 10)
+        wait_until(are_equal, "all nodes have the same rows")
 
     def close(self) -> None:
         for node in self.nodes:

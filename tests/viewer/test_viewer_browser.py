@@ -22,6 +22,8 @@ from strands_sqlite_session_manager.viewer import create_app
 
 playwright = pytest.importorskip("playwright.sync_api", reason="tests in a browser need the extra test-browser")
 expect = playwright.expect
+# Milliseconds. Shared machines stand still at times.
+expect.set_options(timeout=30_000)
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 # axe.min.js of the npm package axe-core.
@@ -617,7 +619,7 @@ class TestFollow:
             db_path.rename(db_path.with_suffix(".moved"))
             expect(page.locator("#follow")).to_have_text("Not connected")
             db_path.with_suffix(".moved").rename(db_path)
-            expect(page.locator("#follow")).to_have_text("Following", timeout=15_000)
+            expect(page.locator("#follow")).to_have_text("Following")
             page.close()
 
     def test_a_failure_to_read_is_tried_again(self, db_path: Path, open_page: Any) -> None:
