@@ -1,4 +1,4 @@
-"""The application: its pages, and what they have in common."""
+"""The application: its pages by their addresses, and who may see them."""
 
 import os
 from collections.abc import Callable, Collection
@@ -11,17 +11,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from strands.types.exceptions import SessionException
 
 from .._engine.holder import database_of
-from .._errors import MissingRecordError
 from ..catalog import SessionCatalog
-from . import text
+from . import conversation_pages, file_pages, session_pages, snapshot_pages, text
 from .follow import Follower
-from .links import Links
+from .page import message_page, page_of
 from .security import HEADERS, Gate, SafeHeaders
 
 HERE = Path(__file__).parent
@@ -80,12 +78,9 @@ def create_app(
 
 
 def _routes() -> list[BaseRoute]:
-    # They import this module.
-    from . import conversation_pages, file_pages, session_pages, snapshot_pages
-
     return [
         *(
-            Route(path, _page(function))
+            Route(path, page_of(function))
             for pages in (session_pages, conversation_pages, snapshot_pages, file_pages)
             for path, function in pages.ROUTES.items()
         ),
@@ -110,34 +105,6 @@ def _templates() -> Environment:
     return templates
 
 
-def _page(function: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """Return a page that says what is wrong with a request, or with the database."""
-
-    def page(request: Request) -> Response:
-        try:
-            check_file(request)
-            return function(request)
-        except ValueError as error:
-            return message_page(request, "This cannot be shown", str(error), 400)
-        except MissingRecordError as error:
-            return message_page(request, "This does not exist", str(error), 404)
-        except SessionException as error:
-            return message_page(request, "The database cannot be read", str(error), 503)
-
-    return page
-
-
-def check_file(request: Request) -> None:
-    """Check that the file is the one that is open.
-
-    Raises:
-        SessionException: If it is not.
-    """
-    if request.app.state.follower.is_file_gone():
-        path = database_of(catalog_of(request)).path
-        raise SessionException(f"{path}: the file was removed or replaced; start the viewer again")
-
-
 def _identity(path: str) -> tuple[int, int] | None:
     """Return what tells the file at a path from another; None of a cluster, and where there is no file."""
     try:
@@ -157,53 +124,3 @@ def _failed(request: Request, error: Exception) -> Response:
 def _broken(request: Request, error: Exception) -> Response:
     """Return the answer to a request that met a bug. It goes out past the middleware, so it has the headers itself."""
     return PlainTextResponse("This page is broken. The log of the server says why.", 500, headers=HEADERS)
-
-
-def catalog_of(request: Request) -> SessionCatalog:
-    """Return the catalog of the application that a request is for."""
-    catalog: SessionCatalog = request.app.state.catalog
-    return catalog
-
-
-def links_of(request: Request) -> Links:
-    """Return what makes links in the page that a request is for."""
-    return Links(request, database_of(catalog_of(request)).path)
-
-
-def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """Return a page.
-
-    Args:
-        request: The request.
-        template: Name of its template.
-        status: Its status in HTTP.
-        **values: What the template needs.
-    """
-    links = links_of(request)
-    html = request.app.state.templates.get_template(template).render(
-        to=links.to,
-        command_for=links.command,
-        db_path=database_of(catalog_of(request)).path,
-        page=request.url.path.rsplit("/", 1)[-1],
-        **values,
-    )
-    return HTMLResponse(text.safe_page(html), status)
-
-
-def message_page(request: Request, title: str, message: str, status: int) -> Response:
-    """Return a page that says what is wrong."""
-    return render(request, "message.html", status, title=title, message=message)
-
-
-def number_of(request: Request, name: str) -> int | None:
-    """Return a number in the query; None if there is none.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    given = request.query_params.get(name, "").strip()
-    if not given:
-        return None
-    if not (given.isascii() and given.isdecimal() and len(given) < 19):
-        raise ValueError(f"{name}={given!r:.100}: must be a number")
-    return int(given)

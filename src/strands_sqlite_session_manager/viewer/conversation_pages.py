@@ -17,9 +17,9 @@ from .._catalog.records import AgentDescription, HistoryMessage, MultiAgentSumma
 from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
 from . import text
-from .app import catalog_of, check_file, links_of, number_of, render
 from .blocks import SHOWN_IMAGES, find_bytes, json_block, node_blocks
 from .conversation import LiveMessages, shown_messages
+from .page import catalog_of, check_file, links_of, number_of, render
 from .session_pages import tags_of
 
 PAGE = 50

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from .. import maintenance
 from .._catalog.records import Usage
 from .._engine.holder import database_of
-from .app import catalog_of, links_of, render
+from .page import catalog_of, links_of, render
 from .session_pages import day_of
 
 # Rows at the most; those with the most tokens, where they are no days.

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from .._catalog.records import SessionContents, SessionEntry, Usage
 from .._engine.database import BrokenText
 from ..catalog import SessionCatalog
-from .app import catalog_of, links_of, number_of, render
+from .page import catalog_of, links_of, number_of, render
 
 PAGE = 50
 HITS = 50

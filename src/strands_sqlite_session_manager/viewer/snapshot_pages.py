@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .._catalog.records import HistoryMessage, SnapshotDiff
-from .app import catalog_of, links_of, render
 from .blocks import Block, blocks_of, json_block
+from .page import catalog_of, links_of, render
 
 PAGE = 50
 
