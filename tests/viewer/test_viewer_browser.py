@@ -225,6 +225,17 @@ class TestLooks:
             assert nodes.first.evaluate("node => getComputedStyle(node, '::after').content") == arrow
             page.close()
 
+    def test_paper_has_all_of_it(self, db_path: Path, open_page: Any) -> None:
+        """It does not scroll: neither a long text nor a wide table is cut off."""
+        add_conversation(db_path, "s", f"```\n{'line' * 10_000}", f"| a |\n|---|\n| {'word' * 100} |")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", viewport={"width": 700, "height": 900})
+            page.emulate_media(media="print")
+            hidden = "all => all.map(e => Math.max(e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth))"
+            assert page.locator("pre, .scroll").evaluate_all(hidden) == [0] * page.locator("pre, .scroll").count()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 700
+            page.close()
+
     def test_dark_mode_is_dark(self, desk: str, open_page: Any) -> None:
         """As the system says."""
         shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
