@@ -252,6 +252,17 @@ class TestConversation:
         assert "Empty." in article(html, 1)
         assert "Empty." not in article(html, 0)
 
+    def test_images_in_documents_have_no_address(self, db_path: Path) -> None:
+        """That of their place in the document would be of another block of the message."""
+        image = {"image": {"format": "png", "source": {"bytes": b"png"}}}
+        document = {"format": "txt", "name": "notes", "source": {"content": [{"text": "inner"}, image]}}
+        add_conversation(db_path, "s", [{"document": document}, {"text": "outer"}])
+        with opened(create_app(db_path)) as host:
+            html = article(get(host, "/session", id="s").text, 0)
+        assert "inner" in html
+        assert "image · png · 3 B" in html
+        assert "attachment" not in html
+
     def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
         """Also where they were given as blocks of content."""
         add_conversation(db_path, "s", "one")
