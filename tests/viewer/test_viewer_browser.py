@@ -479,6 +479,18 @@ class TestFollow:
             assert "secret" not in page.content()
             page.close()
 
+    def test_what_a_search_has_found_stays(self, db_path: Path, open_page: Any) -> None:
+        """When the page to which a hit has led is read again."""
+        add_conversation(db_path, "s", "word " * 5_000 + "needle")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s&at=0&q=needle#m-0")
+            expect(page.locator("#follow")).to_have_text("Following")
+            message: Any = {"role": "assistant", "content": [{"text": "new"}]}
+            repository.create_message("s", "default", SessionMessage(message, 1))
+            expect(page.locator("#m-1")).to_contain_text("new")
+            assert page.locator("mark").inner_text() == "needle"
+            page.close()
+
     def test_focus_and_scrolling_stay_where_they_are(self, db_path: Path, open_page: Any) -> None:
         """Whoever reads what is beside the messages, or goes through the page by keyboard, is not disturbed."""
         use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}
