@@ -423,6 +423,14 @@ class TestDirection:
         assert printed.decode().splitlines()[0] == self.NAME
 
 
+def test_names_of_blanks_are_seen(db_path: Path) -> None:
+    """Or the link to a session could not be."""
+    add_conversation(db_path, " ", "one")
+    with opened(create_app(db_path)) as host:
+        assert re.findall(r'href="([^"]*)"><bdi>␠</bdi></a>', get(host, "/").text) == ["/session?id=+"]
+        assert "<h1><bdi>␠</bdi></h1>" in get(host, "/session?id=+").text
+
+
 def test_control_characters_are_seen_in_copies(db_path: Path) -> None:
     """In Markdown, which may be pasted into a terminal. JSON and Python escape them by themselves."""
     add_conversation(db_path, "s", "a\x1b[31m\x07 b\x9bm\r\nc\td")
