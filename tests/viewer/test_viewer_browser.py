@@ -227,6 +227,17 @@ class TestLooks:
             assert nodes.first.evaluate("node => getComputedStyle(node, '::after').content") == arrow
             page.close()
 
+    def test_paper_has_all_of_it(self, db_path: Path, open_page: Any) -> None:
+        """It does not scroll: neither a long text nor a wide table is cut off."""
+        add_conversation(db_path, "s", f"```\n{'line' * 10_000}", f"| a |\n|---|\n| {'word' * 100} |")
+        with serving(create_app(db_path)) as host:
+            page = open_page(host, "/session?id=s", viewport={"width": 700, "height": 900})
+            page.emulate_media(media="print")
+            hidden = "all => all.map(e => Math.max(e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth))"
+            assert page.locator("pre, .scroll").evaluate_all(hidden) == [0] * page.locator("pre, .scroll").count()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 700
+            page.close()
+
     def test_dark_mode_is_dark(self, desk: str, open_page: Any) -> None:
         """As the system says."""
         shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
@@ -468,6 +479,18 @@ class TestFollow:
             expect(page.locator("#m-2")).to_be_visible()
             expect(page.locator("#m-0")).to_contain_text("gone")
             assert "secret" not in page.content()
+            page.close()
+
+    def test_what_a_search_has_found_stays(self, db_path: Path, open_page: Any) -> None:
+        """When the page to which a hit has led is read again."""
+        add_conversation(db_path, "s", "word " * 5_000 + "needle")
+        with serving(create_app(db_path)) as host, SQLiteSessionRepository(db_path) as repository:
+            page = open_page(host, "/session?id=s&at=0&q=needle#m-0")
+            expect(page.locator("#follow")).to_have_text("Following")
+            message: Any = {"role": "assistant", "content": [{"text": "new"}]}
+            repository.create_message("s", "default", SessionMessage(message, 1))
+            expect(page.locator("#m-1")).to_contain_text("new")
+            assert page.locator("mark").inner_text() == "needle"
             page.close()
 
     def test_focus_and_scrolling_stay_where_they_are(self, db_path: Path, open_page: Any) -> None:

@@ -151,6 +151,16 @@ class TestSearch:
         assert fragment == "m-3"
         assert 3 in ids_on(get(desk, path).text)
 
+    def test_what_was_found_is_shown_where_the_link_leads(self, db_path: Path) -> None:
+        """Far beyond what is shown of a long message, too; a short one shows it by itself."""
+        add_conversation(db_path, "s", "word " * 5_000 + "the needle <b>", "a needle", "without")
+        with opened(create_app(db_path)) as host:
+            links = re.findall(r'class="next" href="([^"#]*)', get(host, "/search", q="needle").text)
+            long, short = (get(host, unescape(link)).text for link in sorted(links))
+            other = get(host, "/session", id="s", at=2, q="needle").text
+        assert "the <mark>needle</mark> &lt;b&gt;</p>" in article(long, 0)
+        assert "<mark>" not in article(long, 1) + short + other
+
     def test_more_than_the_best_are_a_click_away(self, db_path: Path) -> None:
         """With the same words and filters; where there are no more, there is no link."""
         add_conversation(db_path, "s", *["needle"] * 120)
@@ -251,6 +261,17 @@ class TestConversation:
             html = get(host, "/session", id="s").text
         assert "Empty." in article(html, 1)
         assert "Empty." not in article(html, 0)
+
+    def test_images_in_documents_have_no_address(self, db_path: Path) -> None:
+        """That of their place in the document would be of another block of the message."""
+        image = {"image": {"format": "png", "source": {"bytes": b"png"}}}
+        document = {"format": "txt", "name": "notes", "source": {"content": [{"text": "inner"}, image]}}
+        add_conversation(db_path, "s", [{"document": document}, {"text": "outer"}])
+        with opened(create_app(db_path)) as host:
+            html = article(get(host, "/session", id="s").text, 0)
+        assert "inner" in html
+        assert "image · png · 3 B" in html
+        assert "attachment" not in html
 
     def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
         """Also where they were given as blocks of content."""

@@ -119,6 +119,24 @@ class TestToken:
             assert "refresh" not in get(host, "/session?id=user-42", {**came, **other}).text
         assert "refresh" not in get(host, "/session?id=user-42", came, method="POST").text
 
+    @pytest.mark.parametrize("path", ["/pre/session", "/session"])
+    def test_the_link_leads_to_where_a_proxy_has_the_pages(self, desk_path: Path, path: str) -> None:
+        """Servers differ in whether the path has the prefix that the proxy has taken off."""
+        app = create_app(desk_path, token="secret")
+
+        async def behind(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "root_path": "/pre"}, receive, send)
+
+        with opened(app):
+            assert led_to(get(behind, f"{path}?id=user-42&token=secret").text) == "/pre/session?id=user-42"
+
+    def test_a_token_may_have_any_characters(self, desk_path: Path) -> None:
+        """A cookie may not."""
+        token = 'a; b="é€%41'
+        with opened(create_app(desk_path, token=token)) as host:
+            cookie = get(host, "/", token=token).headers["set-cookie"].split("; ")[0]
+            assert get(host, "/", {"Cookie": cookie}).status == 200
+
     def test_viewers_on_other_ports_have_other_cookies(self, desk_path: Path, host: str) -> None:
         """A browser sends cookies to all ports of a host."""
         with serving(create_app(desk_path, token="other")) as other:
@@ -183,7 +201,8 @@ class TestHeaders:
     def test_nothing_but_reading(self, desk: str) -> None:
         """No page takes anything but GET and HEAD."""
         for method in ("POST", "PUT", "DELETE", "PATCH"):
-            assert get(desk, "/session?id=user-42", method=method).status == 405
+            answer = get(desk, "/session?id=user-42", method=method)
+            assert (answer.status, set(answer.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
         assert get(desk, "/", method="HEAD").status == 200
 
 
@@ -404,6 +423,14 @@ class TestDirection:
         assert printed.decode().splitlines()[0] == self.NAME
 
 
+def test_names_of_blanks_are_seen(db_path: Path) -> None:
+    """Or the link to a session could not be."""
+    add_conversation(db_path, " ", "one")
+    with opened(create_app(db_path)) as host:
+        assert re.findall(r'href="([^"]*)"><bdi>␠</bdi></a>', get(host, "/").text) == ["/session?id=+"]
+        assert "<h1><bdi>␠</bdi></h1>" in get(host, "/session?id=+").text
+
+
 def test_control_characters_are_seen_in_copies(db_path: Path) -> None:
     """In Markdown, which may be pasted into a terminal. JSON and Python escape them by themselves."""
     add_conversation(db_path, "s", "a\x1b[31m\x07 b\x9bm\r\nc\td")
@@ -466,11 +493,11 @@ def test_a_database_must_exist(tmp_path: Path) -> None:
 
 def test_can_be_mounted_under_another_application(desk_path: Path) -> None:
     """All links lead to where it is mounted."""
-    with serving(Starlette(routes=[Mount("/admin/sessions", create_app(desk_path))])) as host:
-        html = get(host, "/admin/sessions/session?id=user-42").text
+    with serving(Starlette(routes=[Mount("/{who}/sessions", create_app(desk_path))])) as host:
+        html = get(host, "/a%20%3F/sessions/session?id=user-42").text
         links = re.findall(r'(?:href|src|action|data-events)="(/[^"]*)"', html)
         assert links
-        assert all(link.startswith("/admin/sessions/") for link in links)
+        assert all(link.startswith("/a%20%3F/sessions/") for link in links)
         for link in {
             link.replace("&amp;", "&").partition("#")[0] for link in links if "?" in link and "/events" not in link
         }:

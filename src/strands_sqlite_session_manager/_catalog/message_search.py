@@ -6,7 +6,7 @@ from typing import Any
 from .._engine.database import Database, valid_text
 from .._search import beside, index
 from .._search.segments import Texts
-from .._search.sources import MESSAGES, message_text
+from .._search.sources import MESSAGES, block_text, message_text
 from .._search.text import match_expression, query_words, snippet
 from .records import SearchResult
 
@@ -56,6 +56,14 @@ def search(
         SearchResult(*(*key, valid_text(role), created_at, score, *snippet(text)))
         for *key, role, created_at, score, text in sorted(best.values(), key=lambda row: -row[-2])[:limit]
     ]
+
+
+def found_in(database: Database, content: Any, query: str) -> tuple[str, tuple[tuple[int, int], ...]] | None:
+    """Return what a search shows of one message's content; None if that lacks a word."""
+    words = query_words(query)
+    texts: Texts = {0: (block_text(content),)}
+    found = beside.search(database, MESSAGES, texts, words, "AND", are_all=True) if words else []
+    return snippet(found[0][2][0]) if found else None
 
 
 def _search_beside(

@@ -118,7 +118,9 @@ def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
     titles = {404: "There is no such page", 503: "This cannot be done now"}
     title = titles.get(error.status_code, "This cannot be done here")
-    return message_page(request, title, error.detail, error.status_code)
+    response = message_page(request, title, error.detail, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _broken(request: Request, error: Exception) -> Response:

@@ -192,7 +192,8 @@ def _media(kind: str, value: Mapping[str, Any], href: Href, place: str) -> Block
             made.kind = "image"
     elif isinstance(source.get("text"), str) or isinstance(source.get("content"), list):
         content = source.get("text", source.get("content"))
-        made.children = blocks_of(content, href) if isinstance(content, list) else [_code("", content)]
+        # `find_bytes` leads into results of tools, not into documents.
+        made.children = blocks_of(content, lambda _: None) if isinstance(content, list) else [_code("", content)]
     else:
         made.tags.append(text.short_json(source))
     return made

@@ -24,6 +24,7 @@ class Shown:
         damage: What is wrong with it.
         is_live: Whether the agent has it now.
         edited: What the agent has in its place, if that differs.
+        found: The part of a longer text that a search has found, and where the hits are in it.
         remarks: Tokens and time that it took.
         place: Names one that is not in the log: the message that it precedes, and which of those that precede it.
     """
@@ -36,6 +37,7 @@ class Shown:
     damage: str | None = None
     is_live: bool = True
     edited: list[Block] | None = None
+    found: tuple[str, tuple[tuple[int, int], ...]] | None = None
     remarks: list[str] = field(default_factory=list)
     place: str = ""
 

@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from strands.types.exceptions import SessionException
 
-from .._catalog import writing
+from .._catalog import message_search, writing
 from .._catalog.records import AgentDescription, HistoryMessage, MultiAgentSummary
 from .._engine.database import BrokenText
+from .._engine.holder import database_of
 from ..catalog import SessionCatalog
 from . import text
 from .blocks import SHOWN_IMAGES, find_bytes, json_block, node_blocks
-from .conversation import LiveMessages, shown_messages
+from .conversation import LiveMessages, Shown, shown_messages
 from .page import catalog_of, check_file, links_of, number_of, render
 from .session_pages import tags_of
 
@@ -93,9 +94,9 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
     agent = _described(catalog, session_id, agent_id, snapshot_id)
     limit = min(number_of(request, "limit") or PAGE, LONGEST_PAGE)
     at = number_of(request, "at")
-    messages = _piece(request, session_id, agent_id, limit, at, snapshot_id)
     # A page that follows says where it begins: it may have more messages than it reads again.
     given = number_of(request, "first")
+    messages = _piece(request, session_id, agent_id, limit, at if given is None else None, snapshot_id)
     first = given if given is not None else messages[0].message_id if messages else None
     last = messages[-1].message_id if messages else None
     is_end = agent.last_message_id is None or (last is not None and last >= agent.last_message_id)
@@ -106,10 +107,12 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         query = {"session": session_id, "agent": agent_id, "snapshot": snapshot_id}
         return links.to("attachment", **query, message=message_id, place=place)
 
+    shown = shown_messages(messages, live, href, is_end)
+    _mark_found(request, messages, shown, at)
     return {
         "agent": agent,
         "revision": revision,
-        "messages": shown_messages(messages, live, href, is_end),
+        "messages": shown,
         "first": first,
         "last": last,
         "at": at,
@@ -125,6 +128,18 @@ def _conversation(request: Request, session_id: str, agent_id: str) -> dict[str,
         "live_count": live.count(agent.last_message_id),
         **_side(agent),
     }
+
+
+def _mark_found(request: Request, messages: list[HistoryMessage], shown: list[Shown], at: int | None) -> None:
+    """Show what a search has found in the message to which its link leads: the page may have another part of it."""
+    content = next((message.message.get("content") for message in messages if message.message_id == at), None)
+    target = next((message for message in shown if message.message_id == at), None)
+    words = request.query_params.get("q", "")
+    if content is None or target is None or not words:
+        return
+    found = message_search.found_in(database_of(catalog_of(request)), content, words)
+    if found is not None and (found[0].startswith("…") or found[0].endswith("…")):
+        target.found = found
 
 
 def _side(agent: AgentDescription) -> dict[str, Any]:

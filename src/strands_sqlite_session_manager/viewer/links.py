@@ -6,7 +6,7 @@ An id may have any characters in it, slashes and dots too, which a path would no
 import shlex
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 
@@ -21,7 +21,7 @@ class Links:
             request: The request.
             db_path: The database, for commands.
         """
-        self._root = request.scope.get("root_path", "").rstrip("/")
+        self._root = quote(request.scope.get("root_path", "").rstrip("/"))
         self._db_path = db_path
 
     def to(self, path: str, **query: Any) -> str:

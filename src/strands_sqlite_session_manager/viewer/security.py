@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from markupsafe import Markup
 from starlette.datastructures import Headers, MutableHeaders
@@ -87,7 +87,7 @@ class Gate:
         given = request.query_params.get("token")
         if given is not None and self._is_token(given):
             return self._welcome(request)
-        if self._is_token(request.cookies.get(self._cookie, "")):
+        if self._is_token(unquote(request.cookies.get(self._cookie, ""))):
             return None
         text = "Open the link that `strands-sqlite view` has printed: it has the token."
         fetch = [request.headers.get(f"sec-fetch-{name}") for name in ("site", "mode")]
@@ -104,7 +104,7 @@ class Gate:
         given = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         query = urlencode([pair for pair in given if pair[0] != "token"])
         response = _led_on(request, query, "This browser is let in.", 200)
-        response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+        response.set_cookie(self._cookie, quote(self._token), httponly=True, samesite="strict")
         return response
 
 
@@ -114,15 +114,16 @@ def _led_on(request: Request, query: str, text: str, status: int) -> Response:
     After a redirect, a browser that came from another site would still keep back the cookie. It gives it to who comes
     from a page of ours.
     """
+    # What a proxy has taken off the path stands in the root path alone, or, with some servers, in both.
+    root = request.scope.get("root_path", "").rstrip("/")
     # Only the path: what begins with two slashes would name another host.
-    path = quote("/" + request.scope["path"].lstrip("/"))
+    path = quote("/" + (root + request.scope["path"].removeprefix(root)).lstrip("/"))
     page = Markup(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={url}">'
         '<link rel="icon" href="{root}/static/icon.svg"><title>Sessions</title>'
         '<p>{text} <a href="{url}">Go on</a></p></html>'
     )
-    root = quote(request.scope.get("root_path", "").rstrip("/"))
-    return HTMLResponse(page.format(url=f"{path}?{query}" if query else path, text=text, root=root), status)
+    return HTMLResponse(page.format(url=f"{path}?{query}" if query else path, text=text, root=quote(root)), status)
 
 
 def is_trusted_host(header: str, hosts: Collection[str] = ()) -> bool:

@@ -21,12 +21,16 @@ LONGEST = 10_000
 
 # What changes the order in which text is shown. In prose it is part of the language, in names it is a trick.
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_BLANK_NAME = re.compile(r"(?<=<bdi>)\s+(?=</bdi>)")
 _NAMES = re.compile(r"<(?:bdi|code|pre|title)\b[^>]*>[^<]*")
 
 
 def safe_page(html: str) -> str:
-    """Return a page in which control characters can be seen: those of the direction in names and code only."""
-    html = visible(html)
+    """Return a page in which control characters can be seen, those of the direction in names and code only.
+
+    So can names that are nothing but blanks: else there would be links that nobody finds.
+    """
+    html = _BLANK_NAME.sub("␠", visible(html))
     if _DIRECTION.search(html):
         html = _NAMES.sub(lambda name: _DIRECTION.sub(lambda found: f"[U+{ord(found[0]):04X}]", name[0]), html)
     return html
@@ -101,18 +105,22 @@ MOST_SLOW = 500
 @functools.lru_cache(maxsize=2_000)
 def markdown(text: str) -> Markup:
     """Return the HTML of a Markdown text, in which nothing can run."""
-    plain = Markup("<p>{}</p>\n").format(Markup("<br />\n").join(text.strip().split("\n")))
     if not _MARKUP.search(text) or len(_SLOW.findall(text)) > MOST_SLOW or text.count("\n") > MOST_LINES:
-        return plain
+        return _plain(text)
     try:
         html = _markdown.render(text)
     except _TooManyPiecesError:
-        return plain
+        return _plain(text)
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     html = html.replace("<pre>", '<pre tabindex="0">')
     # A heading of a message is none of the page, and only looks like one.
     html = re.sub(r"<h([1-6])>", r'<p class="h\1">', html)
     return Markup(re.sub(r"</h[1-6]>", "</p>", html))  # noqa: S704 (made by a library that escapes)
+
+
+def _plain(text: str) -> Markup:
+    """Return the HTML of a text as it is."""
+    return Markup("<p>%s</p>\n") % Markup("<br />\n").join(text.strip().split("\n"))
 
 
 def pretty_json(value: Any) -> str:

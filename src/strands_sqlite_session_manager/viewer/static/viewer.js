@@ -221,7 +221,7 @@ async function readAgain() {
   const isFull = last && number(last) - number(first) >= 400;
   const from = isFull ? articles.findLast((article) => number(article) <= number(last) - 100) : null;
   const page = new URL(location.href);
-  for (const name of ["after", "at", "before"]) {
+  for (const name of ["after", "before"]) {
     page.searchParams.delete(name);
   }
   page.searchParams.set("limit", 500);
