@@ -21,7 +21,7 @@ LONGEST = 10_000
 
 # What changes the order in which text is shown. In prose it is part of the language, in names it is a trick.
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_BLANK_NAME = re.compile(r"(?<=<bdi>)\s+(?=</bdi>)")
+_BLANK_NAME = re.compile(r"<bdi>\s+</bdi>")
 _NAMES = re.compile(r"<(?:bdi|code|pre|title)\b[^>]*>[^<]*")
 
 
@@ -30,7 +30,7 @@ def safe_page(html: str) -> str:
 
     So can names that are nothing but blanks: else there would be links that nobody finds.
     """
-    html = _BLANK_NAME.sub("␠", visible(html))
+    html = _BLANK_NAME.sub("<bdi>␠</bdi>", visible(html))
     if _DIRECTION.search(html):
         html = _NAMES.sub(lambda name: _DIRECTION.sub(lambda found: f"[U+{ord(found[0]):04X}]", name[0]), html)
     return html
