@@ -22,7 +22,7 @@ from ._memory.search import note_use, search
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.sources import MEMORIES
-from ._search.text import LONGEST_QUERY, LONGEST_TEXT, all_words, has_every_word
+from ._search.text import LONGEST_QUERY, LONGEST_TEXT, MOST_RESPELT, all_words, has_every_word, respelt
 from ._threads import to_its_end
 
 try:
@@ -353,7 +353,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
 
         Args:
             query: Words, each of which a memory must have to be deleted, as it is: "dog" does not delete "dogs". Only
-                case, punctuation and the accents of Latin letters do not matter.
+                case, punctuation, accents and other spellings of a letter do not matter, as in searches.
             memory_ids: Ids of memories. Those that do not exist are passed over.
 
         Returns:
@@ -367,9 +367,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             raise ValueError("give query or memory_ids, one of them")
         if query is not None and not isinstance(query, str):
             raise ValueError(f"query={query!r}: must be a text")
-        if query is not None and len(query) > LONGEST_QUERY:
-            raise ValueError(f"query has {len(query):,} characters: must be {LONGEST_QUERY:,} at the most")
-        if query is not None and not all_words(query):
+        if query is not None and (length := max(len(query), len(respelt(query)))) > LONGEST_QUERY:
+            raise ValueError(f"query has {length:,} characters: must be {LONGEST_QUERY:,} at the most")
+        if query is not None and not all_words(respelt(query)):
             raise ValueError(f"query={query!r}: must have a word")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
         return await to_its_end(lambda: self._forget(query or "", ids))
@@ -380,7 +380,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if ids is None:
             ids = [
                 *words.find(self._database, self._place, query, "AND", 2**31, None, time),
-                *records.longer_than(self._database, self._place, LONGEST_TEXT),
+                *records.longer_than(self._database, self._place, LONGEST_TEXT // MOST_RESPELT),
             ]
         found = records.read(self._database, self._place, ids, None, time)
         if query:

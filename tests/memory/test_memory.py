@@ -209,9 +209,20 @@ class TestForgetting:
             ("user_name", "my user_name is zed"),
             ("foo", "see foo_bar.py"),
             ("ENDSECRET", "filler " * 20_000 + "ENDSECRET"),
+            ("ENDSECRET", "ß" * 60_000 + " ENDSECRET"),
+            ("soeur", "ma Sœur"),
             ("\U0001f469\u200d\U0001f680", "mail \U0001f469\u200d\U0001f680 end"),
         ],
-        ids=["a name", "words that say nothing", "underscore", "half of a name", "long", "joined emoji"],
+        ids=[
+            "a name",
+            "words that say nothing",
+            "underscore",
+            "half of a name",
+            "long",
+            "longer when respelt",
+            "another spelling",
+            "joined emoji",
+        ],
     )
     async def test_nothing_that_has_the_words_is_passed_over(self, store: Any, query: str, content: str) -> None:
         await store.add(content)
@@ -240,7 +251,7 @@ class TestForgetting:
         assert contents(await store.forget(query)) == [meant]
         assert contents((await store.list()).memories) == [other]
 
-    @pytest.mark.parametrize("query", ["", " ", "...", "!?", "\u200d"])
+    @pytest.mark.parametrize("query", ["", " ", "...", "!?", "\u200d", "\ufe0f", "\u064b"])
     async def test_by_a_query_without_words_is_refused(self, store: Any, query: str) -> None:
         """It would be in every memory."""
         await store.add("filler " * 20_000)
@@ -251,6 +262,8 @@ class TestForgetting:
     async def test_by_a_query_that_is_cut_off_is_refused(self, store: Any) -> None:
         with pytest.raises(ValueError, match="1,001 characters"):
             await store.forget("x" * 1001)
+        with pytest.raises(ValueError, match="1,002 characters"):
+            await store.forget("ß" * 501)  # Which are sought as "ss".
 
     async def test_by_ids(self, store: Any) -> None:
         """All at once; what is not there is passed over."""
