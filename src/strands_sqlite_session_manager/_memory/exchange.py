@@ -19,7 +19,7 @@ from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time, now
+from .._arguments import checked_id, checked_mapping, checked_number, checked_time, now
 from .._codec import encode
 from .._engine.database import Database
 from .records import COLUMNS, MAKE_WAY, NOT_EXPIRED, Memory, checked_content, to_memory
@@ -124,7 +124,7 @@ def _checked(record: Any) -> dict[str, Any]:
     for name in ("store", "scope"):
         values[name] = checked_id(name, values[name])
     values["content"] = checked_content(values["content"])
-    values["metadata"] = encode(checked_metadata("metadata", values["metadata"]), "metadata")
+    values["metadata"] = encode(checked_mapping("metadata", values["metadata"]), "metadata")
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):
