@@ -56,6 +56,7 @@ class TestWhatIsFound:
             ("心❤\ufe0f", "❤"),
             ("Likes 🍵 and 🎸", "🎸🍵🍵?"),
             ("喜欢🍵", "喝🍵吗"),
+            ("艾达喜欢喝绿茶。", "她喝茶吗？"),
         ],
     )
     async def test_a_question_finds_a_statement(self, searched: Any, memory: str, question: str) -> None:
@@ -83,10 +84,10 @@ class TestWhatIsFound:
         await searched.add("it was better than what there is")
         assert "Will does IT in C++, and likes The Who." in await found(searched, query)
 
-    @pytest.mark.parametrize("query", ["", " ", "?", "What is it?", "the of and", "\0", "'", '"', "()*^:-"])
+    @pytest.mark.parametrize("query", ["", " ", "?", "What is it?", "the of and", "谁的？", "\0", "'", '"', "()*^:-"])
     async def test_what_says_nothing_finds_nothing(self, searched: Any, query: str) -> None:
         """Instead of everything that has a common word."""
-        await searched.add("What is it? The one of Ada and Bob's.")
+        await searched.add("What is it? The one of Ada and Bob's. 她是我的医生。")
         assert await found(searched, query) == []
 
     @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
             return
         try:
             yield _checked(record)
-        except (ValueError, TypeError, LookupError, SessionException) as error:
+        except (ValueError, TypeError, LookupError, RecursionError, SessionException) as error:
             raise SessionException(f"line {number}: not a memory: {error}") from error
         total += 1
     raise SessionException(f"the file was cut off: its last line would be {json.dumps({'memories': total})}")

@@ -45,6 +45,9 @@ STOP_WORDS = frozenset(
 )
 
 
+# The same of Chinese characters.
+_STOP_CHARACTERS = frozenset("一不么也了什他会们你个几到吗吧呢和哪啊在多她它少就很怎我是有样的能要谁这那都")
+
 # What memories are found without: accents of Greek and the Russian "ё", and points of Hebrew and Arabic, for all of
 # which SQLite does nothing; letters that many keyboards lack; full and half width; what makes a symbol an emoji.
 _SPELLINGS = str.maketrans(
@@ -134,7 +137,8 @@ def _has_word(text: str) -> bool:
 def question_words(question: str) -> list[str]:
     """Return what to look for one by one where some of it is enough: words that say something, and pairs of characters.
 
-    Of scripts without spaces, each two characters that stand together are looked for, as most words there have two.
+    Of scripts without spaces, each two characters that stand together are looked for, as most words there have two. Of
+    Chinese, so is each alone, which says something too: "喝茶" finds "喝绿茶".
     """
     words = all_words(question)
 
@@ -146,7 +150,8 @@ def question_words(question: str) -> list[str]:
         # What apostrophes leave ("Ada's", "l'été") is no word.
         return word.lower() not in STOP_WORDS and (len(word) > 1 or not word.isalpha())
 
-    return [word for word in words if says_something(word)][:MOST_WORDS]
+    alone = (c for c in question[:LONGEST_QUERY] if "\u3400" <= c <= "\u9fff" and c not in _STOP_CHARACTERS)
+    return [*dict.fromkeys((*filter(says_something, words), *alone))][:MOST_WORDS]
 
 
 def all_words(query: str) -> list[str]:
