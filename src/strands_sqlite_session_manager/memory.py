@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._arguments import checked_cut_off, checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
+from ._arguments import checked_cut_off, checked_id, checked_mapping, checked_moment, checked_number, checked_time, now
 from ._codec import encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
@@ -22,7 +22,7 @@ from ._memory.search import note_use, search
 from ._metadata import wanted_metadata
 from ._search.erasing import erase_former_content
 from ._search.sources import MEMORIES
-from ._search.text import LONGEST_QUERY, LONGEST_TEXT, all_words, has_every_word
+from ._search.text import LONGEST_QUERY, LONGEST_TEXT, MOST_RESPELT, all_words, has_every_word, respelt
 from ._threads import to_its_end
 
 try:
@@ -231,7 +231,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         Args:
             content: A text. Blanks around it are not stored.
             metadata: Names and values that JSON can hold. They replace those of the memory if it was there; None
-                leaves them.
+                leaves them. Another JSON value, as a model may make up, is kept under the name `metadata`.
             expires_at: When to forget it: a time with a time zone, a time span from now on, or "never". None leaves
                 what the memory has if it was there; a new one never expires.
 
@@ -240,7 +240,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         """
         self._require_writable()
         text = records.checked_content(content)
-        encoded = _encoded_metadata(metadata)
+        # A refusal would make the SDK ask the model again, with every turn, for facts that it has stored already.
+        is_made_up = isinstance(metadata, (str, int, float, list))
+        encoded = _encoded_metadata({"metadata": metadata} if is_made_up else metadata)
         expiry = _checked_expiry(expires_at)
         memory_id = await to_its_end(lambda: self._add(text, encoded, expiry))
         if self._embedding is not None:
@@ -268,6 +270,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         self, *, limit: int = 50, after: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> MemoryPage:
         """List memories page by page, the newest first.
+
+        One that is added again while you go from page to page moves to the front, so the next pages do not have it.
 
         Args:
             limit: Number of memories at the most.
@@ -353,7 +357,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
 
         Args:
             query: Words, each of which a memory must have to be deleted, as it is: "dog" does not delete "dogs". Only
-                case, punctuation and the accents of Latin letters do not matter.
+                case, punctuation, accents and other spellings of a letter do not matter, as in searches.
             memory_ids: Ids of memories. Those that do not exist are passed over.
 
         Returns:
@@ -367,9 +371,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             raise ValueError("give query or memory_ids, one of them")
         if query is not None and not isinstance(query, str):
             raise ValueError(f"query={query!r}: must be a text")
-        if query is not None and len(query) > LONGEST_QUERY:
-            raise ValueError(f"query has {len(query):,} characters: must be {LONGEST_QUERY:,} at the most")
-        if query is not None and not all_words(query):
+        if query is not None and (length := max(len(query), len(respelt(query)))) > LONGEST_QUERY:
+            raise ValueError(f"query has {length:,} characters: must be {LONGEST_QUERY:,} at the most")
+        if query is not None and not all_words(respelt(query)):
             raise ValueError(f"query={query!r}: must have a word")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
         return await to_its_end(lambda: self._forget(query or "", ids))
@@ -380,7 +384,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if ids is None:
             ids = [
                 *words.find(self._database, self._place, query, "AND", 2**31, None, time),
-                *records.longer_than(self._database, self._place, LONGEST_TEXT),
+                *records.longer_than(self._database, self._place, LONGEST_TEXT // MOST_RESPELT),
             ]
         found = records.read(self._database, self._place, ids, None, time)
         if query:
@@ -508,4 +512,4 @@ def _checked_expiry(value: "datetime | timedelta | Literal['never'] | None") -> 
 
 
 def _encoded_metadata(metadata: Mapping[str, Any] | None) -> str | None:
-    return None if metadata is None else encode(checked_metadata("metadata", metadata), "metadata")
+    return None if metadata is None else encode(checked_mapping("metadata", metadata), "metadata")

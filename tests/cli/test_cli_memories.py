@@ -1,6 +1,7 @@
 """The commands for memories: what they show, delete, export and import."""
 
 import json
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from command_line import run
+from strands_sqlite_session_manager._codec import encode
 from strands_sqlite_session_manager._engine.holder import DatabaseHolder, database_of
 from strands_sqlite_session_manager._memory import records
 from strands_sqlite_session_manager._memory.records import Place
@@ -109,6 +111,9 @@ class TestChanging:
 class TestMoving:
     def test_what_is_exported_can_be_imported_once(self, tmp_path: Path) -> None:
         """All columns but ids and vectors come back; a second import changes nothing."""
+        odd = encode({"n": math.inf, "big": 2**70, "bytes": b"x", "nul": "\0", "half": "\ud83d"}, "metadata")
+        with DatabaseHolder("sessions.db") as holder:
+            database_of(holder).execute("UPDATE memories SET metadata = ? WHERE memory_id = 1", (odd,))
         assert run("memories", "export", "memories.jsonl").stdout == "Exported 5 memories.\n"
         assert run("memories", "import", "memories.jsonl", "--db", "copy.db").stdout == "Imported 5 memories.\n"
         assert run("memories", "import", "memories.jsonl", "--db", "copy.db").stdout == (

@@ -61,11 +61,15 @@ class TestAdding:
             await store.add(content)
         assert await store.count() == 0
 
-    @pytest.mark.parametrize("metadata", [{"a": "\0"}, {"a": 2**63}, [1], "x"], ids=repr)
-    async def test_metadata_that_could_not_be_found_is_refused(self, store: Any, metadata: Any) -> None:
-        """As the catalog does for sessions."""
-        with pytest.raises(ValueError, match="metadata"):
-            await store.add("fact", metadata)
+    @pytest.mark.parametrize("metadata", [{"a": "\0"}, {"a": 2**63}, {"a": math.inf}, [{"a": 1}], "x", 1.5], ids=repr)
+    async def test_metadata_of_any_form_is_kept(self, store: Any, metadata: Any) -> None:
+        """Models make it up. An update by hand must have names and values."""
+        memory_id = await store.add("fact", metadata)
+        kept = metadata if isinstance(metadata, dict) else {"metadata": metadata}
+        assert (await store.get(memory_id)).metadata == kept
+        assert (await store.list(metadata={"b": 1})).memories == []
+        with pytest.raises(ValueError, match="must be a dictionary"):
+            await store.update(memory_id, metadata=[1])
 
     async def test_metadata_without_a_json_form_is_named(self, store: Any) -> None:
         """The error says where it is."""
@@ -209,9 +213,20 @@ class TestForgetting:
             ("user_name", "my user_name is zed"),
             ("foo", "see foo_bar.py"),
             ("ENDSECRET", "filler " * 20_000 + "ENDSECRET"),
+            ("ENDSECRET", "ß" * 60_000 + " ENDSECRET"),
+            ("soeur", "ma Sœur"),
             ("\U0001f469\u200d\U0001f680", "mail \U0001f469\u200d\U0001f680 end"),
         ],
-        ids=["a name", "words that say nothing", "underscore", "half of a name", "long", "joined emoji"],
+        ids=[
+            "a name",
+            "words that say nothing",
+            "underscore",
+            "half of a name",
+            "long",
+            "longer when respelt",
+            "another spelling",
+            "joined emoji",
+        ],
     )
     async def test_nothing_that_has_the_words_is_passed_over(self, store: Any, query: str, content: str) -> None:
         await store.add(content)
@@ -240,7 +255,7 @@ class TestForgetting:
         assert contents(await store.forget(query)) == [meant]
         assert contents((await store.list()).memories) == [other]
 
-    @pytest.mark.parametrize("query", ["", " ", "...", "!?", "\u200d"])
+    @pytest.mark.parametrize("query", ["", " ", "...", "!?", "\u200d", "\ufe0f", "\u064b"])
     async def test_by_a_query_without_words_is_refused(self, store: Any, query: str) -> None:
         """It would be in every memory."""
         await store.add("filler " * 20_000)
@@ -251,6 +266,8 @@ class TestForgetting:
     async def test_by_a_query_that_is_cut_off_is_refused(self, store: Any) -> None:
         with pytest.raises(ValueError, match="1,001 characters"):
             await store.forget("x" * 1001)
+        with pytest.raises(ValueError, match="1,002 characters"):
+            await store.forget("ß" * 501)  # Which are sought as "ss".
 
     async def test_by_ids(self, store: Any) -> None:
         """All at once; what is not there is passed over."""

@@ -59,6 +59,27 @@ class TestInAnAgent:
         (memory,) = asyncio.run(store.list()).memories
         assert (memory.content, memory.times_added) == ("Ada is a pilot.", 2)
 
+    @pytest.mark.parametrize("metadata", [{"order": 2**70}, ["drinks"], "drinks", float("nan")], ids=repr)
+    def test_a_fact_with_odd_metadata_does_not_repeat_the_extraction(
+        self, open_store: Callable[..., Any], metadata: Any
+    ) -> None:
+        """The SDK would ask the model about the same messages again, since one of their facts is not stored."""
+        facts = json.dumps([{"content": "Ada likes tea.", "metadata": metadata}, {"content": "Ada likes jazz."}])
+        store = open_store(extraction=ExtractionConfig(trigger=InvocationTrigger()))
+        agent = make_agent(
+            None,
+            model=ScriptedModel("Hello.", facts, "Bye.", "[]"),
+            memory_manager=MemoryManager(stores=[store], injection=False),
+        )
+        agent("I like tea and jazz.")
+        agent("Bye.")
+        assert "jazz" not in str(agent.model.requests[-1])
+        memories = asyncio.run(store.list()).memories
+        assert sorted((memory.content, memory.times_added) for memory in memories) == [
+            ("Ada likes jazz.", 1),
+            ("Ada likes tea.", 1),
+        ]
+
     def test_a_store_that_is_not_writable_is_searched_alone(self, open_store: Callable[..., Any]) -> None:
         """The manager gives the model no tool to add to it, and adding by hand is refused."""
         asyncio.run(open_store().add("Ada likes tea."))

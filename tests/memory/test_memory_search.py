@@ -45,6 +45,18 @@ class TestWhatIsFound:
             ("C++ is used for dark-mode.", "Which dark theme?"),
             ("Likes 🍵 very much", "🍵"),
             ("NFD: cafe\u0301", "café"),
+            ("La sœur d'Ada", "soeur"),
+            ("Hauptstrasse 7", "in welcher HAUPTSTRAßE?"),
+            ("Wohnt in Łódź.", "lodz"),
+            ("Чай и ёлка", "елка?"),
+            ("Ελλάδα", "ελλαδα"),
+            ("שָׁלוֹם", "שלום"),
+            ("ｶﾞﾗｽのＡＢＣ", "ガラス"),
+            ("ｶﾞﾗｽのＡＢＣ", "abc"),
+            ("心❤\ufe0f", "❤"),
+            ("Likes 🍵 and 🎸", "🎸🍵🍵?"),
+            ("喜欢🍵", "喝🍵吗"),
+            ("艾达喜欢喝绿茶。", "她喝茶吗？"),
         ],
     )
     async def test_a_question_finds_a_statement(self, searched: Any, memory: str, question: str) -> None:
@@ -53,6 +65,12 @@ class TestWhatIsFound:
             await searched.add(distraction)
         await searched.add(memory)
         assert await found(searched, question) == [memory]
+
+    async def test_flags_are_told_apart(self, searched: Any) -> None:
+        """Each is made of two symbols, which are in others too."""
+        await searched.add("🇩🇪")
+        await searched.add("🇩🇰🇪🇸")
+        assert await found(searched, "🇩🇪") == ["🇩🇪"]
 
     async def test_in_any_english_form(self, store: Any) -> None:
         """By the stem, with the index."""
@@ -66,10 +84,10 @@ class TestWhatIsFound:
         await searched.add("it was better than what there is")
         assert "Will does IT in C++, and likes The Who." in await found(searched, query)
 
-    @pytest.mark.parametrize("query", ["", " ", "?", "What is it?", "the of and", "\0", "'", '"', "()*^:-"])
+    @pytest.mark.parametrize("query", ["", " ", "?", "What is it?", "the of and", "谁的？", "\0", "'", '"', "()*^:-"])
     async def test_what_says_nothing_finds_nothing(self, searched: Any, query: str) -> None:
         """Instead of everything that has a common word."""
-        await searched.add("What is it? The one of Ada and Bob's.")
+        await searched.add("What is it? The one of Ada and Bob's. 她是我的医生。")
         assert await found(searched, query) == []
 
     @pytest.mark.parametrize(

@@ -388,6 +388,20 @@ class TestEmbedder:
         assert (await found(after, "pets"))[0] == "Bob owns a cat"
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (4,)
 
+    async def test_another_length_is_noticed_also_while_the_store_is_open(
+        self, open_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Who serves the model may change it at any time. It is told once."""
+        numbers = [1.0] * 7
+        store = open_store(embedder=lambda texts: [numbers] * len(texts))
+        await store.add("tea")
+        await store.search("tea")
+        assert caplog.records == []
+        numbers = [1.0] * 8
+        for _ in range(2):
+            await store.search("tea")
+        assert ["call reindex()" in record.message for record in caplog.records] == [True]
+
     async def test_a_fault_of_the_database_while_vectors_are_stored_is_raised(
         self, open_store: Callable[..., Any], raw: Any
     ) -> None:

@@ -54,14 +54,15 @@ class Embedding:
         self._model = model
         # Bytes of a vector. Only one tells.
         self._size: int | None = None
-        self._has_looked_for_missing = False
+        # The same of those that were compared with all memories.
+        self._size_looked_for: int | None = None
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def of_query(self, query: str) -> bytes | None:
         """Return the vector of a question; None if the embedder fails, which is logged."""
         vector = (await self._attempt([query])).get(query)
-        if vector is not None and not self._has_looked_for_missing:
-            self._has_looked_for_missing = True
+        if vector is not None and len(vector) != self._size_looked_for:
+            self._size_looked_for = len(vector)
             await asyncio.to_thread(self._warn_of_missing, len(vector))
         return vector
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_mapping, checked_metadata, checked_number, checked_time, now
-from .._codec import encode
+from .._arguments import checked_id, checked_mapping, checked_number, checked_time, now
+from .._codec import decode, encode
 from .._engine.database import Database
 from .records import COLUMNS, MAKE_WAY, NOT_EXPIRED, Memory, checked_content, to_memory
 
@@ -106,7 +106,7 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
             return
         try:
             yield _checked(record)
-        except (ValueError, TypeError, LookupError, SessionException) as error:
+        except (ValueError, TypeError, LookupError, RecursionError, SessionException) as error:
             raise SessionException(f"line {number}: not a memory: {error}") from error
         total += 1
     raise SessionException(f"the file was cut off: its last line would be {json.dumps({'memories': total})}")
@@ -124,7 +124,9 @@ def _checked(record: Any) -> dict[str, Any]:
     for name in ("store", "scope"):
         values[name] = checked_id(name, values[name])
     values["content"] = checked_content(values["content"])
-    values["metadata"] = encode(checked_metadata("metadata", values["metadata"]), "metadata")
+    # As it is in a row, where "not a number", say, is an object.
+    metadata = json.dumps(checked_mapping("metadata", values["metadata"]))
+    values["metadata"] = encode(decode(metadata, "metadata", (values["content"][:100],)), "metadata")
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):

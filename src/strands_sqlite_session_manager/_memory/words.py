@@ -8,7 +8,7 @@ from .._engine.database import Database
 from .._search import beside, index
 from .._search.segments import Texts
 from .._search.sources import MEMORIES, place_word
-from .._search.text import MOST_WORDS, all_words, match_expression, question_words
+from .._search.text import MOST_WORDS, all_words, match_expression, question_words, respelt
 from .records import IN_PLACE, Place, live
 
 # So many memories of a place, with so many bytes, are read for each search if there are so many times as many
@@ -48,6 +48,7 @@ def find(
     Returns:
         Their ids and scores.
     """
+    query = respelt(query)
     words = question_words(query) if operator == "OR" else all_words(query)[:MOST_WORDS]
     if not words:
         return {}

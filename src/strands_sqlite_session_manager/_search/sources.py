@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .._engine.database import valid_text
-from .text import LONGEST_TEXT
+from .text import LONGEST_TEXT, respelt
 
 # Bytes of data that are looked at.
 LONGEST_DATA = 4 * LONGEST_TEXT
@@ -124,7 +124,7 @@ MEMORIES = Source(
     "memories",
     "store, scope, content",
     ("place", "text"),
-    lambda store, scope, content: (place_word(store, scope), valid_text(content)[:LONGEST_TEXT]),
+    lambda store, scope, content: (place_word(store, scope), respelt(valid_text(content)[:LONGEST_TEXT])),
     "memory_id || created_at",
 )
 SOURCES = (MESSAGES, STORAGE, MEMORIES)

@@ -13,14 +13,17 @@ LONGEST_QUERY, MOST_WORDS = 1_000, 100
 # Around what was found, until it is shown: characters that no text needs, and blanks where one has them.
 START, END = "\2", "\3"
 
-# Thai to Myanmar, Khmer, Chinese, Japanese, Korean; and symbols and emoji, which are words too, but not parts of those
-# beside them ("20°C").
-_SPACELESS = (
+# Thai to Myanmar, Khmer, Chinese, Japanese, Korean.
+_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
-    "\U00020000-\U0003ffff\u00a6\u00a9\u00ae\u00b0\u0482\u2100-\u2bff\ufe0f\ufffd\U0001f000-\U0001faff"
+    "\U00020000-\U0003ffff"
 )
+# Symbols and emoji are words too, but not parts of those beside them ("20°C").
+_SYMBOLS = "\u00a6\u00a9\u00ae\u00b0\u0482\u2100-\u2bff\ufe0f\ufffd\U0001f000-\U0001faff"
+_SPACELESS = _SCRIPTS + _SYMBOLS
 _AROUND_SPACELESS = re.compile(f"(?=[{_SPACELESS}])|(?<=[{_SPACELESS}])")
-_RUNS = re.compile(f"[{_SPACELESS}]+|[^{_SPACELESS}]+")
+# A flag is two symbols.
+_RUNS = re.compile(f"[{_SCRIPTS}]+|[\U0001f1e6-\U0001f1ff]{{2}}|[{_SYMBOLS}]|[^{_SPACELESS}]+")
 _SEPARATOR = "\u200b"
 
 # Marks are parts of words: in Thai and Hindi they are vowels.
@@ -40,6 +43,33 @@ STOP_WORDS = frozenset(
         """,
     )
 )
+
+
+# The same of Chinese characters.
+_STOP_CHARACTERS = frozenset("一不么也了什他会们你个几到吗吧呢和哪啊在多她它少就很怎我是有样的能要谁这那都")
+
+# What memories are found without: accents of Greek and the Russian "ё", and points of Hebrew and Arabic, for all of
+# which SQLite does nothing; letters that many keyboards lack; full and half width; what makes a symbol an emoji.
+_SPELLINGS = str.maketrans(
+    {
+        **{
+            code: unicodedata.normalize("NFD", chr(code))[0]
+            for code in (0x401, 0x451, *range(0x370, 0x400), *range(0x1F00, 0x2000))
+        },
+        **dict.fromkeys((*range(0x591, 0x5BE), 0x5BF, 0x5C1, 0x5C2, *range(0x64B, 0x653), 0xFE0F), ""),
+        **dict(zip("ßẞœŒæÆøØłŁđĐı", ("ss", "SS", "oe", "OE", "ae", "AE", *"oOlLdDi"), strict=True)),
+        **{code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFEF)},
+    }
+)
+# How many characters one character may become.
+MOST_RESPELT = 3
+
+
+def respelt(text: str) -> str:
+    """Return a text in the plainest of its usual spellings: "sœur" is "soeur", and "ёлка" is "елка"."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SPELLINGS))
 
 
 def segment(text: str) -> str:
@@ -107,7 +137,8 @@ def _has_word(text: str) -> bool:
 def question_words(question: str) -> list[str]:
     """Return what to look for one by one where some of it is enough: words that say something, and pairs of characters.
 
-    Of scripts without spaces, each two characters that stand together are looked for, as most words there have two.
+    Of scripts without spaces, each two characters that stand together are looked for, as most words there have two. Of
+    Chinese, so is each alone, which says something too: "喝茶" finds "喝绿茶".
     """
     words = all_words(question)
 
@@ -119,7 +150,8 @@ def question_words(question: str) -> list[str]:
         # What apostrophes leave ("Ada's", "l'été") is no word.
         return word.lower() not in STOP_WORDS and (len(word) > 1 or not word.isalpha())
 
-    return [word for word in words if says_something(word)][:MOST_WORDS]
+    alone = (c for c in question[:LONGEST_QUERY] if "\u3400" <= c <= "\u9fff" and c not in _STOP_CHARACTERS)
+    return [*dict.fromkeys((*filter(says_something, words), *alone))][:MOST_WORDS]
 
 
 def all_words(query: str) -> list[str]:
@@ -127,21 +159,23 @@ def all_words(query: str) -> list[str]:
     words: list[str] = []
     for word in query_words(without_punctuation(_without_controls(query))):
         for run in _RUNS.findall(word):
+            if not _has_word(run):  # What joins emoji, say, or gives them a colour.
+                continue
             if _AROUND_SPACELESS.search(run):
                 words += [run[start : start + 2] for start in range(max(len(run) - 1, 1))]
-            elif _has_word(run):  # Not what joins emoji.
+            else:
                 words.append(run)
     return [*dict.fromkeys(words)]
 
 
 def has_every_word(text: str, query: str) -> bool:
-    """Tell whether a text has all words of a query as they are, but for case and the accents of Latin letters."""
-    text = _folded(text)
+    """Tell whether a text has all words of a query as they are, but for case, accents and spellings of letters."""
+    text = _folded(respelt(text))
     # No underscore: to the index too, it stands between words.
     letter = rf"[^\W_{_SPACELESS}]"
     patterns = (
         re.escape(word) if _AROUND_SPACELESS.search(word) else rf"(?<!{letter}){re.escape(word)}(?!{letter})"
-        for word in _folded(without_punctuation(query)).split()
+        for word in _folded(respelt(without_punctuation(query))).split()
     )
     return all(re.search(pattern, text) for pattern in patterns)
 
