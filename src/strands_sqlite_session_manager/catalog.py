@@ -878,12 +878,12 @@ class SessionCatalog(DatabaseHolder):
         # Those that have expired go in any case.
         among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
         gone = pruning.prune(self._database, moment, cut_off, keep_last, among, parameters, ids, dry_run, progress)
-        keys, size = pruning.prune_expired(self._database, "storage", moment, dry_run)
-        memories, more = pruning.prune_expired(self._database, "memories", moment, dry_run)
+        keys, size = pruning.prune_expired(self._database, "storage", moment, gone[0], dry_run)
+        memories, more = pruning.prune_expired(self._database, "memories", moment, gone[0], dry_run)
         size, snapshots_gone = size + more, 0
         if keep_snapshots is not None:
             snapshots_gone, more = snapshot_changes.prune(
-                self._database, keep_snapshots, among, parameters, gone[0], dry_run
+                self._database, keep_snapshots, among, parameters, moment, gone[0], dry_run
             )
             size += more
         result = PruneResult(*gone[:2], gone[2] + size, snapshots_gone, keys, memories)
@@ -937,7 +937,9 @@ class SessionCatalog(DatabaseHolder):
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         return snapshot_changes.compare(self._snapshot(*key, first), self._snapshot(*key, second))
 
-    def restore_snapshot(self, session_id: str, agent_id: str, snapshot_id: str) -> str | None:
+    def restore_snapshot(
+        self, session_id: str, agent_id: str, snapshot_id: str, *, dry_run: bool = False
+    ) -> str | None:
         """Make a snapshot the latest, with which an agent is built. The former latest is kept as an immutable one.
 
         An agent that was built before does not know of it, and would write over it with its next turn.
@@ -946,9 +948,10 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
             agent_id: Id of the agent.
             snapshot_id: Id of the snapshot.
+            dry_run: Only make sure that it could be done.
 
         Returns:
-            Id of the snapshot that was the latest; None if there was none.
+            Id of the snapshot that was the latest; None if there was none, or nothing was done.
 
         Raises:
             SessionConflictError: If an agent stored a snapshot meanwhile. Nothing is changed then.
@@ -963,6 +966,8 @@ class SessionCatalog(DatabaseHolder):
                 f"{record_name('agents', *key)} has a log of messages, which counts, not its snapshots; nothing "
                 "was changed; to go back, undo turns of the log"
             )
+        if dry_run:
+            return None
         former = snapshots.read(self._database, key[0], "agent", key[1])
         latest_key = snapshots.key_of(key[0], "agent", key[1])
         return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data)

@@ -59,6 +59,7 @@ async def test_a_damaged_one_is_named(two: Any) -> None:
     await two.write("session/s/scopes/agent/default/snapshots/snapshot_latest.json", b"{")
     assert "damaged snapshot" in run("snapshots", "s", code=1).stdout
     assert "damaged snapshot" in run("show", "s", code=1).stdout
+    assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "damaged", "snapshot"]
 
 
 def test_diff_shows_what_differs(two: Any) -> None:
@@ -89,9 +90,18 @@ def test_restore_asks_and_tells_the_way_back(two: Any) -> None:
     asked = run("restore-snapshot", "s", oldest, "--dry-run").stdout
     assert asked == "Go on with 2 messages in the place of 4: nothing was changed.\n"
     assert "does not exist" in run("restore-snapshot", "s", "x", "--yes", code=1).stderr
+    assert "does not exist" in run("restore-snapshot", "s", "x", "--dry-run", code=1).stderr
     told = run("restore-snapshot", "s", oldest, "--yes").stdout
     assert len(restored(two, "s", agent_id="default").messages) == 2
     assert told == f"Restored {oldest}. What was the latest is {listed()[1]['snapshot_id']}.\n"
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_restore_is_refused_where_the_log_counts(two: Any, option: str) -> None:
+    """Without asking first."""
+    with SQLiteSessionManager("s") as manager:
+        make_agent(manager, "Hello.")("Hi.")
+    assert "has a log of messages" in run("restore-snapshot", "s", listed()[-1]["snapshot_id"], option, code=1).stderr
 
 
 def test_prune_undo_fork_and_rm(two: Any) -> None:

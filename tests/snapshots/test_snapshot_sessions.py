@@ -148,7 +148,7 @@ class TestReading:
         "damaged", [b'{"data": {"messages": [{}]}}', b'{"data": {"state": [1]}}', b'{"data": {"state": "x"}}', b"{"]
     )
     async def test_a_damaged_snapshot_takes_no_others_with_it(self, catalog: Any, storage: Any, damaged: bytes) -> None:
-        """It is listed without messages, history tells what is wrong, and everything else goes on."""
+        """It is listed as damaged, history tells what is wrong, and everything else goes on."""
         agent = talking(storage, "s", ADA)
         past = await SnapshotSessionManager("s", storage=storage).save_snapshot(agent, is_latest=False)
         talking(storage, "t", ADA)
@@ -156,7 +156,9 @@ class TestReading:
         with pytest.raises(SessionException, match="damaged snapshot"):
             catalog.diff_snapshots("s", "a", past)
         assert [(s.session_id, catalog.describe(s.session_id).message_count) for s in catalog.list_sessions().sessions]
-        assert catalog.describe("s").message_count == 0
+        summary, (listed,) = catalog.describe("s"), catalog.list_agents("s")
+        assert (summary.message_count, listed.message_count) == (0, 0)
+        assert "damaged snapshot" in listed.damage == summary.damage
         with pytest.raises(SessionException, match="damaged snapshot"):
             catalog.history("s", "a")
         (shown,) = catalog.history("s", "a", with_damaged=True)

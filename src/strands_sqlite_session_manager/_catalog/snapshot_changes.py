@@ -49,7 +49,9 @@ _SURPLUS = f"""
             row_number() OVER (
                 PARTITION BY substr(key, 1, {_IS_IMMUTABLE}) ORDER BY key DESC
             ) AS number
-        FROM storage WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE} AND EXISTS (
+        FROM storage WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE}
+            AND (expires_at IS NULL OR expires_at > ?)
+            AND EXISTS (
             SELECT 1 FROM sessions
             WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {{among}}
                 AND session_id NOT IN (SELECT value FROM json_each(?))
@@ -264,7 +266,7 @@ def fork_statements(
 
 
 def prune(
-    database: Database, keep: int, among: str, parameters: list[Any], gone: list[str], dry_run: bool
+    database: Database, keep: int, among: str, parameters: list[Any], now: str, gone: list[str], dry_run: bool
 ) -> tuple[int, int]:
     """Delete immutable snapshots beyond the newest ones of each agent, in small batches.
 
@@ -273,6 +275,7 @@ def prune(
         keep: How many of each agent stay.
         among: Condition for the sessions to look at.
         parameters: The condition's.
+        now: Time before which what has expired is no matter of this.
         gone: Ids of sessions not to look at, which a dry run has counted as a whole.
         dry_run: Whether only to tell what would go.
 
@@ -280,7 +283,7 @@ def prune(
         How many went, and how many bytes.
     """
     surplus = _SURPLUS.format(among=among)
-    values = (*parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
+    values = (now, *parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
     ((count, size),) = database.query(
         f"SELECT count(*), coalesce(sum(size), 0) FROM ({surplus.replace('SELECT key FROM', 'SELECT size FROM', 1)})",  # noqa: S608
         values,

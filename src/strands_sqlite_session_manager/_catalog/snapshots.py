@@ -226,9 +226,12 @@ def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
     summaries = []
     for snapshot in of_agents(database, session_id):
-        count = len(readable_messages(snapshot))
+        try:
+            count, damage = len(messages_of(snapshot)), None
+        except SessionException as error:
+            count, damage = 0, str(error)
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
-        summaries.append(AgentSummary(snapshot.name, count, *times))
+        summaries.append(AgentSummary(snapshot.name, count, *times, damage))
     return summaries
 
 

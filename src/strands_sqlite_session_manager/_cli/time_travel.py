@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from .._errors import missing
 from . import display
 from .program import (
     Database,
@@ -83,9 +82,9 @@ def restore_snapshot(
     Example: strands-sqlite restore-snapshot user-42 01989b3c-8f2e-7000-8000-000000000000
     """
     with open_catalog(db, read_only=dry_run) as catalog:
+        # Refused before anybody is asked.
+        catalog.restore_snapshot(session, agent, snapshot, dry_run=True)
         counts = {entry.snapshot_id: entry.message_count for entry in catalog.list_snapshots(session, agent)}
-        if snapshot not in counts:
-            raise missing("snapshots", session, agent, snapshot)
         told = f"{display.plural(counts[snapshot], 'message')} in the place of {counts.get(None, 0):,}"
         if is_confirmed(f"Go on with {told}", yes, dry_run):
             former = catalog.restore_snapshot(session, agent, snapshot)
