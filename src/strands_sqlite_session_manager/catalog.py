@@ -294,7 +294,7 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
 
         Returns:
-            The agents.
+            The agents. One that has snapshots of the past alone has no messages.
 
         Raises:
             SessionException: If the session does not exist.
@@ -323,9 +323,9 @@ class SessionCatalog(DatabaseHolder):
         )
         if not rows:
             raise missing("sessions", session_id)
-        in_tables = [AgentSummary(*row) for row in rows if row[0] is not None]
-        others = snapshots.agent_summaries(self._database, session_id)
-        return sorted([*in_tables, *others], key=lambda agent: agent.agent_id) if others else in_tables
+        found = {agent.agent_id: agent for agent in snapshots.agent_summaries(self._database, session_id)}
+        found |= {row[0]: AgentSummary(*row) for row in rows if row[0] is not None}
+        return [found[agent_id] for agent_id in sorted(found)]
 
     def describe_agent(
         self, session_id: str, agent_id: str, *, snapshot_id: str | None = None
@@ -603,12 +603,11 @@ class SessionCatalog(DatabaseHolder):
                 and no agent has a latest snapshot or messages in the tables, but the past of one is there.
         """
         if through is not None:
-            known = {agent.agent_id for agent in self.list_agents(checked_id("source", source))}
+            listed = self.list_agents(checked_id("source", source))
+            named = through if isinstance(through, Mapping) else snapshots.names(self._database, source, "agent")
+            unknown = [name for name in named if not self._is_now((source, checked_id("through", name)))]
             # Where only the past is left, the copy would be empty.
-            past = [] if known else snapshots.names(self._database, source, "agent")
-            named = through if isinstance(through, Mapping) else past
-            unknown = {checked_id("through", name) for name in named} - known
-            if unknown:
+            if unknown and (isinstance(through, Mapping) or len(unknown) == len(listed)):
                 raise self._missing_agent(source, min(unknown))
         is_there = """
             SELECT 1 FROM sessions WHERE session_id = ?
@@ -985,6 +984,10 @@ class SessionCatalog(DatabaseHolder):
             return missing("agents", session_id, agent_id)
         name = record_name("agents", session_id, agent_id)
         return MissingRecordError(f"{name} has no latest snapshot; `restore-snapshot` makes one")
+
+    def _is_now(self, key: tuple[str, str]) -> bool:
+        """Tell whether there is more of an agent than its past."""
+        return self._is_in_tables(key) or snapshots.read(self._database, key[0], "agent", key[1]) is not None
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
         is_there = """

@@ -44,6 +44,14 @@ def test_ls_and_show_know_them(two: Any) -> None:
     )
 
 
+async def test_an_agent_of_the_past_alone_is_named(two: Any) -> None:
+    """Also where its conversation would be, and it can be deleted."""
+    await two.delete("session/s/scopes/agent/default/snapshots/snapshot_latest.json")
+    assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "0", "snapshot"]
+    assert "Agent default in session s has no latest snapshot; `restore" in run("show", "s", code=1).stderr
+    assert run("rm", "s", "--agent", "default", "--yes").stdout == "Deleted agent default with 0 messages.\n"
+
+
 def test_snapshots_are_listed(two: Any) -> None:
     """The latest first, with ids that the other commands take."""
     lines = run("snapshots", "s").stdout.splitlines()

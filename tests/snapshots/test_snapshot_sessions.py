@@ -359,6 +359,12 @@ class TestThePastAlone:
         await storage.delete(LATEST.format("s"))
         return [s.snapshot_id for s in catalog.list_snapshots("s", "a")]
 
+    def test_is_listed(self, catalog: Any, past: Any) -> None:
+        """Without messages, because an agent that is built has none."""
+        (listed,) = catalog.list_agents("s")
+        assert (listed.agent_id, listed.message_count, listed.last_message_at) == ("a", 0, None)
+        assert listed.created_at == catalog.describe("s").created_at < listed.updated_at
+
     def test_what_needs_a_latest_snapshot_says_so(self, catalog: Any, past: Any) -> None:
         """And what to do. Nothing is made of a fork that would be empty."""
         for call in (

@@ -117,14 +117,23 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
+    return sorted(_times(database, session_id, scope))
+
+
+def _times(database: Database, session_id: str, scope: Scope) -> dict[str, tuple[str, str]]:
+    """Return when snapshots of agents, or of graphs and swarms, were first and last stored, by their ids."""
     prefix = f"{prefix_of(session_id)}{scope}/"
     select = f"""
-        SELECT key FROM storage
+        SELECT key, created_at, updated_at FROM storage
         WHERE {BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         """  # noqa: S608
-    rows = database.query(select, (prefix, prefix))
-    found = (_KEY.fullmatch(key) for (key,) in rows)
-    return sorted({match["name"] for match in found if match is not None})
+    found: dict[str, tuple[str, str]] = {}
+    for key, created_at, updated_at in database.query(select, (prefix, prefix)):
+        match = _KEY.fullmatch(key)
+        if match is not None:
+            first, last = found.get(match["name"], (created_at, updated_at))
+            found[match["name"]] = min(first, created_at), max(last, updated_at)
+    return found
 
 
 def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
@@ -223,16 +232,19 @@ def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, in
 
 
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
-    """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
-    summaries = []
+    """Return what snapshots tell of the agents of a session, of which those count that are not in the tables too."""
+    # Where only the past is left, an agent that is built has no messages.
+    summaries = {
+        name: AgentSummary(name, 0, *times, None) for name, times in _times(database, session_id, "agent").items()
+    }
     for snapshot in of_agents(database, session_id):
         try:
             count, damage = len(messages_of(snapshot)), None
         except SessionException as error:
             count, damage = 0, str(error)
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
-        summaries.append(AgentSummary(snapshot.name, count, *times, damage))
-    return summaries
+        summaries[snapshot.name] = AgentSummary(snapshot.name, count, *times, damage)
+    return list(summaries.values())
 
 
 def describe(
