@@ -16,6 +16,8 @@ from strands.types.exceptions import SessionException
 
 from helpers import ScriptedModel, make_agent, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, maintenance
+from strands_sqlite_session_manager._catalog import snapshot_changes
+from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog, Usage
 
 ADA = ("I am Ada.", "Hello, Ada.")
@@ -349,6 +351,20 @@ class TestChanges:
         assert catalog.prune(keep_snapshots=1) == plan
         assert [s.snapshot_id for s in catalog.list_snapshots("s", "a")] == before[:2]
         assert len(catalog.list_snapshots("s", "b")) == 2
+
+    @pytest.mark.parametrize(("name", "limit"), [("_BATCH", 2), ("BATCH_BYTES", 1)])
+    def test_prune_of_snapshots_goes_in_small_batches(
+        self, catalog: Any, storage: Any, monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+    ) -> None:
+        """Of few snapshots and few bytes, so that writers get their turn."""
+        talking(storage, "s", ADA, BYE, ("More.", "Yes."), always=True)
+        monkeypatch.setattr(snapshot_changes, name, limit)
+        deleted = []
+        database = database_of(catalog)
+        transaction = database.transaction
+        monkeypatch.setattr(database, "transaction", lambda given: deleted.append(len(given)) or transaction(given))
+        assert catalog.prune(keep_snapshots=0).snapshots == 3
+        assert deleted == {"_BATCH": [2, 1], "BATCH_BYTES": [1, 1, 1]}[name]
 
 
 class TestThePastAlone:
