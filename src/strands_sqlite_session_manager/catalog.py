@@ -998,10 +998,13 @@ class SessionCatalog(DatabaseHolder):
 
 
 def _with_snapshots(counts: RecordCounts, of_snapshots: tuple[int, int, int]) -> RecordCounts:
-    """Add agents, messages, and graphs and swarms of snapshots, where these are all that there was."""
-    if not counts.sessions or counts.agents or counts.multi_agents:
+    """Add agents, messages, and graphs and swarms of snapshots, if there was a session."""
+    if not counts.sessions:
         return counts
-    return RecordCounts(counts.sessions, *of_snapshots)
+    agents, messages, multi_agents = of_snapshots
+    return RecordCounts(
+        counts.sessions, counts.agents + agents, counts.messages + messages, counts.multi_agents + multi_agents
+    )
 
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:

@@ -415,6 +415,17 @@ class TestThePastAlone:
 
 
 class TestBothKindsUnderOneId:
+    def test_what_is_in_both_counts_once(self, catalog: Any, storage: Any, db_path: Path) -> None:
+        """Whether it is forked or deleted, as it is described."""
+        with SQLiteSessionManager("s", db_path) as manager:
+            make_agent(manager, "Yes.", agent_id="a")("New?")
+        talking(storage, "s", ADA, BYE)
+        talking(storage, "s", BYE, agent_id="b")
+        assert catalog.describe("s").message_count == 4
+        assert catalog.fork_session("s", "copy") == RecordCounts(1, 2, 4, 0)
+        assert catalog.prune(keep_last=1).messages == 4
+        assert catalog.delete_session("copy") == RecordCounts(1, 2, 4, 0)
+
     def test_a_manager_of_the_tables_takes_up_the_session(self, catalog: Any, storage: Any, db_path: Path) -> None:
         """It begins with nothing, as it would without snapshots, keeps the tags, and the tables are what is shown."""
         talking(storage, "s", ADA)

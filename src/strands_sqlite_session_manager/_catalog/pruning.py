@@ -169,7 +169,10 @@ def _batches(database: Database, condition: str, parameters: list[Any]) -> Itera
             session_id,
             updated_at,
             (SELECT count(*) FROM messages WHERE messages.session_id = sessions.session_id)
-                + (SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}),
+                + (
+                    SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage
+                    WHERE {SNAPSHOTS_OF_SESSION} AND {snapshots.IS_LATEST} AND {snapshots.NOT_IN_TABLES}
+                ),
             (SELECT coalesce(sum(length(data)), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}) + (
                 SELECT coalesce(sum(
                     length(CAST(message AS BLOB)) + coalesce(length(CAST(redact_message AS BLOB)), 0)

@@ -45,6 +45,19 @@ MESSAGE_COUNT = f"""
         ELSE coalesce(json_array_length(CAST(data AS TEXT), '$.data.messages'), 0)
     END
     """
+# Within a query of `sessions`, a condition on `storage`: no latest snapshot of what is in the tables too.
+NOT_IN_TABLES = f"""
+    NOT EXISTS (
+        SELECT 1 FROM agents
+        WHERE agents.session_id = sessions.session_id
+            AND key = 'session/' || sessions.session_id || '/scopes/agent/' || agent_id || '{LATEST}'
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM multi_agents
+        WHERE multi_agents.session_id = sessions.session_id
+            AND key = 'session/' || sessions.session_id || '/scopes/multiAgent/' || multi_agent_id || '{LATEST}'
+    )
+    """  # noqa: S608 (constants only, as below)
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
 SELECT_ROW = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
@@ -215,7 +228,7 @@ def of_agents(database: Database, session_id: str | None = None) -> Iterator[Sna
 
 
 def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, int]:
-    """Return how many agents, messages, and graphs and swarms the latest snapshots of some sessions have."""
+    """Return how many agents, messages, and graphs and swarms of some sessions are in latest snapshots alone."""
     rows = database.query(
         f"""
         SELECT
@@ -223,7 +236,7 @@ def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, in
             coalesce(sum({MESSAGE_COUNT}), 0),
             count(CASE WHEN instr(key, '/scopes/multiAgent/') THEN 1 END)
         FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {NOT_IN_TABLES}
         """,  # noqa: S608
         (json.dumps(list(session_ids)),),
     )
