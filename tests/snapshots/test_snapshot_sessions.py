@@ -168,6 +168,14 @@ class TestReading:
         assert catalog.usage().message_count == 2
         assert {found.session_id for found in catalog.search("Ada")} == {"t"}
 
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_messages_count_beside_what_is_no_json_to_sqlite(self, catalog: Any, storage: Any, number: float) -> None:
+        """As a tool returns it, and Python writes it."""
+        talking(storage, "s", ADA, state={"number": number})
+        assert catalog.contents(["s"])["s"].agents == {"a": 1}
+        assert catalog.fork_session("s", "copy") == RecordCounts(1, 1, 2, 0)
+        assert catalog.delete_session("s") == RecordCounts(1, 1, 2, 0)
+
     def test_usage_adds_up_both_kinds(self, catalog: Any, storage: Any, db_path: Path) -> None:
         """By session, agent and day."""
         agent = talking(storage, "s", ADA, BYE)

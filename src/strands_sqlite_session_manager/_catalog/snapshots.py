@@ -229,19 +229,9 @@ def of_agents(database: Database, session_id: str | None = None) -> Iterator[Sna
 
 def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, int]:
     """Return how many agents, messages, and graphs and swarms of some sessions are in latest snapshots alone."""
-    rows = database.query(
-        f"""
-        SELECT
-            count(CASE WHEN instr(key, '/scopes/agent/') THEN 1 END),
-            coalesce(sum({MESSAGE_COUNT}), 0),
-            count(CASE WHEN instr(key, '/scopes/multiAgent/') THEN 1 END)
-        FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {NOT_IN_TABLES}
-        """,  # noqa: S608
-        (json.dumps(list(session_ids)),),
-    )
-    agents, messages, multi_agents = rows[0]
-    return agents, messages, multi_agents
+    found = contents(database, session_ids, NOT_IN_TABLES)
+    last_ids = [value for _, scope, _, value in found if scope == "agent"]
+    return len(last_ids), sum(last_id + 1 for last_id in last_ids if last_id is not None), len(found) - len(last_ids)
 
 
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
@@ -280,8 +270,15 @@ def describe(
     return AgentDescription(agent_id, last_message_id, [[0]], state, manager_state, others, *times)
 
 
-def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str, str, Any]]:
+def contents(
+    database: Database, session_ids: Iterable[str], condition: str = "TRUE"
+) -> list[tuple[str, str, str, Any]]:
     """Return what the latest snapshots of some sessions are of; see `SessionCatalog.contents`.
+
+    Args:
+        database: Database to look at.
+        session_ids: Ids of the sessions.
+        condition: Condition for the snapshots.
 
     Returns:
         Session id, scope, name, and the number of the last message of an agent, or the kind of a graph or swarm; None
@@ -289,21 +286,24 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
     """
     rows = database.query(
         f"""
-        SELECT key, {MESSAGE_COUNT}, CASE
+        SELECT key, json_valid(CAST(data AS TEXT)), {MESSAGE_COUNT}, CASE
             WHEN instr(key, '/scopes/multiAgent/') AND json_valid(CAST(data AS TEXT))
             THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
         END
         FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {condition}
             AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key
         """,  # noqa: S608
-        (json.dumps(session_ids),),
+        (json.dumps(list(session_ids)),),
     )
     found = []
-    for key, count, kind in rows:
+    for key, is_json, count, kind in rows:
         match = _KEY.fullmatch(key)
         if match is not None:
+            if not is_json:
+                # It may be Python's, with a NaN in it.
+                count = sum(len(readable_messages(snapshot)) for snapshot in under(database, key))
             value = kind if match["scope"] == "multiAgent" else (count - 1 if count else None)
             found.append((match["session_id"], match["scope"], match["name"], value))
     return found
