@@ -49,6 +49,7 @@ async def test_an_agent_of_the_past_alone_is_named(two: Any) -> None:
     await two.delete("session/s/scopes/agent/default/snapshots/snapshot_latest.json")
     assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "0", "snapshot"]
     assert "Agent default in session s has no latest snapshot; `restore" in run("show", "s", code=1).stderr
+    assert run("show", "s", "--agent", "b", code=1).stderr == "strands-sqlite: Agent b in session s does not exist\n"
     assert run("rm", "s", "--agent", "default", "--yes").stdout == "Deleted agent default with 0 messages.\n"
 
 
@@ -74,6 +75,7 @@ def test_diff_shows_what_differs(two: Any) -> None:
     """With the latest, or between two."""
     newest, oldest = (s["snapshot_id"] for s in listed()[1:])
     assert "no difference" in run("diff", "s", newest).stdout
+    assert run("diff", "s", "latest", oldest).stdout.startswith("removed")
     shown = run("diff", "s", oldest).stdout
     assert shown.startswith("added")
     assert "Goodbye." in shown

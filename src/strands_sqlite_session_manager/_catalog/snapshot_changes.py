@@ -23,8 +23,8 @@ from .records import HistoryMessage, SnapshotDiff, SnapshotSummary
 _BATCH = 100
 
 _KEEP = """
-    INSERT INTO storage (key, data, created_at, updated_at)
-    SELECT :kept, data, :now, :now FROM storage WHERE key = :latest AND data = :former
+    INSERT INTO storage (key, data, expires_at, created_at, updated_at)
+    SELECT :kept, data, expires_at, :now, :now FROM storage WHERE key = :latest AND data = :former
     """
 _REPLACE = "UPDATE storage SET data = :data, updated_at = :now WHERE key = :latest AND data = :former"
 # Over one that has expired, too.

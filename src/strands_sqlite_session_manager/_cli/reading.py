@@ -113,6 +113,8 @@ def show(
             try:
                 messages = read(session, agent_id)[::-1]
             except (ValueError, MissingRecordError) as error:
+                if agent:
+                    raise
                 # Somebody has put an id there that cannot be one; or there is only the past of the agent.
                 errors.print(display.plain(error))
                 is_damaged = True

@@ -49,7 +49,7 @@ def list_snapshots(
 @command("diff")
 def diff(
     session: Session,
-    first: Annotated[str, typer.Argument(help="Id of a snapshot.", show_default=False)],
+    first: Annotated[str, typer.Argument(help="Id of a snapshot, or latest.", show_default=False)],
     second: Annotated[str | None, typer.Argument(help="Id of another. Defaults to the latest.")] = None,
     db: Database = None,
     agent: Agent = "default",
@@ -60,7 +60,9 @@ def diff(
     Example: strands-sqlite diff user-42 01989b3c-8f2e-7000-8000-000000000000
     """
     with open_catalog(db, read_only=True) as catalog:
-        found = catalog.diff_snapshots(session, agent, first, second)
+        # As `snapshots` lists it.
+        ids = (None if snapshot_id == "latest" else snapshot_id for snapshot_id in (first, second))
+        found = catalog.diff_snapshots(session, agent, *ids)
     if as_json:
         pairs = [{"before": fields_of(before), "after": fields_of(after)} for before, after in found.changed]
         print_json({**fields_of(found), "changed": pairs})
