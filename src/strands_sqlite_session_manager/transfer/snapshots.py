@@ -418,12 +418,14 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
     """Add the rows of an agent to a writer, and return what is left out."""
     log = MergedLog()
+    has_app_data = False
     for snapshot in found:
-        data = snapshots.decode(snapshot)["data"]
+        content = snapshots.decode(snapshot)
+        data = content["data"]
+        has_app_data |= bool(content.get("app_data"))
         summary = (data.get("conversation_manager_state") or {}).get("summary_message")
         log.add(data.get("messages", []), summary, snapshot.created_at)
-    newest = found[-1]
-    data = snapshots.decode(newest)["data"]
+    newest = found[-1]  # Of which the data is.
     key = (session_id, newest.name)
     numbers = range(len(log.messages))
     view = LiveView(log.messages, numbers, [None] * len(numbers)).of(data.get("messages", []))
@@ -443,6 +445,6 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
     if _stash_location(newest) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
-    if any(snapshots.decode(snapshot).get("app_data") for snapshot in found):
+    if has_app_data:
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
     return left_out
