@@ -139,6 +139,18 @@ def test_convert_goes_both_ways(two: Any) -> None:
     assert "name one session" in run("convert", "s", "t", "--to", "messages", "--as", "u", code=2).stderr
 
 
+def test_convert_skips_what_went_on_in_the_target(two: Any) -> None:
+    """The others are converted."""
+    talking(two, "t", ADA, agent_id="default")
+    run("convert", "s", "--to", "messages", "--into", "log.db")
+    with SQLiteSessionManager("s", "log.db") as manager:
+        make_agent(manager, "Yes.")("More?")
+    talking(two, "s", ("Else?", "No."), agent_id="default")
+    done = run("convert", "s", "t", "--to", "messages", "--into", "log.db", code=1)
+    assert done.stdout == "Converted t: 1 agent with 2 messages.\n"
+    assert done.stderr.startswith("skipped s: ")
+
+
 def test_copy_skips_what_went_on_in_the_target(two: Any) -> None:
     """The others are copied, and the report counts keys beside the messages of the tables."""
     for session_id in ("r", "t"):

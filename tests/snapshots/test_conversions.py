@@ -479,4 +479,4 @@ class TestOtherTransfers:
         talking(storage, "s", ADA)
         with SQLiteSessionRepository(db_path) as source:
             (skipped,) = export_file_sessions(source, tmp_path / "files").skipped
-        assert "convert it first" in skipped.reason
+        assert "from_snapshots" in skipped.reason
