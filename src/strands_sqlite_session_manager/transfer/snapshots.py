@@ -89,7 +89,7 @@ def to_snapshots(
         SessionConflictError: If there is another snapshot, which is kept. What was stored before it stays.
         SessionException: If a record does not exist in the source, or cannot be read or stored.
         ValueError: If the snapshots would lie under the session's own id in its own database, the source cannot tell
-            what there is, or an id cannot be one.
+            what there is, or an id cannot be one, with a slash in it for example.
     """
     source = copies.repository_of(source)
     new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
@@ -104,6 +104,12 @@ def to_snapshots(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
+    for name in (new_id, *agents, *others):
+        if name.strip() in ("", ".", "..") or "/" in name or "\\" in name:
+            raise ValueError(
+                f"{name!r}: the SDK refuses such an id for snapshots, so no agent could be built with them; name the "
+                "session with new_id, or leave an agent, graph or swarm out with agent_ids or multi_agent_ids"
+            )
     writer = _SnapshotWriter(storage, new_id)
     left_out: list[str] = []
     for agent_id in agents:
