@@ -294,7 +294,7 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
 
         Returns:
-            The agents.
+            The agents. One that has snapshots of the past alone has no messages.
 
         Raises:
             SessionException: If the session does not exist.
@@ -323,9 +323,9 @@ class SessionCatalog(DatabaseHolder):
         )
         if not rows:
             raise missing("sessions", session_id)
-        in_tables = [AgentSummary(*row) for row in rows if row[0] is not None]
-        others = snapshots.agent_summaries(self._database, session_id)
-        return sorted([*in_tables, *others], key=lambda agent: agent.agent_id) if others else in_tables
+        found = {agent.agent_id: agent for agent in snapshots.agent_summaries(self._database, session_id)}
+        found |= {row[0]: AgentSummary(*row) for row in rows if row[0] is not None}
+        return [found[agent_id] for agent_id in sorted(found)]
 
     def describe_agent(
         self, session_id: str, agent_id: str, *, snapshot_id: str | None = None
@@ -603,12 +603,11 @@ class SessionCatalog(DatabaseHolder):
                 and no agent has a latest snapshot or messages in the tables, but the past of one is there.
         """
         if through is not None:
-            known = {agent.agent_id for agent in self.list_agents(checked_id("source", source))}
+            listed = self.list_agents(checked_id("source", source))
+            named = through if isinstance(through, Mapping) else snapshots.names(self._database, source, "agent")
+            unknown = [name for name in named if not self._is_now((source, checked_id("through", name)))]
             # Where only the past is left, the copy would be empty.
-            past = [] if known else snapshots.names(self._database, source, "agent")
-            named = through if isinstance(through, Mapping) else past
-            unknown = {checked_id("through", name) for name in named} - known
-            if unknown:
+            if unknown and (isinstance(through, Mapping) or len(unknown) == len(listed)):
                 raise self._missing_agent(source, min(unknown))
         is_there = """
             SELECT 1 FROM sessions WHERE session_id = ?
@@ -878,12 +877,12 @@ class SessionCatalog(DatabaseHolder):
         # Those that have expired go in any case.
         among, parameters = " AND ".join([NOT_EXPIRED_AT, *conditions]), [moment, *parameters]
         gone = pruning.prune(self._database, moment, cut_off, keep_last, among, parameters, ids, dry_run, progress)
-        keys, size = pruning.prune_expired(self._database, "storage", moment, dry_run)
-        memories, more = pruning.prune_expired(self._database, "memories", moment, dry_run)
+        keys, size = pruning.prune_expired(self._database, "storage", moment, gone[0], dry_run)
+        memories, more = pruning.prune_expired(self._database, "memories", moment, gone[0], dry_run)
         size, snapshots_gone = size + more, 0
         if keep_snapshots is not None:
             snapshots_gone, more = snapshot_changes.prune(
-                self._database, keep_snapshots, among, parameters, gone[0], dry_run
+                self._database, keep_snapshots, among, parameters, moment, gone[0], dry_run
             )
             size += more
         result = PruneResult(*gone[:2], gone[2] + size, snapshots_gone, keys, memories)
@@ -937,7 +936,9 @@ class SessionCatalog(DatabaseHolder):
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
         return snapshot_changes.compare(self._snapshot(*key, first), self._snapshot(*key, second))
 
-    def restore_snapshot(self, session_id: str, agent_id: str, snapshot_id: str) -> str | None:
+    def restore_snapshot(
+        self, session_id: str, agent_id: str, snapshot_id: str, *, dry_run: bool = False
+    ) -> str | None:
         """Make a snapshot the latest, with which an agent is built. The former latest is kept as an immutable one.
 
         An agent that was built before does not know of it, and would write over it with its next turn.
@@ -946,9 +947,10 @@ class SessionCatalog(DatabaseHolder):
             session_id: Id of the session.
             agent_id: Id of the agent.
             snapshot_id: Id of the snapshot.
+            dry_run: Only make sure that it could be done.
 
         Returns:
-            Id of the snapshot that was the latest; None if there was none.
+            Id of the snapshot that was the latest; None if there was none, or nothing was done.
 
         Raises:
             SessionConflictError: If an agent stored a snapshot meanwhile. Nothing is changed then.
@@ -963,6 +965,8 @@ class SessionCatalog(DatabaseHolder):
                 f"{record_name('agents', *key)} has a log of messages, which counts, not its snapshots; nothing "
                 "was changed; to go back, undo turns of the log"
             )
+        if dry_run:
+            return None
         former = snapshots.read(self._database, key[0], "agent", key[1])
         latest_key = snapshots.key_of(key[0], "agent", key[1])
         return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data)
@@ -981,6 +985,10 @@ class SessionCatalog(DatabaseHolder):
         name = record_name("agents", session_id, agent_id)
         return MissingRecordError(f"{name} has no latest snapshot; `restore-snapshot` makes one")
 
+    def _is_now(self, key: tuple[str, str]) -> bool:
+        """Tell whether there is more of an agent than its past."""
+        return self._is_in_tables(key) or snapshots.read(self._database, key[0], "agent", key[1]) is not None
+
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
         is_there = """
             SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?
@@ -990,10 +998,13 @@ class SessionCatalog(DatabaseHolder):
 
 
 def _with_snapshots(counts: RecordCounts, of_snapshots: tuple[int, int, int]) -> RecordCounts:
-    """Add agents, messages, and graphs and swarms of snapshots, where these are all that there was."""
-    if not counts.sessions or counts.agents or counts.multi_agents:
+    """Add agents, messages, and graphs and swarms of snapshots, if there was a session."""
+    if not counts.sessions:
         return counts
-    return RecordCounts(counts.sessions, *of_snapshots)
+    agents, messages, multi_agents = of_snapshots
+    return RecordCounts(
+        counts.sessions, counts.agents + agents, counts.messages + messages, counts.multi_agents + multi_agents
+    )
 
 
 def _history_message(row: tuple[Any, ...], session_id: str, agent_id: str, with_damaged: bool) -> HistoryMessage:

@@ -437,6 +437,22 @@ class TestSweeping:
         assert expired.prune() == planned
         assert left(raw) == NOTHING
 
+    def test_a_dry_run_counts_keys_of_sessions_that_go_once(
+        self, expired: SessionCatalog, raw: sqlite3.Connection
+    ) -> None:
+        """Also where they, or a snapshot of a session that stays, have expired by themselves."""
+        for key, expires_at in (
+            ("context/gone/scopes/agent/a/t_0", "2026-01-01"),
+            ("session/gone/scopes/agent/b/snapshots/snapshot_latest.json", "2026-01-01"),
+            ("session/left/scopes/agent/a/snapshots/snapshot_latest.json", None),
+            ("session/left/scopes/agent/a/snapshots/immutable_history/snapshot_1.json", None),
+            ("session/left/scopes/agent/a/snapshots/immutable_history/snapshot_2.json", "2026-01-01"),
+        ):
+            raw.execute("INSERT INTO storage VALUES (?, ?, '2025-01-01', '2025-01-01', x'7b7d')", (key, expires_at))
+        planned = expired.prune(keep_snapshots=0, dry_run=True)
+        assert (planned.session_ids, planned.keys, planned.snapshots) == (["gone"], 1, 1)
+        assert expired.prune(keep_snapshots=0) == planned
+
     def test_prune_with_a_limit_counts_only_what_is_there(
         self, expired: SessionCatalog, empty: SQLiteSessionRepository
     ) -> None:

@@ -44,6 +44,15 @@ def test_ls_and_show_know_them(two: Any) -> None:
     )
 
 
+async def test_an_agent_of_the_past_alone_is_named(two: Any) -> None:
+    """Also where its conversation would be, and it can be deleted."""
+    await two.delete("session/s/scopes/agent/default/snapshots/snapshot_latest.json")
+    assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "0", "snapshot"]
+    assert "Agent default in session s has no latest snapshot; `restore" in run("show", "s", code=1).stderr
+    assert run("show", "s", "--agent", "b", code=1).stderr == "strands-sqlite: Agent b in session s does not exist\n"
+    assert run("rm", "s", "--agent", "default", "--yes").stdout == "Deleted agent default with 0 messages.\n"
+
+
 def test_snapshots_are_listed(two: Any) -> None:
     """The latest first, with ids that the other commands take."""
     lines = run("snapshots", "s").stdout.splitlines()
@@ -59,12 +68,14 @@ async def test_a_damaged_one_is_named(two: Any) -> None:
     await two.write("session/s/scopes/agent/default/snapshots/snapshot_latest.json", b"{")
     assert "damaged snapshot" in run("snapshots", "s", code=1).stdout
     assert "damaged snapshot" in run("show", "s", code=1).stdout
+    assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "damaged", "snapshot"]
 
 
 def test_diff_shows_what_differs(two: Any) -> None:
     """With the latest, or between two."""
     newest, oldest = (s["snapshot_id"] for s in listed()[1:])
     assert "no difference" in run("diff", "s", newest).stdout
+    assert run("diff", "s", "latest", oldest).stdout.startswith("removed")
     shown = run("diff", "s", oldest).stdout
     assert shown.startswith("added")
     assert "Goodbye." in shown
@@ -89,9 +100,18 @@ def test_restore_asks_and_tells_the_way_back(two: Any) -> None:
     asked = run("restore-snapshot", "s", oldest, "--dry-run").stdout
     assert asked == "Go on with 2 messages in the place of 4: nothing was changed.\n"
     assert "does not exist" in run("restore-snapshot", "s", "x", "--yes", code=1).stderr
+    assert "does not exist" in run("restore-snapshot", "s", "x", "--dry-run", code=1).stderr
     told = run("restore-snapshot", "s", oldest, "--yes").stdout
     assert len(restored(two, "s", agent_id="default").messages) == 2
     assert told == f"Restored {oldest}. What was the latest is {listed()[1]['snapshot_id']}.\n"
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_restore_is_refused_where_the_log_counts(two: Any, option: str) -> None:
+    """Without asking first."""
+    with SQLiteSessionManager("s") as manager:
+        make_agent(manager, "Hello.")("Hi.")
+    assert "has a log of messages" in run("restore-snapshot", "s", listed()[-1]["snapshot_id"], option, code=1).stderr
 
 
 def test_prune_undo_fork_and_rm(two: Any) -> None:
@@ -117,6 +137,18 @@ def test_convert_goes_both_ways(two: Any) -> None:
     assert run("ls", "--db", "log.db").stdout.count("snapshot") == 1
     assert "does not exist" in run("convert", "x", "--to", "messages", code=1).stderr
     assert "name one session" in run("convert", "s", "t", "--to", "messages", "--as", "u", code=2).stderr
+
+
+def test_convert_skips_what_went_on_in_the_target(two: Any) -> None:
+    """The others are converted."""
+    talking(two, "t", ADA, agent_id="default")
+    run("convert", "s", "--to", "messages", "--into", "log.db")
+    with SQLiteSessionManager("s", "log.db") as manager:
+        make_agent(manager, "Yes.")("More?")
+    talking(two, "s", ("Else?", "No."), agent_id="default")
+    done = run("convert", "s", "t", "--to", "messages", "--into", "log.db", code=1)
+    assert done.stdout == "Converted t: 1 agent with 2 messages.\n"
+    assert done.stderr.startswith("skipped s: ")
 
 
 def test_copy_skips_what_went_on_in_the_target(two: Any) -> None:

@@ -238,6 +238,17 @@ class TestToSnapshots:
         assert restored(storage, "t").messages == agent.messages
 
     @pytest.mark.file_only
+    @pytest.mark.parametrize("bad", ["a/b", "a\\b", ".", "..", " "])
+    async def test_an_id_that_the_sdk_refuses_is_named(self, back: Any, other: Any, bad: str) -> None:
+        """No agent could be built with what was stored under it."""
+        for session_id, agent_id in ((bad, "a"), ("s", bad)):
+            back.create_session(Session(session_id, SessionType.AGENT))
+            back.create_agent(session_id, SessionAgent(agent_id, {}, {}))
+            with pytest.raises(ValueError, match=re.escape(repr(bad))):
+                to_snapshots(back, other, session_id)
+        assert await other.list("") == []
+        assert to_snapshots(back, other, bad, new_id="s").converted.agents == 1
+
     def test_two_in_memory_are_two(self) -> None:
         """Though their paths are the same."""
         with SQLiteSessionRepository(":memory:") as source, SQLiteStorage(":memory:") as target:
@@ -479,4 +490,4 @@ class TestOtherTransfers:
         talking(storage, "s", ADA)
         with SQLiteSessionRepository(db_path) as source:
             (skipped,) = export_file_sessions(source, tmp_path / "files").skipped
-        assert "convert it first" in skipped.reason
+        assert "from_snapshots" in skipped.reason

@@ -132,6 +132,21 @@ async def test_a_fork_keeps_the_ends_of_keys(db_path: Path, storage: Any, raw: s
     }
 
 
+@pytest.mark.parametrize("change", ["undo", "restore"])
+async def test_what_was_the_latest_keeps_its_end(
+    db_path: Path, storage: Any, raw: sqlite3.Connection, change: str
+) -> None:
+    """It would stay for ever otherwise, as a snapshot of the past."""
+    talking(storage, "s", ADA, BYE, always=True)
+    assert await storage.set_prefix_expiry("session/s/", timedelta(days=1)) == 3
+    with SessionCatalog(db_path) as catalog:
+        if change == "undo":
+            catalog.undo_turns("s", "a")
+        else:
+            catalog.restore_snapshot("s", "a", catalog.list_snapshots("s", "a")[-1].snapshot_id or "")
+    assert raw.execute("SELECT count(*), count(expires_at) FROM storage").fetchone() == (4, 4)
+
+
 async def test_an_older_snapshot_takes_the_place_of_a_latest_one_that_has_expired(
     db_path: Path, storage: Any, raw: sqlite3.Connection
 ) -> None:

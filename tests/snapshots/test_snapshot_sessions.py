@@ -16,6 +16,8 @@ from strands.types.exceptions import SessionException
 
 from helpers import ScriptedModel, make_agent, texts
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, maintenance
+from strands_sqlite_session_manager._catalog import snapshot_changes
+from strands_sqlite_session_manager._engine.holder import database_of
 from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog, Usage
 
 ADA = ("I am Ada.", "Hello, Ada.")
@@ -148,7 +150,7 @@ class TestReading:
         "damaged", [b'{"data": {"messages": [{}]}}', b'{"data": {"state": [1]}}', b'{"data": {"state": "x"}}', b"{"]
     )
     async def test_a_damaged_snapshot_takes_no_others_with_it(self, catalog: Any, storage: Any, damaged: bytes) -> None:
-        """It is listed without messages, history tells what is wrong, and everything else goes on."""
+        """It is listed as damaged, history tells what is wrong, and everything else goes on."""
         agent = talking(storage, "s", ADA)
         past = await SnapshotSessionManager("s", storage=storage).save_snapshot(agent, is_latest=False)
         talking(storage, "t", ADA)
@@ -156,13 +158,23 @@ class TestReading:
         with pytest.raises(SessionException, match="damaged snapshot"):
             catalog.diff_snapshots("s", "a", past)
         assert [(s.session_id, catalog.describe(s.session_id).message_count) for s in catalog.list_sessions().sessions]
-        assert catalog.describe("s").message_count == 0
+        summary, (listed,) = catalog.describe("s"), catalog.list_agents("s")
+        assert (summary.message_count, listed.message_count) == (0, 0)
+        assert "damaged snapshot" in listed.damage == summary.damage
         with pytest.raises(SessionException, match="damaged snapshot"):
             catalog.history("s", "a")
         (shown,) = catalog.history("s", "a", with_damaged=True)
         assert "damaged snapshot" in shown.damage
         assert catalog.usage().message_count == 2
         assert {found.session_id for found in catalog.search("Ada")} == {"t"}
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_messages_count_beside_what_is_no_json_to_sqlite(self, catalog: Any, storage: Any, number: float) -> None:
+        """As a tool returns it, and Python writes it."""
+        talking(storage, "s", ADA, state={"number": number})
+        assert catalog.contents(["s"])["s"].agents == {"a": 1}
+        assert catalog.fork_session("s", "copy") == RecordCounts(1, 1, 2, 0)
+        assert catalog.delete_session("s") == RecordCounts(1, 1, 2, 0)
 
     def test_usage_adds_up_both_kinds(self, catalog: Any, storage: Any, db_path: Path) -> None:
         """By session, agent and day."""
@@ -348,6 +360,20 @@ class TestChanges:
         assert [s.snapshot_id for s in catalog.list_snapshots("s", "a")] == before[:2]
         assert len(catalog.list_snapshots("s", "b")) == 2
 
+    @pytest.mark.parametrize(("name", "limit"), [("_BATCH", 2), ("BATCH_BYTES", 1)])
+    def test_prune_of_snapshots_goes_in_small_batches(
+        self, catalog: Any, storage: Any, monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+    ) -> None:
+        """Of few snapshots and few bytes, so that writers get their turn."""
+        talking(storage, "s", ADA, BYE, ("More.", "Yes."), always=True)
+        monkeypatch.setattr(snapshot_changes, name, limit)
+        deleted = []
+        database = database_of(catalog)
+        transaction = database.transaction
+        monkeypatch.setattr(database, "transaction", lambda given: deleted.append(len(given)) or transaction(given))
+        assert catalog.prune(keep_snapshots=0).snapshots == 3
+        assert deleted == {"_BATCH": [2, 1], "BATCH_BYTES": [1, 1, 1]}[name]
+
 
 class TestThePastAlone:
     @pytest.fixture
@@ -356,6 +382,12 @@ class TestThePastAlone:
         talking(storage, "s", ADA, BYE, always=True)
         await storage.delete(LATEST.format("s"))
         return [s.snapshot_id for s in catalog.list_snapshots("s", "a")]
+
+    def test_is_listed(self, catalog: Any, past: Any) -> None:
+        """Without messages, because an agent that is built has none."""
+        (listed,) = catalog.list_agents("s")
+        assert (listed.agent_id, listed.message_count, listed.last_message_at) == ("a", 0, None)
+        assert listed.created_at == catalog.describe("s").created_at < listed.updated_at
 
     def test_what_needs_a_latest_snapshot_says_so(self, catalog: Any, past: Any) -> None:
         """And what to do. Nothing is made of a fork that would be empty."""
@@ -391,6 +423,17 @@ class TestThePastAlone:
 
 
 class TestBothKindsUnderOneId:
+    def test_what_is_in_both_counts_once(self, catalog: Any, storage: Any, db_path: Path) -> None:
+        """Whether it is forked or deleted, as it is described."""
+        with SQLiteSessionManager("s", db_path) as manager:
+            make_agent(manager, "Yes.", agent_id="a")("New?")
+        talking(storage, "s", ADA, BYE)
+        talking(storage, "s", BYE, agent_id="b")
+        assert catalog.describe("s").message_count == 4
+        assert catalog.fork_session("s", "copy") == RecordCounts(1, 2, 4, 0)
+        assert catalog.prune(keep_last=1).messages == 4
+        assert catalog.delete_session("copy") == RecordCounts(1, 2, 4, 0)
+
     def test_a_manager_of_the_tables_takes_up_the_session(self, catalog: Any, storage: Any, db_path: Path) -> None:
         """It begins with nothing, as it would without snapshots, keeps the tags, and the tables are what is shown."""
         talking(storage, "s", ADA)

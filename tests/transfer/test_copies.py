@@ -11,7 +11,7 @@ import pytest
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
-from strands.types.session import SessionAgent, SessionMessage
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from transfer_helpers import EVERYTHING, LATER, LONG_AGO, NOTHING, content, files_in, rows
 
 from helpers import text_message
@@ -136,6 +136,16 @@ class TestCopy:
             raw.execute("UPDATE sessions SET updated_at = ?", (LATER,))
         assert copy_session(source, Contract(manager) if is_bare else manager, "full").copied == EVERYTHING
         assert content(tmp_path / "out" / "session_full") == content(files / "session_full")
+
+    def test_takes_no_stash_of_a_session_whose_id_is_longer(self, target: Any, tmp_path: Path) -> None:
+        """Even if it looks like the key of an agent's stash."""
+        stashes = ["context/s/scopes/agent/a/t", "context/s/scopes/agent/a/scopes/agent/b/t"]
+        with SQLiteSessionRepository(tmp_path / "source.db") as source:
+            for session_id in ("s", "s/scopes/agent/a"):
+                source.create_session(Session(session_id, SessionType.AGENT))
+            with contextlib.closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as raw:
+                raw.executemany("INSERT INTO storage (key, data) VALUES (?, x'00')", [(key,) for key in stashes])
+            assert [copy_session(source, target, s).copied.storage for s in ("s", "s/scopes/agent/a")] == [1, 1]
 
     def test_of_some_agents(self, tmp_path: Path, source: SQLiteSessionRepository, target: Any) -> None:
         result = copy_session(source, target, "full", agent_ids=["b", "b"], multi_agent_ids=[])

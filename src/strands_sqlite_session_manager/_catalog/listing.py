@@ -75,15 +75,20 @@ def describe(database: Database, session_id: str) -> SessionSummary | None:
     session_type, created_at, updated_at, expires_at, metadata, agents, multi_agents, usage = rows[0]
     totals = Usage(*json.loads(usage))
     agents, multi_agents = set(json.loads(agents)), set(json.loads(multi_agents))
-    for _, tokens in snapshots.usage(database, session_id, None, None):
-        totals = add(totals, tokens)
+    shown = _shown_metadata(session_id, metadata, rows[0][:4])
+    for snapshot in snapshots.of_agents(database, session_id):
+        try:
+            for message in snapshots.messages_of(snapshot):
+                totals = add(totals, snapshots.usage_of(message))
+        except SessionException as error:
+            shown["damage"] = shown["damage"] or str(error)
     return SessionSummary(
         session_id=session_id,
         session_type=session_type,
         created_at=created_at,
         updated_at=updated_at,
         expires_at=expires_at,
-        **_shown_metadata(session_id, metadata, rows[0][:4]),
+        **shown,
         agents=sorted(agents.union(snapshots.names(database, session_id, "agent"))),
         multi_agents=sorted(multi_agents.union(snapshots.names(database, session_id, "multiAgent"))),
         message_count=totals.message_count,

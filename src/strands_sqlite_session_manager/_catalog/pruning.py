@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arguments import checked_number
 from .._engine.database import BrokenText, Database, text_marks
-from .._engine.schema import SNAPSHOTS_OF_SESSION
+from .._engine.schema import SESSION_OF_KEY, SNAPSHOTS_OF_SESSION
 from .._expiry import SIZES, delete_some_expired
 from . import snapshots
 
@@ -125,18 +125,23 @@ def _delete(
             progress(len(gone), 0 if session_ids is None else len(session_ids))
 
 
-def prune_expired(database: Database, table: str, now: str, dry_run: bool) -> tuple[int, int]:
+def prune_expired(database: Database, table: str, now: str, gone: list[str], dry_run: bool) -> tuple[int, int]:
     """Delete rows that have expired by themselves, in small batches, and return how many rows and bytes that is.
 
     Args:
         database: Database to prune.
         table: `storage` or `memories`.
         now: Time before which they have expired.
+        gone: Ids of sessions whose keys are not to be counted: a dry run has counted them already.
         dry_run: Whether only to tell.
     """
+    session_id = SESSION_OF_KEY.format(key="key") if table == "storage" else "NULL"
     ((count, total),) = database.query(
-        f"SELECT count(*), coalesce(sum({SIZES[table]}), 0) FROM {table} WHERE expires_at <= ?",  # noqa: S608
-        (now,),
+        f"""
+        SELECT count(*), coalesce(sum({SIZES[table]}), 0) FROM {table}
+        WHERE expires_at <= ? AND coalesce({session_id}, '') NOT IN (SELECT value FROM json_each(?))
+        """,  # noqa: S608
+        (now, json.dumps(gone)),
     )
     deleted = count
     while deleted and not dry_run:
@@ -164,7 +169,10 @@ def _batches(database: Database, condition: str, parameters: list[Any]) -> Itera
             session_id,
             updated_at,
             (SELECT count(*) FROM messages WHERE messages.session_id = sessions.session_id)
-                + (SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}),
+                + (
+                    SELECT coalesce(sum({snapshots.MESSAGE_COUNT}), 0) FROM storage
+                    WHERE {SNAPSHOTS_OF_SESSION} AND {snapshots.IS_LATEST} AND {snapshots.NOT_IN_TABLES}
+                ),
             (SELECT coalesce(sum(length(data)), 0) FROM storage WHERE {SNAPSHOTS_OF_SESSION}) + (
                 SELECT coalesce(sum(
                     length(CAST(message AS BLOB)) + coalesce(length(CAST(redact_message AS BLOB)), 0)

@@ -73,6 +73,7 @@ class SessionSummary(SessionEntry):
         multi_agents: Ids of its graphs and swarms.
         message_count: Number of its messages.
         usage: Tokens that they took.
+        damage: As of a `SessionEntry`; or else, what is wrong with an agent's latest snapshot, which is not counted.
     """
 
     agents: list[str]
@@ -104,6 +105,8 @@ class AgentSummary:
         created_at: When it was created, in ISO 8601, UTC.
         updated_at: When its state was last stored.
         last_message_at: When its last message was created; None if it has none.
+        damage: What is wrong with its latest snapshot, of which no messages are counted then; None if it is sound, or
+            the agent is in the tables.
     """
 
     agent_id: str
@@ -111,6 +114,7 @@ class AgentSummary:
     created_at: str
     updated_at: str
     last_message_at: str | None
+    damage: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,15 @@ from .._engine.database import Database, Statement
 from .._engine.schema import SNAPSHOT_SESSION
 from .._errors import SessionConflictError
 from . import snapshots
+from .pruning import BATCH_BYTES
 from .records import HistoryMessage, SnapshotDiff, SnapshotSummary
 
-# Immutable snapshots that one transaction deletes.
+# Immutable snapshots that one transaction deletes at the most.
 _BATCH = 100
 
 _KEEP = """
-    INSERT INTO storage (key, data, created_at, updated_at)
-    SELECT :kept, data, :now, :now FROM storage WHERE key = :latest AND data = :former
+    INSERT INTO storage (key, data, expires_at, created_at, updated_at)
+    SELECT :kept, data, expires_at, :now, :now FROM storage WHERE key = :latest AND data = :former
     """
 _REPLACE = "UPDATE storage SET data = :data, updated_at = :now WHERE key = :latest AND data = :former"
 # Over one that has expired, too.
@@ -36,24 +37,28 @@ _CREATE = """
 
 _IS_IMMUTABLE = "instr(storage.key, '/snapshots/immutable_history/snapshot_')"
 # "0" comes after "/", and a later snapshot's id after that of an earlier one. Of an agent without a latest snapshot,
-# the newest one is all that there is: it stays, and with it the session.
+# the newest one is all that there is: it stays, and with it the session. The sizes come from a query
+# of their own, because SQLite copies all that is numbered, and would copy the data.
 _SURPLUS = f"""
-    SELECT key FROM (
+    SELECT key, size FROM (
         SELECT
             key,
-            length(data) AS size,
+            size,
             NOT EXISTS (
                 SELECT 1 FROM storage AS latest
-                WHERE latest.key = substr(storage.key, 1, {_IS_IMMUTABLE}) || substr('{snapshots.LATEST}', 2)
+                WHERE latest.key = substr(immutable.key, 1, place) || substr('{snapshots.LATEST}', 2)
             ) AS kept,
-            row_number() OVER (
-                PARTITION BY substr(key, 1, {_IS_IMMUTABLE}) ORDER BY key DESC
-            ) AS number
-        FROM storage WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE} AND EXISTS (
-            SELECT 1 FROM sessions
-            WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {{among}}
-                AND session_id NOT IN (SELECT value FROM json_each(?))
-        )
+            row_number() OVER (PARTITION BY substr(key, 1, place) ORDER BY key DESC) AS number
+        FROM (
+            SELECT key, length(data) AS size, {_IS_IMMUTABLE} AS place
+            FROM storage
+            WHERE key >= 'session/' AND key < 'session0' AND {_IS_IMMUTABLE} AND (expires_at IS NULL OR expires_at > ?)
+                AND EXISTS (
+                    SELECT 1 FROM sessions
+                    WHERE session_id = {SNAPSHOT_SESSION.format(key="storage.key")} AND {{among}}
+                        AND session_id NOT IN (SELECT value FROM json_each(?))
+                )
+        ) AS immutable
     )
     WHERE number > max(kept, ?)
     """  # noqa: S608 (constants only, as below)
@@ -264,7 +269,7 @@ def fork_statements(
 
 
 def prune(
-    database: Database, keep: int, among: str, parameters: list[Any], gone: list[str], dry_run: bool
+    database: Database, keep: int, among: str, parameters: list[Any], now: str, gone: list[str], dry_run: bool
 ) -> tuple[int, int]:
     """Delete immutable snapshots beyond the newest ones of each agent, in small batches.
 
@@ -273,22 +278,33 @@ def prune(
         keep: How many of each agent stay.
         among: Condition for the sessions to look at.
         parameters: The condition's.
+        now: Time before which what has expired is no matter of this.
         gone: Ids of sessions not to look at, which a dry run has counted as a whole.
         dry_run: Whether only to tell what would go.
 
     Returns:
         How many went, and how many bytes.
     """
-    surplus = _SURPLUS.format(among=among)
-    values = (*parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
-    ((count, size),) = database.query(
-        f"SELECT count(*), coalesce(sum(size), 0) FROM ({surplus.replace('SELECT key FROM', 'SELECT size FROM', 1)})",  # noqa: S608
-        values,
-    )
-    if dry_run:
-        return count, size
+    values = (now, *parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
     # What is too much stays too much: newer ones come only on top.
-    keys = database.query(surplus, values)
-    for first in range(0, len(keys), _BATCH):
-        database.transaction([("DELETE FROM storage WHERE key = ?", key) for key in keys[first : first + _BATCH]])
-    return count, size
+    surplus = database.query(_SURPLUS.format(among=among), values)
+    for batch in () if dry_run else _batches(surplus):
+        started = time.monotonic()
+        database.transaction([("DELETE FROM storage WHERE key = ?", (key,)) for key in batch])
+        # As when sessions are deleted: writers of other processes must find the file free.
+        time.sleep(2 * (time.monotonic() - started))
+    return len(surplus), sum(size for _, size in surplus)
+
+
+def _batches(surplus: list[tuple[Any, ...]]) -> Iterator[list[str]]:
+    """Yield keys, so many at a time as may be deleted at once."""
+    batch: list[str] = []
+    batch_size = 0
+    for key, size in surplus:
+        if batch and (len(batch) == _BATCH or batch_size + size > BATCH_BYTES):
+            yield batch
+            batch, batch_size = [], 0
+        batch.append(key)
+        batch_size += size
+    if batch:
+        yield batch

@@ -45,6 +45,19 @@ MESSAGE_COUNT = f"""
         ELSE coalesce(json_array_length(CAST(data AS TEXT), '$.data.messages'), 0)
     END
     """
+# Within a query of `sessions`, a condition on `storage`: no latest snapshot of what is in the tables too.
+NOT_IN_TABLES = f"""
+    NOT EXISTS (
+        SELECT 1 FROM agents
+        WHERE agents.session_id = sessions.session_id
+            AND key = 'session/' || sessions.session_id || '/scopes/agent/' || agent_id || '{LATEST}'
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM multi_agents
+        WHERE multi_agents.session_id = sessions.session_id
+            AND key = 'session/' || sessions.session_id || '/scopes/multiAgent/' || multi_agent_id || '{LATEST}'
+    )
+    """  # noqa: S608 (constants only, as below)
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
 SELECT_ROW = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
@@ -117,14 +130,23 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
+    return sorted(_times(database, session_id, scope))
+
+
+def _times(database: Database, session_id: str, scope: Scope) -> dict[str, tuple[str, str]]:
+    """Return when snapshots of agents, or of graphs and swarms, were first and last stored, by their ids."""
     prefix = f"{prefix_of(session_id)}{scope}/"
     select = f"""
-        SELECT key FROM storage
+        SELECT key, created_at, updated_at FROM storage
         WHERE {BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         """  # noqa: S608
-    rows = database.query(select, (prefix, prefix))
-    found = (_KEY.fullmatch(key) for (key,) in rows)
-    return sorted({match["name"] for match in found if match is not None})
+    found: dict[str, tuple[str, str]] = {}
+    for key, created_at, updated_at in database.query(select, (prefix, prefix)):
+        match = _KEY.fullmatch(key)
+        if match is not None:
+            first, last = found.get(match["name"], (created_at, updated_at))
+            found[match["name"]] = min(first, created_at), max(last, updated_at)
+    return found
 
 
 def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
@@ -206,30 +228,26 @@ def of_agents(database: Database, session_id: str | None = None) -> Iterator[Sna
 
 
 def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, int]:
-    """Return how many agents, messages, and graphs and swarms the latest snapshots of some sessions have."""
-    rows = database.query(
-        f"""
-        SELECT
-            count(CASE WHEN instr(key, '/scopes/agent/') THEN 1 END),
-            coalesce(sum({MESSAGE_COUNT}), 0),
-            count(CASE WHEN instr(key, '/scopes/multiAgent/') THEN 1 END)
-        FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
-        """,  # noqa: S608
-        (json.dumps(list(session_ids)),),
-    )
-    agents, messages, multi_agents = rows[0]
-    return agents, messages, multi_agents
+    """Return how many agents, messages, and graphs and swarms of some sessions are in latest snapshots alone."""
+    found = contents(database, session_ids, NOT_IN_TABLES)
+    last_ids = [value for _, scope, _, value in found if scope == "agent"]
+    return len(last_ids), sum(last_id + 1 for last_id in last_ids if last_id is not None), len(found) - len(last_ids)
 
 
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
-    """Return the agents of a session that are not in the tables; see `SessionCatalog.list_agents`."""
-    summaries = []
+    """Return what snapshots tell of the agents of a session, of which those count that are not in the tables too."""
+    # Where only the past is left, an agent that is built has no messages.
+    summaries = {
+        name: AgentSummary(name, 0, *times, None) for name, times in _times(database, session_id, "agent").items()
+    }
     for snapshot in of_agents(database, session_id):
-        count = len(readable_messages(snapshot))
+        try:
+            count, damage = len(messages_of(snapshot)), None
+        except SessionException as error:
+            count, damage = 0, str(error)
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
-        summaries.append(AgentSummary(snapshot.name, count, *times))
-    return summaries
+        summaries[snapshot.name] = AgentSummary(snapshot.name, count, *times, damage)
+    return list(summaries.values())
 
 
 def describe(
@@ -252,8 +270,15 @@ def describe(
     return AgentDescription(agent_id, last_message_id, [[0]], state, manager_state, others, *times)
 
 
-def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str, str, Any]]:
+def contents(
+    database: Database, session_ids: Iterable[str], condition: str = "TRUE"
+) -> list[tuple[str, str, str, Any]]:
     """Return what the latest snapshots of some sessions are of; see `SessionCatalog.contents`.
+
+    Args:
+        database: Database to look at.
+        session_ids: Ids of the sessions.
+        condition: Condition for the snapshots.
 
     Returns:
         Session id, scope, name, and the number of the last message of an agent, or the kind of a graph or swarm; None
@@ -261,21 +286,24 @@ def contents(database: Database, session_ids: list[str]) -> list[tuple[str, str,
     """
     rows = database.query(
         f"""
-        SELECT key, {MESSAGE_COUNT}, CASE
+        SELECT key, json_valid(CAST(data AS TEXT)), {MESSAGE_COUNT}, CASE
             WHEN instr(key, '/scopes/multiAgent/') AND json_valid(CAST(data AS TEXT))
             THEN json_extract(CAST(data AS TEXT), '$.data.state.type')
         END
         FROM sessions CROSS JOIN storage ON {SNAPSHOTS_OF_SESSION}
-        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST}
+        WHERE session_id IN (SELECT value FROM json_each(?)) AND {IS_LATEST} AND {condition}
             AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         ORDER BY key
         """,  # noqa: S608
-        (json.dumps(session_ids),),
+        (json.dumps(list(session_ids)),),
     )
     found = []
-    for key, count, kind in rows:
+    for key, is_json, count, kind in rows:
         match = _KEY.fullmatch(key)
         if match is not None:
+            if not is_json:
+                # It may be Python's, with a NaN in it.
+                count = sum(len(readable_messages(snapshot)) for snapshot in under(database, key))
             value = kind if match["scope"] == "multiAgent" else (count - 1 if count else None)
             found.append((match["session_id"], match["scope"], match["name"], value))
     return found

@@ -106,7 +106,9 @@ def sessions_table(
             plain(session.session_id),
             plain(age(session.updated_at, now)),
             plain(", ".join(agent.agent_id for agent in agents[session.session_id])),
-            f"{sum(agent.message_count for agent in agents[session.session_id]):,}",
+            plain("damaged", "bold red")
+            if any(agent.damage for agent in agents[session.session_id])
+            else f"{sum(agent.message_count for agent in agents[session.session_id]):,}",
             plain(session.session_type.lower()),
             plain("damaged", "bold red")
             if session.damage

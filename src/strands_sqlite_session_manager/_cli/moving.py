@@ -170,6 +170,8 @@ def convert(
 ) -> None:
     """Convert sessions from message logs to snapshots, or back. The source stays as it is.
 
+    What is there already stays as it is, so it can be run again. A session that is there and differs is skipped.
+
     In one database, an id is one session: to make snapshots, name another file with --into, or another id with --as.
 
     Example: strands-sqlite convert user-42 --to snapshots --into snapshots.db
@@ -177,14 +179,20 @@ def convert(
     if new_id is not None and len(sessions) != 1:
         raise typer.BadParameter("name one session with --as")
     path = path_of_existing(db)
+    skipped: list[transfer.Skipped] = []
     for session in dict.fromkeys(sessions):
-        report = _converted(session, new_id, to, path, into or path)
+        try:
+            report = _converted(session, new_id, to, path, into or path)
+        except SessionConflictError as error:
+            skipped.append(transfer.Skipped(session, str(error)))
+            continue
         converted, there = report.converted, report.already_there
         told = f"{plural(converted.agents, 'agent')} with {plural(converted.messages, 'message')}"
         known = f"; there already: {plural(there.agents, 'agent')}" if there.agents else ""
         print(display.one_line(f"Converted {session}: {told}{known}."))
         for what in report.left_out:
             print(display.one_line(f"Left out: {what}."))
+    _print_skipped(skipped)
 
 
 def _converted(session: str, new_id: str | None, to: str, path: str, into: str) -> transfer.ConversionReport:

@@ -11,6 +11,7 @@ from strands.types.exceptions import SessionException
 from .. import maintenance
 from .._catalog import writing
 from .._codec import encode
+from .._errors import MissingRecordError
 from ..catalog import AgentSummary, HistoryMessage, SessionCatalog
 from . import display
 from .program import (
@@ -111,8 +112,11 @@ def show(
         for agent_id in [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]:
             try:
                 messages = read(session, agent_id)[::-1]
-            except ValueError as error:
-                errors.print(display.plain(error))  # Somebody has put an id there that cannot be one.
+            except (ValueError, MissingRecordError) as error:
+                if agent:
+                    raise
+                # Somebody has put an id there that cannot be one; or there is only the past of the agent.
+                errors.print(display.plain(error))
                 is_damaged = True
                 continue
             is_damaged |= any(message.damage for message in messages)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from .._errors import missing
 from . import display
 from .program import (
     Database,
@@ -50,7 +49,7 @@ def list_snapshots(
 @command("diff")
 def diff(
     session: Session,
-    first: Annotated[str, typer.Argument(help="Id of a snapshot.", show_default=False)],
+    first: Annotated[str, typer.Argument(help="Id of a snapshot, or latest.", show_default=False)],
     second: Annotated[str | None, typer.Argument(help="Id of another. Defaults to the latest.")] = None,
     db: Database = None,
     agent: Agent = "default",
@@ -61,7 +60,9 @@ def diff(
     Example: strands-sqlite diff user-42 01989b3c-8f2e-7000-8000-000000000000
     """
     with open_catalog(db, read_only=True) as catalog:
-        found = catalog.diff_snapshots(session, agent, first, second)
+        # As `snapshots` lists it.
+        ids = (None if snapshot_id == "latest" else snapshot_id for snapshot_id in (first, second))
+        found = catalog.diff_snapshots(session, agent, *ids)
     if as_json:
         pairs = [{"before": fields_of(before), "after": fields_of(after)} for before, after in found.changed]
         print_json({**fields_of(found), "changed": pairs})
@@ -83,9 +84,9 @@ def restore_snapshot(
     Example: strands-sqlite restore-snapshot user-42 01989b3c-8f2e-7000-8000-000000000000
     """
     with open_catalog(db, read_only=dry_run) as catalog:
+        # Refused before anybody is asked.
+        catalog.restore_snapshot(session, agent, snapshot, dry_run=True)
         counts = {entry.snapshot_id: entry.message_count for entry in catalog.list_snapshots(session, agent)}
-        if snapshot not in counts:
-            raise missing("snapshots", session, agent, snapshot)
         told = f"{display.plural(counts[snapshot], 'message')} in the place of {counts.get(None, 0):,}"
         if is_confirmed(f"Go on with {told}", yes, dry_run):
             former = catalog.restore_snapshot(session, agent, snapshot)

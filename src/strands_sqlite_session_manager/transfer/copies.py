@@ -169,7 +169,10 @@ def session_of(source: SessionRepository, session_id: str) -> Session:
     """
     session = source.read_session(session_id)
     if session is None and isinstance(source, SQLiteSessionRepository) and rows.exists(source, session_id):
-        raise SessionException(f"Session {session_id} is one of snapshots: convert it first, with from_snapshots")
+        raise SessionException(
+            f"Session {session_id} is one of snapshots, not of messages; `strands-sqlite convert --to messages`, or "
+            "from_snapshots, makes it one of these"
+        )
     if session is None:
         raise missing("sessions", session_id)
     return named("session_id", session_id, session)

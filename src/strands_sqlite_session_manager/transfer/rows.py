@@ -19,6 +19,7 @@ from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
 from .._engine.database import BrokenText
 from .._engine.holder import database_of
+from .._engine.schema import SNAPSHOTS_OF_SESSION, STASH_OF_SESSION
 from ..repository import SQLiteSessionRepository
 
 # Key and content. All tables end with the times: `expires_at` where they have it, `created_at` and `updated_at`.
@@ -53,7 +54,6 @@ SELECT_PAGE = f"""
     {_SELECT["messages"]} WHERE {_IS["session_id"]} AND {_IS["agent_id"]} AND message_id >= ?
     ORDER BY message_id LIMIT {PAGE}
     """
-_BEGINS_WITH = snapshots.BEGINS_WITH_KEY
 Row = tuple[Any, ...]
 Record = TypeVar("Record", Session, SessionAgent, SessionMessage)
 
@@ -206,14 +206,14 @@ def read_rows(
         for row in query(SELECT_ONE["multi_agents"], (session_id, multi_agent_id)):
             yield "multi_agents", row
     # No key has an id in it that is no UTF-8.
-    for prefix in () if isinstance(session_id, BrokenText) else storage_prefixes(session_id):
+    for is_of_session in () if isinstance(session_id, BrokenText) else (SNAPSHOTS_OF_SESSION, STASH_OF_SESSION):
         # One at a time: a snapshot may be large.
         keys = f"""
-            SELECT key FROM storage
-            WHERE {_BEGINS_WITH} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
+            SELECT key FROM sessions CROSS JOIN storage ON {is_of_session}
+            WHERE session_id = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
             ORDER BY key
             """  # noqa: S608
-        for key in query(keys, (prefix, prefix)):
+        for key in query(keys, (session_id,)):
             for row in query(SELECT_ONE["storage"], key):
                 yield "storage", row
 

@@ -89,7 +89,7 @@ def to_snapshots(
         SessionConflictError: If there is another snapshot, which is kept. What was stored before it stays.
         SessionException: If a record does not exist in the source, or cannot be read or stored.
         ValueError: If the snapshots would lie under the session's own id in its own database, the source cannot tell
-            what there is, or an id cannot be one.
+            what there is, or an id cannot be one, with a slash in it for example.
     """
     source = copies.repository_of(source)
     new_id = checked_id("session_id", session_id) if new_id is None else checked_id("new_id", new_id)
@@ -104,6 +104,12 @@ def to_snapshots(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
+    for name in (new_id, *agents, *others):
+        if name.strip() in ("", ".", "..") or "/" in name or "\\" in name:
+            raise ValueError(
+                f"{name!r}: the SDK refuses such an id for snapshots, so no agent could be built with them; name the "
+                "session with new_id, or leave an agent, graph or swarm out with agent_ids or multi_agent_ids"
+            )
     writer = _SnapshotWriter(storage, new_id)
     left_out: list[str] = []
     for agent_id in agents:
@@ -418,12 +424,14 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
     """Add the rows of an agent to a writer, and return what is left out."""
     log = MergedLog()
+    has_app_data = False
     for snapshot in found:
-        data = snapshots.decode(snapshot)["data"]
+        content = snapshots.decode(snapshot)
+        data = content["data"]
+        has_app_data |= bool(content.get("app_data"))
         summary = (data.get("conversation_manager_state") or {}).get("summary_message")
         log.add(data.get("messages", []), summary, snapshot.created_at)
-    newest = found[-1]
-    data = snapshots.decode(newest)["data"]
+    newest = found[-1]  # Of which the data is.
     key = (session_id, newest.name)
     numbers = range(len(log.messages))
     view = LiveView(log.messages, numbers, [None] * len(numbers)).of(data.get("messages", []))
@@ -443,6 +451,6 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
     if _stash_location(newest) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
-    if any(snapshots.decode(snapshot).get("app_data") for snapshot in found):
+    if has_app_data:
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
     return left_out
