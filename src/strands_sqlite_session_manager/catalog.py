@@ -969,7 +969,7 @@ class SessionCatalog(DatabaseHolder):
             return None
         former = snapshots.read(self._database, key[0], "agent", key[1])
         latest_key = snapshots.key_of(key[0], "agent", key[1])
-        return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data)
+        return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data, snapshot.key)
 
     def _snapshot(self, session_id: str, agent_id: str, snapshot_id: str | None = None) -> snapshots.Snapshot:
         snapshot = snapshots.read(self._database, session_id, "agent", agent_id, snapshot_id)

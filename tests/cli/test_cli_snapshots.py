@@ -48,9 +48,17 @@ async def test_an_agent_of_the_past_alone_is_named(two: Any) -> None:
     """Also where its conversation would be, and it can be deleted."""
     await two.delete("session/s/scopes/agent/default/snapshots/snapshot_latest.json")
     assert run("ls").stdout.splitlines()[1].split()[-3:] == ["default", "0", "snapshot"]
-    assert "Agent default in session s has no latest snapshot; `restore" in run("show", "s", code=1).stderr
+    assert "Agent default in session s has no latest snapshot; `restore" in run("show", "s").stderr
     assert run("show", "s", "--agent", "b", code=1).stderr == "strands-sqlite: Agent b in session s does not exist\n"
     assert run("rm", "s", "--agent", "default", "--yes").stdout == "Deleted agent default with 0 messages.\n"
+
+
+async def test_an_agent_of_the_past_alone_is_no_hindrance(two: Any) -> None:
+    """To show the others, and to take the conversation of the only one that has one."""
+    talking(two, "s", ADA, always=True, agent_id="past")
+    await two.delete("session/s/scopes/agent/past/snapshots/snapshot_latest.json")
+    assert "Goodbye." in run("show", "s").stdout
+    assert len(json.loads(run("show", "s", "--as", "json").stdout)) == 4
 
 
 def test_snapshots_are_listed(two: Any) -> None:
@@ -140,8 +148,15 @@ def test_convert_goes_both_ways(two: Any) -> None:
 
 
 def test_convert_skips_what_went_on_in_the_target(two: Any) -> None:
-    """The others are converted."""
+    """The others are converted, also where the SDK takes no such id."""
     talking(two, "t", ADA, agent_id="default")
+    with SQLiteSessionManager("a/b", "sessions.db") as manager:
+        make_agent(manager, "Hello.")("Hi.")
+    with SQLiteSessionManager("z", "sessions.db") as manager:
+        make_agent(manager, "Hello.")("Hi.")
+    done = run("convert", "a/b", "z", "--to", "snapshots", "--into", "back.db", code=1)
+    assert done.stdout == "Converted z: 1 agent with 2 messages.\n"
+    assert done.stderr.startswith("skipped a/b: ")
     run("convert", "s", "--to", "messages", "--into", "log.db")
     with SQLiteSessionManager("s", "log.db") as manager:
         make_agent(manager, "Yes.")("More?")

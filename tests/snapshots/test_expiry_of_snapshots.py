@@ -147,6 +147,25 @@ async def test_what_was_the_latest_keeps_its_end(
     assert raw.execute("SELECT count(*), count(expires_at) FROM storage").fetchone() == (4, 4)
 
 
+async def test_what_is_made_the_latest_keeps_its_end(db_path: Path, storage: Any, raw: sqlite3.Connection) -> None:
+    talking(storage, "s", ADA, always=True)
+    await storage.delete("session/s/scopes/agent/a/snapshots/snapshot_latest.json")
+    assert await storage.set_prefix_expiry("session/s/", timedelta(days=1)) == 1
+    with SessionCatalog(db_path) as catalog:
+        catalog.restore_snapshot("s", "a", catalog.list_snapshots("s", "a")[-1].snapshot_id or "")
+    assert raw.execute("SELECT count(*), count(expires_at) FROM storage").fetchone() == (2, 2)
+
+
+async def test_pruning_keeps_the_last_of_whose_latest_has_expired(db_path: Path, storage: Any) -> None:
+    """A dry run knows it too."""
+    talking(storage, "s", ADA, BYE, always=True)
+    await storage.set_expiry("session/s/scopes/agent/a/snapshots/snapshot_latest.json", PAST)
+    with SessionCatalog(db_path) as catalog:
+        plan = catalog.prune(keep_snapshots=0, dry_run=True)
+        assert (plan.snapshots, plan.keys) == (1, 1)
+        assert catalog.prune(keep_snapshots=0) == plan
+
+
 async def test_an_older_snapshot_takes_the_place_of_a_latest_one_that_has_expired(
     db_path: Path, storage: Any, raw: sqlite3.Connection
 ) -> None:
@@ -223,8 +242,13 @@ class TestKeys:
         await storage.write("k", b"12345")
         await storage.write("stays", b"")
         await storage.set_expiry("k", PAST)
+        # Which is not that of keys of no session.
+        raw.execute(
+            "INSERT INTO sessions (session_id, session_type, created_at, updated_at, expires_at)"
+            " VALUES ('', 'AGENT', '2020', '2020', '2020')"
+        )
         with SessionCatalog(db_path) as catalog:
             for dry_run in (True, False):
                 pruned = catalog.prune(dry_run=dry_run)
-                assert (pruned.keys, pruned.bytes, pruned.session_ids) == (1, 5, [])
+                assert (pruned.keys, pruned.session_ids) == (1, [""])
         assert raw.execute("SELECT key FROM storage").fetchall() == [("stays",)]

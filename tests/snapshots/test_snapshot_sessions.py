@@ -407,6 +407,12 @@ class TestThePastAlone:
         catalog.restore_snapshot("s", "a", past[-1])
         assert catalog.fork_session("s", "cut", through=0) == RecordCounts(1, 1, 1, 0)
 
+    async def test_one_of_several_is_left_out_of_a_fork_through_a_message(
+        self, catalog: Any, storage: Any, past: Any
+    ) -> None:
+        talking(storage, "s", ADA, BYE, agent_id="b")
+        assert catalog.fork_session("s", "cut", through=1) == RecordCounts(1, 1, 2, 0)
+
     def test_the_newest_is_not_pruned(self, catalog: Any, storage: Any, past: Any) -> None:
         """With it, the session would go, and all that is left of the agent."""
         talking(storage, "t", ADA, always=True)

@@ -119,16 +119,18 @@ class TestToken:
             assert "refresh" not in get(host, "/session?id=user-42", {**came, **other}).text
         assert "refresh" not in get(host, "/session?id=user-42", came, method="POST").text
 
-    @pytest.mark.parametrize("path", ["/pre/session", "/session"])
-    def test_the_link_leads_to_where_a_proxy_has_the_pages(self, desk_path: Path, path: str) -> None:
+    @pytest.mark.parametrize("root", ["/pre", "/s"])
+    @pytest.mark.parametrize("is_in_both", [True, False])
+    def test_the_link_leads_to_where_a_proxy_has_the_pages(self, desk_path: Path, root: str, is_in_both: bool) -> None:
         """Servers differ in whether the path has the prefix that the proxy has taken off."""
         app = create_app(desk_path, token="secret")
 
         async def behind(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "root_path": "/pre"}, receive, send)
+            await app({**scope, "root_path": root}, receive, send)
 
         with opened(app):
-            assert led_to(get(behind, f"{path}?id=user-42&token=secret").text) == "/pre/session?id=user-42"
+            path = f"{root}/session" if is_in_both else "/session"
+            assert led_to(get(behind, f"{path}?id=user-42&token=secret").text) == f"{root}/session?id=user-42"
 
     def test_a_token_may_have_any_characters(self, desk_path: Path) -> None:
         """A cookie may not."""

@@ -132,16 +132,16 @@ def prune_expired(database: Database, table: str, now: str, gone: list[str], dry
         database: Database to prune.
         table: `storage` or `memories`.
         now: Time before which they have expired.
-        gone: Ids of sessions whose keys are not to be counted: a dry run has counted them already.
+        gone: Ids of sessions whose keys a dry run has counted already.
         dry_run: Whether only to tell.
     """
     session_id = SESSION_OF_KEY.format(key="key") if table == "storage" else "NULL"
     ((count, total),) = database.query(
         f"""
         SELECT count(*), coalesce(sum({SIZES[table]}), 0) FROM {table}
-        WHERE expires_at <= ? AND coalesce({session_id}, '') NOT IN (SELECT value FROM json_each(?))
+        WHERE expires_at <= ? AND ({session_id} IS NULL OR {session_id} NOT IN (SELECT value FROM json_each(?)))
         """,  # noqa: S608
-        (now, json.dumps(gone)),
+        (now, json.dumps(gone if dry_run else [])),
     )
     deleted = count
     while deleted and not dry_run:

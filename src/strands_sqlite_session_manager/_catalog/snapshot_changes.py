@@ -29,9 +29,13 @@ _KEEP = """
 _REPLACE = "UPDATE storage SET data = :data, updated_at = :now WHERE key = :latest AND data = :former"
 # Over one that has expired, too.
 _CREATE = """
-    INSERT INTO storage (key, data, created_at, updated_at) VALUES (:latest, :data, :now, :now)
-    ON CONFLICT (key) DO UPDATE
-    SET data = excluded.data, expires_at = NULL, created_at = excluded.created_at, updated_at = excluded.updated_at
+    INSERT INTO storage (key, data, expires_at, created_at, updated_at)
+    VALUES (:latest, :data, (SELECT expires_at FROM storage WHERE key = :restored), :now, :now)
+    ON CONFLICT (key) DO UPDATE SET
+        data = excluded.data,
+        expires_at = excluded.expires_at,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at
     WHERE expires_at <= excluded.updated_at
     """
 
@@ -47,6 +51,7 @@ _SURPLUS = f"""
             NOT EXISTS (
                 SELECT 1 FROM storage AS latest
                 WHERE latest.key = substr(immutable.key, 1, place) || substr('{snapshots.LATEST}', 2)
+                    AND (latest.expires_at IS NULL OR latest.expires_at > ?)
             ) AS kept,
             row_number() OVER (PARTITION BY substr(key, 1, place) ORDER BY key DESC) AS number
         FROM (
@@ -148,7 +153,9 @@ def new_snapshot_id() -> str:
     return str(uuid.UUID(int=value))
 
 
-def make_latest(database: Database, former: snapshots.Snapshot | None, key: str, data: bytes) -> str | None:
+def make_latest(
+    database: Database, former: snapshots.Snapshot | None, key: str, data: bytes, restored: str
+) -> str | None:
     """Store a latest snapshot, and keep the former as an immutable one.
 
     Args:
@@ -156,6 +163,7 @@ def make_latest(database: Database, former: snapshots.Snapshot | None, key: str,
         former: The latest snapshot now; None if there is none.
         key: Its key.
         data: The new one.
+        restored: Key of the snapshot that it comes from. If there is no former one, it expires when that does.
 
     Returns:
         Id of the former, as it is kept.
@@ -165,7 +173,7 @@ def make_latest(database: Database, former: snapshots.Snapshot | None, key: str,
     """
     time_now = now()
     if former is None:
-        if not database.execute(_CREATE, {"latest": key, "data": data, "now": time_now}):
+        if not database.execute(_CREATE, {"latest": key, "data": data, "restored": restored, "now": time_now}):
             raise SessionConflictError(f"{key} was written meanwhile; nothing was changed, so try again")
         return None
     snapshot_id = new_snapshot_id()
@@ -217,7 +225,7 @@ def undo(
     if message_count not in (None, len(messages)) or (only_unanswered and messages and _is_answer(messages[-1])):
         return 0
     if starts and not dry_run:
-        make_latest(database, latest, latest.key, cut(content, starts[0]))
+        make_latest(database, latest, latest.key, cut(content, starts[0]), latest.key)
     return len(messages) - starts[0] if starts else 0
 
 
@@ -285,7 +293,7 @@ def prune(
     Returns:
         How many went, and how many bytes.
     """
-    values = (now, *parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
+    values = (now, now, *parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
     # What is too much stays too much: newer ones come only on top.
     surplus = database.query(_SURPLUS.format(among=among), values)
     for batch in () if dry_run else _batches(surplus):

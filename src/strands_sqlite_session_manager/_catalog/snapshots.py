@@ -45,19 +45,25 @@ MESSAGE_COUNT = f"""
         ELSE coalesce(json_array_length(CAST(data AS TEXT), '$.data.messages'), 0)
     END
     """
-# Within a query of `sessions`, a condition on `storage`: no latest snapshot of what is in the tables too.
-NOT_IN_TABLES = f"""
+
+
+def _not_in(table: str, column: str, scope: Scope) -> str:
+    part = f"/scopes/{scope}/"
+    before = f"length(sessions.session_id) + {len(f'session/{part}')}"
+    return f"""
     NOT EXISTS (
-        SELECT 1 FROM agents
-        WHERE agents.session_id = sessions.session_id
-            AND key = 'session/' || sessions.session_id || '/scopes/agent/' || agent_id || '{LATEST}'
-    )
-    AND NOT EXISTS (
-        SELECT 1 FROM multi_agents
-        WHERE multi_agents.session_id = sessions.session_id
-            AND key = 'session/' || sessions.session_id || '/scopes/multiAgent/' || multi_agent_id || '{LATEST}'
+        SELECT 1 FROM {table}
+        WHERE {table}.session_id = sessions.session_id
+            AND {column} = substr(key, {before} + 1, length(key) - ({before}) - {len(LATEST)})
+            AND substr(key, length(sessions.session_id) + 9, {len(part)}) = '{part}'
     )
     """  # noqa: S608 (constants only, as below)
+
+
+# Within a query of `sessions`, a condition on latest snapshots: not of what is in the tables too.
+NOT_IN_TABLES = f"""
+    {_not_in("agents", "agent_id", "agent")} AND {_not_in("multi_agents", "multi_agent_id", "multiAgent")}
+    """
 BEGINS_WITH_KEY = BEGINS_WITH.format(column="key")
 SELECT_ROW = "SELECT key, created_at, updated_at, data FROM storage"
 # Blobs that are read at once.
@@ -130,23 +136,14 @@ def latest(database: Database, session_id: str | None = None) -> Iterator[Snapsh
 
 def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     """Return the ids of the agents, or of the graphs and swarms, of which there is a snapshot, in their order."""
-    return sorted(_times(database, session_id, scope))
-
-
-def _times(database: Database, session_id: str, scope: Scope) -> dict[str, tuple[str, str]]:
-    """Return when snapshots of agents, or of graphs and swarms, were first and last stored, by their ids."""
     prefix = f"{prefix_of(session_id)}{scope}/"
     select = f"""
-        SELECT key, created_at, updated_at FROM storage
+        SELECT key FROM storage
         WHERE {BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         """  # noqa: S608
-    found: dict[str, tuple[str, str]] = {}
-    for key, created_at, updated_at in database.query(select, (prefix, prefix)):
-        match = _KEY.fullmatch(key)
-        if match is not None:
-            first, last = found.get(match["name"], (created_at, updated_at))
-            found[match["name"]] = min(first, created_at), max(last, updated_at)
-    return found
+    rows = database.query(select, (prefix, prefix))
+    found = (_KEY.fullmatch(key) for (key,) in rows)
+    return sorted({match["name"] for match in found if match is not None})
 
 
 def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
@@ -229,17 +226,14 @@ def of_agents(database: Database, session_id: str | None = None) -> Iterator[Sna
 
 def counts(database: Database, session_ids: Iterable[str]) -> tuple[int, int, int]:
     """Return how many agents, messages, and graphs and swarms of some sessions are in latest snapshots alone."""
-    found = contents(database, session_ids, NOT_IN_TABLES)
-    last_ids = [value for _, scope, _, value in found if scope == "agent"]
-    return len(last_ids), sum(last_id + 1 for last_id in last_ids if last_id is not None), len(found) - len(last_ids)
+    found = _latest_of(database, session_ids, NOT_IN_TABLES)
+    agents = [count for match, count, _ in found if match["scope"] == "agent"]
+    return len(agents), sum(agents), len(found) - len(agents)
 
 
 def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     """Return what snapshots tell of the agents of a session, of which those count that are not in the tables too."""
-    # Where only the past is left, an agent that is built has no messages.
-    summaries = {
-        name: AgentSummary(name, 0, *times, None) for name, times in _times(database, session_id, "agent").items()
-    }
+    summaries = {}
     for snapshot in of_agents(database, session_id):
         try:
             count, damage = len(messages_of(snapshot)), None
@@ -247,6 +241,13 @@ def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
             count, damage = 0, str(error)
         times = (snapshot.created_at, snapshot.updated_at, snapshot.updated_at if count else None)
         summaries[snapshot.name] = AgentSummary(snapshot.name, count, *times, damage)
+    for name in names(database, session_id, "agent"):
+        if name not in summaries:
+            # Where only the past is left, an agent that is built has no messages.
+            prefix = f"{prefix_of(session_id)}agent/{name}/"
+            select = f"SELECT min(created_at), max(updated_at) FROM storage WHERE {BEGINS_WITH_KEY}"  # noqa: S608
+            ((first, last),) = database.query(select, (prefix, prefix))
+            summaries[name] = AgentSummary(name, 0, first, last, None)
     return list(summaries.values())
 
 
@@ -270,20 +271,24 @@ def describe(
     return AgentDescription(agent_id, last_message_id, [[0]], state, manager_state, others, *times)
 
 
-def contents(
-    database: Database, session_ids: Iterable[str], condition: str = "TRUE"
-) -> list[tuple[str, str, str, Any]]:
+def contents(database: Database, session_ids: Iterable[str]) -> list[tuple[str, str, str, Any]]:
     """Return what the latest snapshots of some sessions are of; see `SessionCatalog.contents`.
-
-    Args:
-        database: Database to look at.
-        session_ids: Ids of the sessions.
-        condition: Condition for the snapshots.
 
     Returns:
         Session id, scope, name, and the number of the last message of an agent, or the kind of a graph or swarm; None
         if there is none.
     """
+    found = []
+    for match, count, kind in _latest_of(database, session_ids, "TRUE"):
+        value = kind if match["scope"] == "multiAgent" else (count - 1 if count else None)
+        found.append((match["session_id"], match["scope"], match["name"], value))
+    return found
+
+
+def _latest_of(
+    database: Database, session_ids: Iterable[str], condition: str
+) -> list[tuple[re.Match[str], int, str | None]]:
+    """Return the latest snapshots of some sessions: their keys, numbers of messages, and kinds of graphs and swarms."""
     rows = database.query(
         f"""
         SELECT key, json_valid(CAST(data AS TEXT)), {MESSAGE_COUNT}, CASE
@@ -304,8 +309,7 @@ def contents(
             if not is_json:
                 # It may be Python's, with a NaN in it.
                 count = sum(len(readable_messages(snapshot)) for snapshot in under(database, key))
-            value = kind if match["scope"] == "multiAgent" else (count - 1 if count else None)
-            found.append((match["session_id"], match["scope"], match["name"], value))
+            found.append((match, count, kind))
     return found
 
 

@@ -170,7 +170,8 @@ def convert(
 ) -> None:
     """Convert sessions from message logs to snapshots, or back. The source stays as it is.
 
-    What is there already stays as it is, so it can be run again. A session that is there and differs is skipped.
+    What is there already stays as it is, so it can be run again. A session that is there and differs is skipped, and so
+    is one with an id that cannot be one on the other side.
 
     In one database, an id is one session: to make snapshots, name another file with --into, or another id with --as.
 
@@ -183,7 +184,7 @@ def convert(
     for session in dict.fromkeys(sessions):
         try:
             report = _converted(session, new_id, to, path, into or path)
-        except SessionConflictError as error:
+        except (SessionConflictError, ValueError) as error:
             skipped.append(transfer.Skipped(session, str(error)))
             continue
         converted, there = report.converted, report.already_there

@@ -115,9 +115,9 @@ def show(
             except (ValueError, MissingRecordError) as error:
                 if agent:
                     raise
-                # Somebody has put an id there that cannot be one; or there is only the past of the agent.
                 errors.print(display.plain(error))
-                is_damaged = True
+                # Somebody has put an id there that cannot be one. That there is only the past of an agent is no damage.
+                is_damaged |= isinstance(error, ValueError)
                 continue
             is_damaged |= any(message.damage for message in messages)
             if raw:
@@ -143,6 +143,9 @@ def _write(
 ) -> None:
     """Print the messages of one agent in a form to take elsewhere."""
     names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
+    if len(names) > 1:
+        # Of others there is only the past.
+        names = [*catalog.contents([session])[session].agents] or names
     if len(names) != 1:
         raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
     messages = read(session, names[0])[::-1]

@@ -110,7 +110,10 @@ def stats(db_path: str | os.PathLike[str] | None = None) -> DatabaseStats:
                 UNION ALL
                 SELECT
                     {SNAPSHOT_SESSION.format(key="key")},
-                    {snapshots.MESSAGE_COUNT},
+                    coalesce((
+                        SELECT {snapshots.MESSAGE_COUNT} FROM sessions
+                        WHERE session_id = {SNAPSHOT_SESSION.format(key="key")} AND {snapshots.NOT_IN_TABLES}
+                    ), 0),
                     length(data)
                 FROM storage WHERE {IS_OF_SNAPSHOTS.format(key="key")}
             )

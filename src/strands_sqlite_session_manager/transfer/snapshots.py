@@ -104,12 +104,7 @@ def to_snapshots(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
-    for name in (new_id, *agents, *others):
-        if name.strip() in ("", ".", "..") or "/" in name or "\\" in name:
-            raise ValueError(
-                f"{name!r}: the SDK refuses such an id for snapshots, so no agent could be built with them; name the "
-                "session with new_id, or leave an agent, graph or swarm out with agent_ids or multi_agent_ids"
-            )
+    _require_usable(new_id, [*agents, *others])
     writer = _SnapshotWriter(storage, new_id)
     left_out: list[str] = []
     for agent_id in agents:
@@ -421,17 +416,33 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
         raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
 
 
+def _require_usable(session_id: str, names: list[str]) -> None:
+    """Make sure that the SDK can build something with snapshots under these ids.
+
+    Raises:
+        ValueError: If it takes one of them for none.
+    """
+    refused = [name for name in (session_id, *names) if name == ".." or "/" in name or "\\" in name]
+    if not session_id.strip() or session_id == ".":
+        refused.append(session_id)
+    if refused:
+        raise ValueError(
+            f"{refused[0]!r}: the SDK takes no such id for snapshots, so nothing could be built with them; give the "
+            "session another id, or leave the agent, graph or swarm out"
+        )
+
+
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
     """Add the rows of an agent to a writer, and return what is left out."""
     log = MergedLog()
     has_app_data = False
-    for snapshot in found:
-        content = snapshots.decode(snapshot)
+    data: dict[str, Any] = {}
+    for newest in found:
+        content = snapshots.decode(newest)
         data = content["data"]
         has_app_data |= bool(content.get("app_data"))
         summary = (data.get("conversation_manager_state") or {}).get("summary_message")
-        log.add(data.get("messages", []), summary, snapshot.created_at)
-    newest = found[-1]  # Of which the data is.
+        log.add(data.get("messages", []), summary, newest.created_at)
     key = (session_id, newest.name)
     numbers = range(len(log.messages))
     view = LiveView(log.messages, numbers, [None] * len(numbers)).of(data.get("messages", []))

@@ -117,7 +117,10 @@ def _led_on(request: Request, query: str, text: str, status: int) -> Response:
     # What a proxy has taken off the path stands in the root path alone, or, with some servers, in both.
     root = request.scope.get("root_path", "").rstrip("/")
     # Only the path: what begins with two slashes would name another host.
-    path = quote("/" + (root + request.scope["path"].removeprefix(root)).lstrip("/"))
+    path = request.scope["path"]
+    if path != root and not path.startswith(f"{root}/"):
+        path = root + path
+    path = quote("/" + path.lstrip("/"))
     page = Markup(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={url}">'
         '<link rel="icon" href="{root}/static/icon.svg"><title>Sessions</title>'
