@@ -177,8 +177,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
 
         A question finds a statement: "What does Ada drink?" finds "Ada likes green tea". One of its words is enough,
         in any English form, with or without accents; words that say nothing ("the", "what", …) are left out; of
-        scripts without spaces, each two characters are looked for. The best match (BM25) comes first, of equal ones
-        the newest.
+        scripts without spaces, each two characters are looked for, and of Chinese each alone too. The best match
+        (BM25) comes first, of equal ones the newest.
 
         With an embedder, the memories whose vectors are nearest (cosine similarity, of all vectors) are a second
         ranking. The two are joined by reciprocal rank. If the embedder fails, that is logged, and words alone count.
