@@ -177,7 +177,14 @@ def decode_any(
 
     Args are those of `decode`, and `around`: levels around what `encode` made.
     """
-    name = f"{table} {key}: damaged JSON in the database"
+    return parse(text, f"{table} {key}: damaged JSON in the database", attachments, around)
+
+
+def parse(text: str, name: str, attachments: bytes | None = None, around: int = 0) -> Any:
+    """Return the value of a JSON text, wherever it is from.
+
+    Args are those of `decode_any`, and `name`: what the text is, for the error.
+    """
     try:
         if isinstance(text, BrokenText):
             text.raw.decode()  # raises, and says where

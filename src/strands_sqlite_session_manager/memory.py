@@ -2,13 +2,14 @@
 
 import asyncio
 import builtins
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._arguments import checked_cut_off, checked_id, checked_mapping, checked_moment, checked_number, checked_time, now
+from ._arguments import checked_cut_off, checked_id, checked_metadata, checked_moment, checked_number, checked_time, now
 from ._codec import encode
 from ._engine.database import Synchronous
 from ._engine.holder import DatabaseHolder
@@ -177,8 +178,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
 
         A question finds a statement: "What does Ada drink?" finds "Ada likes green tea". One of its words is enough,
         in any English form, with or without accents; words that say nothing ("the", "what", …) are left out; of
-        scripts without spaces, each two characters are looked for. The best match (BM25) comes first, of equal ones
-        the newest.
+        scripts without spaces, each two characters are looked for, and of Chinese each alone too. The best match
+        (BM25) comes first, of equal ones the newest.
 
         With an embedder, the memories whose vectors are nearest (cosine similarity, of all vectors) are a second
         ranking. The two are joined by reciprocal rank. If the embedder fails, that is logged, and words alone count.
@@ -231,7 +232,8 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         Args:
             content: A text. Blanks around it are not stored.
             metadata: Names and values that JSON can hold. They replace those of the memory if it was there; None
-                leaves them. Another JSON value, as a model may make up, is kept under the name `metadata`.
+                leaves them. What a model may make up instead is kept as one text under the name `metadata`: a text,
+                or the JSON of what is no dictionary or holds a NUL character or an integer beyond 64 bits.
             expires_at: When to forget it: a time with a time zone, a time span from now on, or "never". None leaves
                 what the memory has if it was there; a new one never expires.
 
@@ -240,9 +242,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         """
         self._require_writable()
         text = records.checked_content(content)
-        # A refusal would make the SDK ask the model again, with every turn, for facts that it has stored already.
-        is_made_up = isinstance(metadata, (str, int, float, list))
-        encoded = _encoded_metadata({"metadata": metadata} if is_made_up else metadata)
+        encoded = None if metadata is None else encode(_kept_metadata(metadata), "metadata")
         expiry = _checked_expiry(expires_at)
         memory_id = await to_its_end(lambda: self._add(text, encoded, expiry))
         if self._embedding is not None:
@@ -320,7 +320,7 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         if content is not None:
             changes["content"] = records.checked_content(content)
         if metadata is not None:
-            changes["metadata"] = _encoded_metadata(metadata)
+            changes["metadata"] = encode(checked_metadata("metadata", metadata), "metadata")
         if expires_at is not None:
             changes["expires_at"] = None if expires_at == "never" else _checked_expiry(expires_at)
         if not changes:
@@ -511,5 +511,13 @@ def _checked_expiry(value: "datetime | timedelta | Literal['never'] | None") -> 
     )
 
 
-def _encoded_metadata(metadata: Mapping[str, Any] | None) -> str | None:
-    return None if metadata is None else encode(checked_mapping("metadata", metadata), "metadata")
+def _kept_metadata(metadata: Any) -> dict[str, Any]:
+    """Return metadata that can be stored: what a model may make up instead of some, as one text."""
+    try:
+        return checked_metadata("metadata", {"metadata": metadata} if isinstance(metadata, str) else metadata)
+    except ValueError as error:
+        # A refusal would make the SDK ask the model again, with every turn, for facts that it has stored already.
+        try:
+            return {"metadata": json.dumps(metadata)}
+        except (TypeError, ValueError, RecursionError):
+            raise error from None

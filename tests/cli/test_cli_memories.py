@@ -172,6 +172,10 @@ class TestMoving:
             (lambda lines: [lines[0], "[]", *lines[1:]], "line 2: not a memory"),
             (lambda lines: [lines[0], '{"store": "s"}', *lines[1:]], "line 2: not a memory"),
             (lambda lines: [line.replace(NOW, "yesterday") for line in lines], "line 2: not a memory"),
+            (
+                lambda lines: [line.replace('{"n":1}', '{"n":{"__encoded__":["float","x"]}}') for line in lines],
+                "line 2: not a memory: metadata: could not convert",
+            ),
         ],
     )
     def test_what_is_no_such_file_is_refused(self, tmp_path: Path, change: Any, told: str) -> None:

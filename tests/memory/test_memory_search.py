@@ -66,6 +66,13 @@ class TestWhatIsFound:
         await searched.add(memory)
         assert await found(searched, question) == [memory]
 
+    async def test_one_character_of_a_japanese_question_is_not_enough(self, searched: Any) -> None:
+        """Only of Chinese does one say something."""
+        await searched.add("我们本周去日光浴。")
+        await searched.add("東京は首都です。")
+        assert await found(searched, "日本の首都は？") == ["東京は首都です。"]
+        assert await found(searched, "ニュースを見た日？") == []
+
     async def test_flags_are_told_apart(self, searched: Any) -> None:
         """Each is made of two symbols, which are in others too."""
         await searched.add("🇩🇪")

@@ -397,8 +397,8 @@ class TestEmbedder:
         await store.add("tea")
         await store.search("tea")
         assert caplog.records == []
-        numbers = [1.0] * 8
-        for _ in range(2):
+        for length in (8, 7, 8):
+            numbers = [1.0] * length
             await store.search("tea")
         assert ["call reindex()" in record.message for record in caplog.records] == [True]
 

@@ -55,14 +55,14 @@ class Embedding:
         # Bytes of a vector. Only one tells.
         self._size: int | None = None
         # The same of those that were compared with all memories.
-        self._size_looked_for: int | None = None
+        self._sizes_looked_for: set[int] = set()
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def of_query(self, query: str) -> bytes | None:
         """Return the vector of a question; None if the embedder fails, which is logged."""
         vector = (await self._attempt([query])).get(query)
-        if vector is not None and len(vector) != self._size_looked_for:
-            self._size_looked_for = len(vector)
+        if vector is not None and len(vector) not in self._sizes_looked_for:
+            self._sizes_looked_for.add(len(vector))
             await asyncio.to_thread(self._warn_of_missing, len(vector))
         return vector
 

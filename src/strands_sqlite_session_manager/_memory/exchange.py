@@ -20,7 +20,7 @@ from typing import Any
 from strands.types.exceptions import SessionException
 
 from .._arguments import checked_id, checked_mapping, checked_number, checked_time, now
-from .._codec import decode, encode
+from .._codec import encode, parse
 from .._engine.database import Database
 from .records import COLUMNS, MAKE_WAY, NOT_EXPIRED, Memory, checked_content, to_memory
 
@@ -126,7 +126,7 @@ def _checked(record: Any) -> dict[str, Any]:
     values["content"] = checked_content(values["content"])
     # As it is in a row, where "not a number", say, is an object.
     metadata = json.dumps(checked_mapping("metadata", values["metadata"]))
-    values["metadata"] = encode(decode(metadata, "metadata", (values["content"][:100],)), "metadata")
+    values["metadata"] = encode(parse(metadata, "metadata"), "metadata")
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):

@@ -46,7 +46,9 @@ STOP_WORDS = frozenset(
 
 
 # The same of Chinese characters.
-_STOP_CHARACTERS = frozenset("一不么也了什他会们你个几到吗吧呢和哪啊在多她它少就很怎我是有样的能要谁这那都")
+_STOP_CHARACTERS = frozenset(
+    "一上下不个中为么也了什从他以们会你几到去吗吧呢和哪啊在多她它对少就很怎我把是有来样的给能被要让谁这那都里"
+)
 
 # What memories are found without: accents of Greek and the Russian "ё", and points of Hebrew and Arabic, for all of
 # which SQLite does nothing; letters that many keyboards lack; full and half width; what makes a symbol an emoji.
@@ -138,7 +140,7 @@ def question_words(question: str) -> list[str]:
     """Return what to look for one by one where some of it is enough: words that say something, and pairs of characters.
 
     Of scripts without spaces, each two characters that stand together are looked for, as most words there have two. Of
-    Chinese, so is each alone, which says something too: "喝茶" finds "喝绿茶".
+    Chinese, which has no kana, so is each alone, which says something too: "喝茶" finds "喝绿茶".
     """
     words = all_words(question)
 
@@ -150,7 +152,9 @@ def question_words(question: str) -> list[str]:
         # What apostrophes leave ("Ada's", "l'été") is no word.
         return word.lower() not in STOP_WORDS and (len(word) > 1 or not word.isalpha())
 
-    alone = (c for c in question[:LONGEST_QUERY] if "\u3400" <= c <= "\u9fff" and c not in _STOP_CHARACTERS)
+    text = question[:LONGEST_QUERY]
+    chinese = "" if re.search("[\u3041-\u30fa]", text) else text
+    alone = (c for c in chinese if "\u3400" <= c <= "\u9fff" and c not in _STOP_CHARACTERS)
     return [*dict.fromkeys((*filter(says_something, words), *alone))][:MOST_WORDS]
 
 
