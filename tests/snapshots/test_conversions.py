@@ -20,6 +20,7 @@ from strands.types.session import Session, SessionAgent, SessionType
 
 from helpers import ScriptedModel, make_agent, texts, tool_use
 from strands_sqlite_session_manager import SessionConflictError, SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager._catalog.snapshot_changes import new_snapshot_id
 from strands_sqlite_session_manager.catalog import RecordCounts, SessionCatalog
 from strands_sqlite_session_manager.storage import SQLiteStorage
 from strands_sqlite_session_manager.transfer import (
@@ -334,10 +335,11 @@ class TestFromSnapshots:
     async def test_what_has_no_place_is_told(self, other: Any, back: Any) -> None:
         """The system prompt and what the application stored."""
         agent = talking(other, "s", ADA, system_prompt="Be brief.")
-        snapshot = agent.take_snapshot(preset="session", include=["system_prompt"], app_data={"x": 1})
-        await other.write(
-            "session/s/scopes/agent/a/snapshots/snapshot_latest.json", json.dumps(snapshot.to_dict()).encode()
-        )
+        past = agent.take_snapshot(preset="session", app_data={"x": 1})
+        latest = agent.take_snapshot(preset="session", include=["system_prompt"])
+        for name, snapshot in ((f"immutable_history/snapshot_{new_snapshot_id()}", past), ("snapshot_latest", latest)):
+            key = f"session/s/scopes/agent/a/snapshots/{name}.json"
+            await other.write(key, json.dumps(snapshot.to_dict()).encode())
         left_out = from_snapshots(other, back, "s").left_out
         assert left_out == ["the system prompt of agent a", "the app data of the snapshots of agent a"]
 
