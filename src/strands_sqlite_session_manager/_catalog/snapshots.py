@@ -141,9 +141,13 @@ def names(database: Database, session_id: str, scope: Scope) -> list[str]:
         SELECT key FROM storage
         WHERE {BEGINS_WITH_KEY} AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
         """  # noqa: S608
-    rows = database.query(select, (prefix, prefix))
-    found = (_KEY.fullmatch(key) for (key,) in rows)
-    return sorted({match["name"] for match in found if match is not None})
+    found: set[str] = set()
+    for (key,) in database.query(select, (prefix, prefix)):
+        name = key[len(prefix) :].partition("/")[0]
+        # Of the many keys of one, the first is enough.
+        if name not in found and _KEY.fullmatch(key):
+            found.add(name)
+    return sorted(found)
 
 
 def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
