@@ -602,19 +602,16 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the session does not exist, or an agent that `through` names; or if `through` is given
                 and no agent has a latest snapshot or messages in the tables, but the past of one is there.
         """
-        if through is not None:
-            listed = self.list_agents(checked_id("source", source))
-            named = through if isinstance(through, Mapping) else snapshots.names(self._database, source, "agent")
-            unknown = [name for name in named if not self._is_now((source, checked_id("through", name)))]
-            # Where only the past is left, the copy would be empty.
-            if unknown and (isinstance(through, Mapping) or len(unknown) == len(listed)):
-                raise self._missing_agent(source, min(unknown))
-        is_there = """
-            SELECT 1 FROM sessions WHERE session_id = ?
-                AND NOT EXISTS (SELECT 1 FROM expired_sessions WHERE expired_id = session_id)
-            """
-        if not self._database.query(is_there, (checked_id("source", source),)):
+        contents = self.contents([checked_id("source", source)]).get(source)
+        if contents is None:
             raise missing("sessions", source)
+        if through is not None:
+            # Where only the past is left, the copy would be empty.
+            past = [] if contents.agents else snapshots.names(self._database, source, "agent")
+            named = through if isinstance(through, Mapping) else past
+            unknown = {checked_id("through", name) for name in named} - contents.agents.keys()
+            if unknown:
+                raise self._missing_agent(source, min(unknown))
         make_way(self._database, checked_id("new", new))
         try:
             sessions, agents, messages, multi_agents = cutting.fork(self._database, source, new, through)
@@ -968,8 +965,7 @@ class SessionCatalog(DatabaseHolder):
         if dry_run:
             return None
         former = snapshots.read(self._database, key[0], "agent", key[1])
-        latest_key = snapshots.key_of(key[0], "agent", key[1])
-        return snapshot_changes.make_latest(self._database, former, latest_key, snapshot.data, snapshot.key)
+        return snapshot_changes.make_latest(self._database, former, snapshot, snapshot.data)
 
     def _snapshot(self, session_id: str, agent_id: str, snapshot_id: str | None = None) -> snapshots.Snapshot:
         snapshot = snapshots.read(self._database, session_id, "agent", agent_id, snapshot_id)
@@ -984,10 +980,6 @@ class SessionCatalog(DatabaseHolder):
             return missing("agents", session_id, agent_id)
         name = record_name("agents", session_id, agent_id)
         return MissingRecordError(f"{name} has no latest snapshot; `restore-snapshot` makes one")
-
-    def _is_now(self, key: tuple[str, str]) -> bool:
-        """Tell whether there is more of an agent than its past."""
-        return self._is_in_tables(key) or snapshots.read(self._database, key[0], "agent", key[1]) is not None
 
     def _is_in_tables(self, key: tuple[Any, ...]) -> bool:
         is_there = """

@@ -371,10 +371,12 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             raise ValueError("give query or memory_ids, one of them")
         if query is not None and not isinstance(query, str):
             raise ValueError(f"query={query!r}: must be a text")
-        if query is not None and (length := max(len(query), len(respelt(query)))) > LONGEST_QUERY:
-            raise ValueError(f"query has {length:,} characters: must be {LONGEST_QUERY:,} at the most")
-        if query is not None and not all_words(respelt(query)):
-            raise ValueError(f"query={query!r}: must have a word")
+        if query is not None:
+            respelt_query = respelt(query)
+            if (length := max(len(query), len(respelt_query))) > LONGEST_QUERY:
+                raise ValueError(f"query has {length:,} characters: must be {LONGEST_QUERY:,} at the most")
+            if not all_words(respelt_query):
+                raise ValueError(f"query={query!r}: must have a word")
         ids = None if memory_ids is None else _checked_ids(memory_ids)
         return await to_its_end(lambda: self._forget(query or "", ids))
 

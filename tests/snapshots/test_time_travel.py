@@ -128,7 +128,7 @@ class TestRestore:
         former = snapshots.read(database_of(catalog), "s", "agent", "a")
         agent = talking(storage, "s", BYE)
         with pytest.raises(SessionConflictError, match="nothing was changed"):
-            snapshot_changes.make_latest(database_of(catalog), former, former.key, b"{}", former.key)
+            snapshot_changes.make_latest(database_of(catalog), former, former, b"{}")
         assert restored(storage, "s").messages == agent.messages
         assert len(catalog.list_snapshots("s", "a")) == 2
 

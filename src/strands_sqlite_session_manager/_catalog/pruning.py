@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .._arguments import checked_number
@@ -114,11 +115,9 @@ def _delete(
         batch = [row for row in batch if not isinstance(row[0], BrokenText)]
         batch = [row for row in batch if session_ids is None or row[0] in session_ids]
         if batch and not dry_run:
-            started = time.monotonic()
-            # Asked again: a session that has become active, or has other metadata now, stays.
-            delete_sessions(database, [row[0] for row in batch], condition, parameters)
-            # Writers of other processes do not queue but look now and then, and must find the file free.
-            time.sleep(2 * (time.monotonic() - started))
+            with making_room():
+                # Asked again: a session that has become active, or has other metadata now, stays.
+                delete_sessions(database, [row[0] for row in batch], condition, parameters)
             batch = _missing(database, batch)
         gone += batch
         if progress is not None:
@@ -145,10 +144,38 @@ def prune_expired(database: Database, table: str, now: str, gone: list[str], dry
     )
     deleted = count
     while deleted and not dry_run:
-        started = time.monotonic()
-        deleted = database.execute(delete_some_expired(table), {"now": now})
-        time.sleep(2 * (time.monotonic() - started))
+        with making_room():
+            deleted = database.execute(delete_some_expired(table), {"now": now})
     return count, total
+
+
+@contextmanager
+def making_room() -> Iterator[None]:
+    """Wait twice as long as a deletion took, behind it.
+
+    Writers of other processes do not queue but look now and then, and must find the file free.
+    """
+    started = time.monotonic()
+    yield
+    time.sleep(2 * (time.monotonic() - started))
+
+
+def in_batches(rows: Iterable[Sequence[Any]], limits: tuple[int, ...]) -> Iterator[list[Any]]:
+    """Yield rows, so many at a time as may be deleted at once, one at the least.
+
+    Args:
+        rows: The rows.
+        limits: What their last columns may add up to.
+    """
+    batch: list[Any] = []
+    for row in rows:
+        columns = zip(*(other[-len(limits) :] for other in (*batch, row)), strict=True)
+        if batch and any(sum(column) > limit for column, limit in zip(columns, limits, strict=True)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _missing(database: Database, rows: list[_Row]) -> list[_Row]:
@@ -186,11 +213,4 @@ def _batches(database: Database, condition: str, parameters: list[Any]) -> Itera
         (*after, *parameters, BATCH_SESSIONS),
     ):
         after = (rows[-1][1], rows[-1][0])
-        batch: list[Any] = []
-        for row in rows:
-            messages, size = (row[column] + sum(other[column] for other in batch) for column in (2, 3))
-            if batch and (messages > BATCH_MESSAGES or size > BATCH_BYTES):
-                yield batch
-                batch = []
-            batch.append(row)
-        yield batch
+        yield from in_batches(rows, (BATCH_MESSAGES, BATCH_BYTES))

@@ -16,7 +16,7 @@ from .._engine.database import Database, Statement
 from .._engine.schema import SNAPSHOT_SESSION
 from .._errors import SessionConflictError
 from . import snapshots
-from .pruning import BATCH_BYTES
+from .pruning import BATCH_BYTES, in_batches, making_room
 from .records import HistoryMessage, SnapshotDiff, SnapshotSummary
 
 # Immutable snapshots that one transaction deletes at the most.
@@ -44,7 +44,7 @@ _IS_IMMUTABLE = "instr(storage.key, '/snapshots/immutable_history/snapshot_')"
 # the newest one is all that there is: it stays, and with it the session. The sizes come from a query
 # of their own, because SQLite copies all that is numbered, and would copy the data.
 _SURPLUS = f"""
-    SELECT key, size FROM (
+    SELECT key, 1, size FROM (
         SELECT
             key,
             size,
@@ -154,16 +154,15 @@ def new_snapshot_id() -> str:
 
 
 def make_latest(
-    database: Database, former: snapshots.Snapshot | None, key: str, data: bytes, restored: str
+    database: Database, former: snapshots.Snapshot | None, restored: snapshots.Snapshot, data: bytes
 ) -> str | None:
     """Store a latest snapshot, and keep the former as an immutable one.
 
     Args:
         database: Database to store in.
         former: The latest snapshot now; None if there is none.
-        key: Its key.
-        data: The new one.
-        restored: Key of the snapshot that it comes from. If there is no former one, it expires when that does.
+        restored: The snapshot that it comes from. If there is no former one, it expires when that does.
+        data: The data of the new one.
 
     Returns:
         Id of the former, as it is kept.
@@ -172,8 +171,9 @@ def make_latest(
         SessionConflictError: If the latest snapshot is another one by now. Nothing is stored then.
     """
     time_now = now()
+    key = snapshots.key_of(restored.session_id, "agent", restored.name)
     if former is None:
-        if not database.execute(_CREATE, {"latest": key, "data": data, "restored": restored, "now": time_now}):
+        if not database.execute(_CREATE, {"latest": key, "data": data, "restored": restored.key, "now": time_now}):
             raise SessionConflictError(f"{key} was written meanwhile; nothing was changed, so try again")
         return None
     snapshot_id = new_snapshot_id()
@@ -225,7 +225,7 @@ def undo(
     if message_count not in (None, len(messages)) or (only_unanswered and messages and _is_answer(messages[-1])):
         return 0
     if starts and not dry_run:
-        make_latest(database, latest, latest.key, cut(content, starts[0]), latest.key)
+        make_latest(database, latest, latest, cut(content, starts[0]))
     return len(messages) - starts[0] if starts else 0
 
 
@@ -296,23 +296,7 @@ def prune(
     values = (now, now, *parameters, json.dumps(gone), checked_number("keep_snapshots", keep))
     # What is too much stays too much: newer ones come only on top.
     surplus = database.query(_SURPLUS.format(among=among), values)
-    for batch in () if dry_run else _batches(surplus):
-        started = time.monotonic()
-        database.transaction([("DELETE FROM storage WHERE key = ?", (key,)) for key in batch])
-        # As when sessions are deleted: writers of other processes must find the file free.
-        time.sleep(2 * (time.monotonic() - started))
-    return len(surplus), sum(size for _, size in surplus)
-
-
-def _batches(surplus: list[tuple[Any, ...]]) -> Iterator[list[str]]:
-    """Yield keys, so many at a time as may be deleted at once."""
-    batch: list[str] = []
-    batch_size = 0
-    for key, size in surplus:
-        if batch and (len(batch) == _BATCH or batch_size + size > BATCH_BYTES):
-            yield batch
-            batch, batch_size = [], 0
-        batch.append(key)
-        batch_size += size
-    if batch:
-        yield batch
+    for batch in () if dry_run else in_batches(surplus, (_BATCH, BATCH_BYTES)):
+        with making_room():
+            database.transaction([("DELETE FROM storage WHERE key = ?", row[:1]) for row in batch])
+    return len(surplus), sum(row[2] for row in surplus)

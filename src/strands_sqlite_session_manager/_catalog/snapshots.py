@@ -248,7 +248,7 @@ def agent_summaries(database: Database, session_id: str) -> list[AgentSummary]:
     for name in names(database, session_id, "agent"):
         if name not in summaries:
             # Where only the past is left, an agent that is built has no messages.
-            prefix = f"{prefix_of(session_id)}agent/{name}/"
+            prefix = prefix_of(session_id, "agent", name)
             select = f"SELECT min(created_at), max(updated_at) FROM storage WHERE {BEGINS_WITH_KEY}"  # noqa: S608
             ((first, last),) = database.query(select, (prefix, prefix))
             summaries[name] = AgentSummary(name, 0, first, last, None)

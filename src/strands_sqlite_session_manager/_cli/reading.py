@@ -145,7 +145,7 @@ def _write(
     names = [agent] if agent else [entry.agent_id for entry in catalog.list_agents(session)]
     if len(names) > 1:
         # Of others there is only the past.
-        names = [*catalog.contents([session])[session].agents] or names
+        names = [name for found in catalog.contents([session]).values() for name in found.agents] or names
     if len(names) != 1:
         raise typer.BadParameter(f"session {session} has {len(names)} agents: name one with --agent")
     messages = read(session, names[0])[::-1]
