@@ -24,6 +24,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionRepository,
 )
 from strands_sqlite_session_manager._engine import pool as _pool_module
+from strands_sqlite_session_manager._engine import schema
 from strands_sqlite_session_manager._engine.holder import database_of
 
 
@@ -58,6 +59,21 @@ class TestTrouble:
             raw.execute("ROLLBACK")
             waiting.result(timeout=30)
         assert (repository.read_session("new") is not None) != (repository.read_agent("s", "new") is not None)
+
+    def test_who_waits_to_make_the_tables_sees_that_they_are_made(self, tmp_path: Path) -> None:
+        """Where many open a new file at once, they need not all have the lock, one after another."""
+        path = tmp_path / "new.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor(1) as executor:
+            other.execute("PRAGMA journal_mode = WAL")
+            other.execute("BEGIN IMMEDIATE")
+            waiting = executor.submit(SQLiteSessionRepository, path, busy_timeout=30)
+            assert not wait([waiting], timeout=10 * _pool_module.LOCK_WAIT).done
+            for version, statements in enumerate(schema.MIGRATIONS, 1):
+                for statement in (*statements, *schema.marks(version)):
+                    other.execute(statement)
+            other.execute("COMMIT")
+            other.execute("BEGIN IMMEDIATE")  # As the next of many does.
+            waiting.result(timeout=60).close()
 
     def test_a_lock_held_too_long_is_reported_and_then_forgotten(
         self, db_path: Path, raw: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch

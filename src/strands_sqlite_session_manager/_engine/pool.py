@@ -250,11 +250,11 @@ class Pool:
         uri = self._uri_to_read() if self._read_only else self._uri
         _fork_gate.require(self._owner, uri)
         try:
-            connection = connect(uri, timeout=self.busy_timeout)
+            connection = connect(uri, timeout=self.lock_wait / 1000)
             try:
                 self._check_file()  # This may be another one, to be put away again with what is written into it.
-                self._configure(connection)
-                connection.execute(f"PRAGMA busy_timeout = {self.lock_wait}")
+                # Who is refused a lock looks again, and mostly finds that another has made the tables meanwhile.
+                self._run_when_unlocked(self._configure, connection, ())
             except BaseException:
                 connection.close()
                 raise
@@ -295,18 +295,15 @@ class Pool:
         """Set journal mode WAL, which lasts, unless the file has it already."""
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             return
-        deadline = time.monotonic() + self.busy_timeout
-        while True:
-            try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-                break
-            except sqlite3.OperationalError as error:
-                if is_read_only(error):
-                    return  # It can still be read; what writes to it raises.
-                # Two connections that switch at once would deadlock, so SQLite does not wait here but fails.
-                if not is_locked(error) or time.monotonic() >= deadline:
-                    raise
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if is_read_only(error):
+                return  # It can still be read; what writes to it raises.
+            # Two connections that switch at once would deadlock, so SQLite does not wait here but fails.
+            if is_locked(error):
                 time.sleep(0.001)
+            raise
         if mode != "wal":
             warnings.warn(
                 f"{self.path}: this file system does not support SQLite's write-ahead log, so readers and writers "
