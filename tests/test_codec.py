@@ -170,6 +170,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["message", "redact_message"])
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_message_is_named_and_the_others_stay_readable(
@@ -212,6 +213,7 @@ def test_text_that_is_not_utf8_is_damage_of_its_row(
         repository.list_messages("s", "a")
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         scalars.filter(lambda value: not isinstance(value, bytes)),

@@ -192,6 +192,7 @@ class TestListMessages:
             store.create_message("s", "a", text_message(message_id, str(message_id)))
         return store
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("limit", [None, 0, 1, 3, 8, 100])
     @pytest.mark.parametrize("offset", [0, 1, 5, 7, 8, 100])
     def test_pages_are_positions_in_the_order_of_the_ids(self, full: Any, limit: int | None, offset: int) -> None:

@@ -31,6 +31,7 @@ def life(db_path: Path) -> Life:
 class TestEdits:
     """Of `agent.messages`, by the application, between two calls."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "edit",
         [

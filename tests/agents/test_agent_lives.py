@@ -41,6 +41,7 @@ def life(db_path: Path) -> Life:
 
 
 class TestConversationManagers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5])
     def test_a_window(self, db_path: Path, size: int) -> None:
         life = Life(db_path, conversation_manager=window(size))

@@ -58,6 +58,7 @@ def stored(db_path: Path) -> Any:
     return json.loads(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [graph, swarm])
 def test_a_second_answer_leaves_what_is_stored_and_the_next_task_works(db_path: Path, build: Any) -> None:
     """It used to leave a graph that failed at every task from then on."""

@@ -345,6 +345,7 @@ class TestSweeping:
         assert empty.read_message("there", "a", 2) is not None
         assert "what has expired is hidden, and is removed later" in caplog.text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "fill",
         [

@@ -44,6 +44,7 @@ BAD_ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_ROWS)
 def test_in_a_session_leave_the_others_alone(name: str, filled: Path, raw: sqlite3.Connection) -> None:
     statement, shown, errors, is_exported = BAD_ROWS[name]
@@ -68,6 +69,7 @@ def test_in_a_session_leave_the_others_alone(name: str, filled: Path, raw: sqlit
     assert "s\n" in run("prune", "--keep-last", "0", "--dry-run").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session_id", ["CAST(x'62ff' AS TEXT)", "''", "'b' || char(0)"])
 def test_that_are_sessions_without_a_proper_id_leave_the_others_alone(
     session_id: str, filled: Path, raw: sqlite3.Connection

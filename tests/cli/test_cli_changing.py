@@ -23,6 +23,7 @@ DESTRUCTIVE = {
 
 
 class TestChanging:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", DESTRUCTIVE)
     def test_asks_before_it_destroys(self, name: str, filled: Path, raw: Any) -> None:
         run("backup", "backup.db")

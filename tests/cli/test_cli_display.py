@@ -79,6 +79,7 @@ class TestDisplay:
             == "assistant"
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "value",
         ["null", '"x"', "[1]", "{}", '{"source": "x"}', '{"reasoningText": "x"}', '{"content": 1}', '{"content": [1]}'],

@@ -24,17 +24,20 @@ def found(name: str) -> Any:
 
 
 class TestHelp:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_has_help_with_an_example(self, name: str) -> None:
         shown = run(*name.split(), "--help").output
         assert f"Example: strands-sqlite {name}" in shown
         assert len(shown.split("Example:")[0].split("\n\n")[1]) > 20
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_option_is_explained(self, name: str) -> None:
         command = found(name)
         assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
 
+    @pytest.mark.slow
     def test_examples_can_be_parsed(self) -> None:
         for name, command in COMMANDS.items():
             assert command.callback is not None

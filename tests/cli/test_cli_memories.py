@@ -162,6 +162,7 @@ class TestMoving:
         assert len(result.stdout.splitlines()) == 6
         assert "skipped memory 2" in result.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("change", "told"),
         [

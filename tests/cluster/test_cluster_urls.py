@@ -75,6 +75,7 @@ def test_certificates_that_cannot_be_read_are_named() -> None:
         SQLiteSessionRepository("rqlites://localhost:1?ca=/nowhere.pem")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "holder", [SQLiteSessionRepository, SessionCatalog, lambda url, **o: SQLiteSessionManager("s", url, **o)]
 )

@@ -374,6 +374,7 @@ class TestForkBesideASlowCall:
                 release.set()
                 call.result(30)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("hasty")
     def test_a_child_never_hangs_in_sqlite(
         self, repository: SQLiteSessionRepository, other: SQLiteSessionRepository, monkeypatch: pytest.MonkeyPatch

@@ -91,6 +91,7 @@ def test_a_database_in_memory_is_gone(opened: list[sqlite3.Connection]) -> None:
     assert all(map(is_closed, opened))
 
 
+@pytest.mark.slow
 def test_a_file_that_nobody_holds_is_not_in_use(db_path: Path, tmp_path: Path) -> None:
     SQLiteSessionManager("s", db_path)
     gc.collect()
@@ -125,6 +126,7 @@ def test_a_child_opens_the_file_for_itself(db_path: Path) -> None:
         assert len(database_of(manager)._pool.holders) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_opened_takes_no_place(db_path: Path, tmp_path: Path) -> None:
     SQLiteSessionManager("s", db_path)
     gc.collect()

@@ -160,6 +160,7 @@ class TestCheck:
             ).fetchall()
         assert {name for (name,) in tables} == {table for table, *_ in checks._ORPHANS}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("table", "column", "kind", "key"),
         [

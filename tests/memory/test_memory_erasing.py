@@ -53,6 +53,7 @@ async def secret_id(store: Any) -> int:
     return next(memory.memory_id for memory in (await store.list()).memories if memory.content == SECRET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forget",
     [

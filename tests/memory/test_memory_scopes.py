@@ -49,6 +49,7 @@ async def test_searches_lists_and_counts_see_their_own_alone(stores: dict[tuple[
             assert await store.count() == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_changes_touch_their_own_alone(stores: dict[tuple[str, str], Any], place: tuple[str, str]) -> None:
     """Not by the ids of others either."""

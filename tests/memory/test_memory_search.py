@@ -29,6 +29,7 @@ def searched(request: pytest.FixtureRequest, store: Any, monkeypatch: pytest.Mon
 
 
 class TestWhatIsFound:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("memory", "question"),
         [
@@ -348,6 +349,7 @@ class TestIndex:
             catalog.reindex()
         assert await found(store, "tea") == ["likes tea"]
 
+    @pytest.mark.slow
     @pytest.mark.file_only
     async def test_searches_while_another_holds_the_lock_find_what_is_there(
         self, open_store: Callable[..., Any], raw: Any

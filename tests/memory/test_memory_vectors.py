@@ -301,6 +301,7 @@ class TestEmbedder:
         assert await sound.reindex() == 1
         assert (await found(sound, "pet"))[0] == "cat"
 
+    @pytest.mark.slow
     async def test_one_that_hangs_holds_up_nothing_else(
         self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -319,6 +320,7 @@ class TestEmbedder:
         assert "TimeoutError" in caplog.text
         assert await store.count() == 100
 
+    @pytest.mark.slow
     async def test_one_that_hangs_in_its_result_holds_up_nothing_else(
         self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -32,6 +32,7 @@ class TestABrokenIndex:
         "DELETE FROM search_state",
     )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("breaking", BREAKS)
     def test_is_built_anew(
         self,
@@ -53,6 +54,7 @@ class TestABrokenIndex:
             fresh.execute("INSERT INTO search_messages (search_messages) VALUES ('integrity-check')")
 
     # Without its content FTS5 cannot take a text out of the index, and does not say so.
+    @pytest.mark.slow
     @pytest.mark.parametrize("breaking", [b for b in BREAKS if b != "DELETE FROM search_messages_text"])
     def test_makes_no_write_fail(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection, breaking: str

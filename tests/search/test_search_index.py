@@ -133,6 +133,7 @@ class TestTheIndex:
         assert sum(before[number] != after[number] for number in before) == 1
         raw.execute("INSERT INTO search_messages (search_messages, rank) VALUES ('integrity-check', 1)")
 
+    @pytest.mark.slow
     def test_has_few_segments_however_many_searches_made_it(
         self, catalog: SessionCatalog, repository: SQLiteSessionRepository, raw: sqlite3.Connection
     ) -> None:

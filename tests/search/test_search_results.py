@@ -200,6 +200,7 @@ class TestWhatIsFound:
         add(repository, "needle " + hay, hay + "needle", "hay needle")
         assert ids(catalog.search("needle hay")) == [0, 2]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "query",
         ["", " ", '"', "'", "AND", "a OR", "NOT", "NEAR(", "text:", "*", "blue*", "^blue", "{", "-", "a-b", "(((", "+",

@@ -119,6 +119,7 @@ class TestStorage:
         asyncio.run(storage.reindex())
         assert self.run(storage, "word") == ["k"]
 
+    @pytest.mark.slow
     @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(query=st.text(max_size=30))
     @pytest.mark.file_only

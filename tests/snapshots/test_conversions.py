@@ -409,6 +409,7 @@ class TestFromSnapshots:
             "the stash of agent a, which is not in the storage of the snapshots"
         ]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("scope", "changes"),
         [

@@ -215,6 +215,7 @@ class TestReading:
         talking(storage, "s", filler, ("Where is my parcel?", "There."))
         assert [f.message_id for f in catalog.search("parcel")] == [2]
 
+    @pytest.mark.slow
     async def test_search_looks_through_few_of_those_that_are_longer_than_the_index(
         self, catalog: Any, storage: Any
     ) -> None:

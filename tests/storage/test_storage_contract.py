@@ -54,6 +54,7 @@ class TestContract:
         assert await storage.read("k") is None
         assert await storage.list("") == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("prefix", "expected"),
         [
@@ -124,6 +125,7 @@ class TestContract:
         assert {result.key for result in found} == {"memory/agent/theme.md", "other/dark-memory.md"}
         assert await view.search("the") == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("query", "expected"),
         [

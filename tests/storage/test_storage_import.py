@@ -23,6 +23,7 @@ except ImportError as error:
     ).splitlines()
 
 
+@pytest.mark.slow
 def test_everything_but_the_storage_can_be_imported(shown: list[str]) -> None:
     assert shown[0] == "SQLiteSessionManager False"
 

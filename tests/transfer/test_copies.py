@@ -247,6 +247,7 @@ class TestCopy:
                     break
         assert len(stored) >= 3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("is_bare", [False, True], ids=["ours", "bare contract"])
     @pytest.mark.parametrize(
         ("change", "name"),

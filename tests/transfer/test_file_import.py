@@ -113,6 +113,7 @@ class TestFileImport:
         assert report.session_ids == ["full", "new"]
         assert rows(tmp_path / "target.db")["messages"] == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("damaged", "text", "reason"),
         [

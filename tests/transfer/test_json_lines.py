@@ -108,6 +108,7 @@ class TestJsonLines:
         with pytest.raises(SessionException, match="cannot be written: No such file"):
             export_jsonl(source, tmp_path / "nowhere" / "out")
 
+    @pytest.mark.slow
     def test_file_appears_when_it_is_complete(self, tmp_path: Path, source: Any) -> None:
         """The process dies while it writes: what it leaves is private, and not where the whole file belongs."""
         code = """
@@ -284,6 +285,7 @@ export_jsonl(SQLiteSessionRepository(sys.argv[1]), sys.argv[2])
             import_jsonl(io.StringIO("\n".join(lines[:7])[:-10]), target)
         assert len(rows(tmp_path / "target.db")["messages"]) == 2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("line", "problem"),
         [

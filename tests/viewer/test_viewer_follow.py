@@ -125,6 +125,7 @@ def test_nothing_is_told_while_nothing_changes(db_path: Path, monkeypatch: pytes
         told.close()
 
 
+@pytest.mark.slow
 def test_nobody_looks_when_nobody_follows(db_path: Path) -> None:
     """The task ends with the last browser that goes."""
     add_conversation(db_path, "s", "one")
@@ -147,6 +148,7 @@ def test_what_does_not_exist_cannot_be_followed(db_path: Path) -> None:
         assert get(host, "/events", session="", agent="x").status == 400
 
 
+@pytest.mark.slow
 @pytest.mark.file_only
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
 def test_a_file_that_went_away_cannot_be_followed(db_path: Path) -> None:

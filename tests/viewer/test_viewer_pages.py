@@ -77,6 +77,7 @@ class TestSessions:
                 assert len(re.findall('<a class="tag" href', html)) == 1
                 assert len(re.findall('<a class="tag"', html)) == 3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["a=b", "a:", "a", " a", "=", "a:b"])
     @pytest.mark.parametrize("value", ["x", "x ", "=", ":=", 1, None])
     def test_links_of_tags_find_their_sessions(self, db_path: Path, name: str, value: Any) -> None:
@@ -282,6 +283,7 @@ class TestConversation:
         with opened(create_app(db_path)) as host:
             assert ">Plan a trip to Rome.</p>" in get(host, "/session", id="s").text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("query", "first", "last"),
         [
@@ -542,6 +544,7 @@ class TestTaking:
             assert "Agent" in answer.text
             assert "does not exist" in answer.text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("query", [{}, {"at": 150}, {"before": 20}, {"after": 9}, {"at": 295}, {"limit": 500}])
     def test_copies_and_their_commands_have_what_is_on_the_page(self, db_path: Path, query: dict[str, int]) -> None:
         """Also in the middle of a conversation. The whole of it can be had from any page."""

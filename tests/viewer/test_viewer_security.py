@@ -84,6 +84,7 @@ class TestToken:
         with serving(create_app(desk_path, token="secret")) as host:
             yield host
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "path", ["/", "/session?id=user-42", "/static/viewer.js", "/events", "/copy", "/?token=no"]
     )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def _routes() -> list[BaseRoute]:
     ]
 
 
+@cache
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(HERE / "templates"),
