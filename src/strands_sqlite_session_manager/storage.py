@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,6 +141,7 @@ class SQLiteStorage(DatabaseHolder):
         self._prefix = ""
         # When each key was written last that was read, None if it was not there; nothing is noted without this.
         self._known: dict[str, str | None] | None = {} if detect_conflicts else None
+        self._locks: dict[int, threading.Lock] = {}
         if self._database.path == IN_MEMORY:
             # Tells Strands to put the stash itself into a snapshot, and not a reference to it.
             self._ephemeral = getattr(_sdk, "_EPHEMERAL", None)
@@ -166,19 +168,27 @@ class SQLiteStorage(DatabaseHolder):
             make_way_for_keys(self._database, [parameters["key"] for _, parameters in statements])
             write()
 
+    def _noting(self) -> contextlib.AbstractContextManager[Any]:
+        """Return what keeps other threads from what is known, until it fits what was read or written."""
+        if self._known is None:
+            return contextlib.nullcontext()
+        # Of this process: another thread may have held it when this one was forked.
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
-        key, known = parameters["key"], self._known
-        if known is None or key not in known:
-            require_stored((self._database.execute(sql, parameters),), "The data")
-            return
-        # Two writes of one moment must differ.
-        written = {**parameters, "known": known[key], "now": now(known[key])}
-        if not self._database.execute(_WRITE_OVER, written):
-            raise StorageConflictError(
-                f"'{key}' was written or deleted by another writer since it was read, and theirs is kept; to go on "
-                f"from it, {REBUILD}"
-            )
-        known[key] = written["now"]
+        key = parameters["key"]
+        with self._noting():
+            if self._known is None or key not in self._known:
+                require_stored((self._database.execute(sql, parameters),), "The data")
+                return
+            # Two writes of one moment must differ.
+            written = {**parameters, "known": self._known[key], "now": now(self._known[key])}
+            if not self._database.execute(_WRITE_OVER, written):
+                raise StorageConflictError(
+                    f"'{key}' was written or deleted by another writer since it was read, and theirs is kept; to go on "
+                    f"from it, {REBUILD}"
+                )
+            self._known[key] = written["now"]
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none. It replaces what is there in any case.
@@ -198,12 +208,13 @@ class SQLiteStorage(DatabaseHolder):
         )
 
     def _write_many(self, statements: Iterable[tuple[str, Mapping[str, Any]]], largest: str) -> None:
-        with naming_too_large(f"'{largest}'"):
-            counts = self._database.transaction(statements)
-        require_stored(counts, "The data")
-        for _, parameters in statements:
-            if self._known is not None and parameters["key"] in self._known:
-                self._known[parameters["key"]] = parameters["now"]
+        with self._noting():
+            with naming_too_large(f"'{largest}'"):
+                counts = self._database.transaction(statements)
+            require_stored(counts, "The data")
+            for _, parameters in statements:
+                if self._known is not None and parameters["key"] in self._known:
+                    self._known[parameters["key"]] = parameters["now"]
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.
@@ -215,12 +226,13 @@ class SQLiteStorage(DatabaseHolder):
             The bytes, or None if there are none.
         """
         stored_key = self._key(key)
-        rows = await self._read(
-            f"read '{key}'",
-            lambda: self._database.query(_READ, (stored_key,)),
-        )
-        if self._known is not None:
-            self._known[stored_key] = rows[0][1] if rows else None
+        return await self._read(f"read '{key}'", lambda: self._read_one(stored_key))
+
+    def _read_one(self, stored_key: str) -> bytes | None:
+        with self._noting():
+            rows = self._database.query(_READ, (stored_key,))
+            if self._known is not None:
+                self._known[stored_key] = rows[0][1] if rows else None
         return rows[0][0] if rows else None
 
     async def set_expiry(self, key: str, expires_at: datetime | timedelta | None) -> bool:
@@ -427,7 +439,7 @@ class SQLiteStorage(DatabaseHolder):
         prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
         view = type(self).__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._known = None if self._known is None else {}
+        view._known, view._locks = None if self._known is None else {}, {}
         view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
         # Tells Strands to use the view as it is, without a prefix of its own.
         view._namespaced = _sdk._NAMESPACED
@@ -444,7 +456,7 @@ class SQLiteStorage(DatabaseHolder):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the storage again."""
         prefix = state.pop("prefix")
-        self._known = {} if state.pop("detect_conflicts") else None
+        self._known, self._locks = {} if state.pop("detect_conflicts") else None, {}
         super().__setstate__(state)
         self._prefix = prefix
         if prefix:
@@ -477,13 +489,14 @@ class SQLiteStorage(DatabaseHolder):
 
     def _delete(self, statements: builtins.list[Statement], *, wait: bool = True) -> int:
         """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
-        deleted = sum(self._database.transaction(statements))
-        if self._known is not None:
-            for sql, parameters in statements:
-                if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
-                    self._known[parameters[0]] = None  # type: ignore[index]
-                elif sql != _DELETE:
-                    self._known.clear()
+        with self._noting():
+            deleted = sum(self._database.transaction(statements))
+            if self._known is not None:
+                for sql, parameters in statements:
+                    if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
+                        self._known[parameters[0]] = None  # type: ignore[index]
+                    elif sql != _DELETE:
+                        self._known.clear()
         if deleted:
             erase_former_content(self._database, STORAGE, wait=wait)
         return deleted

@@ -1,5 +1,6 @@
 """`SQLiteStorage(detect_conflicts=True)`: no turn of a snapshot session is lost silently."""
 
+import asyncio
 import pickle
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,14 @@ class TestConflicts:
         with pytest.raises(SessionConflictError):
             await storage.write("k", b"5")
         await storage.write("not read", b"5")
+
+    async def test_own_calls_at_once_are_no_conflict(self, storage: Any) -> None:
+        """One that reads while another writes, or writes too, is not another writer."""
+        await storage.read("k")
+        calls = [storage.read("k") if n % 3 else storage.write("k", b"%d" % n) for n in range(60)]
+        await asyncio.gather(*calls)
+        await storage.write("k", b"last")
+        assert await storage.read("k") == b"last"
 
     async def test_what_was_not_read_is_written(self, storage: Any, db_path: Path) -> None:
         """As without; and each view knows what it has read itself."""
