@@ -104,7 +104,7 @@ def to_snapshots(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
-    _require_usable(new_id, [*agents, *others])
+    snapshots.require_usable(new_id, [*agents, *others])
     writer = _SnapshotWriter(storage, new_id)
     left_out: list[str] = []
     for agent_id in agents:
@@ -414,22 +414,6 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
         return checked_timestamp("created_at", time).replace("Z", "+00:00")
     except ValueError as error:
         raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
-
-
-def _require_usable(session_id: str, names: list[str]) -> None:
-    """Make sure that the SDK can build something with snapshots under these ids.
-
-    Raises:
-        ValueError: If it takes one of them for none.
-    """
-    refused = [name for name in (session_id, *names) if name == ".." or "/" in name or "\\" in name]
-    if not session_id.strip() or session_id == ".":
-        refused.append(session_id)
-    if refused:
-        raise ValueError(
-            f"{refused[0]!r}: the SDK takes no such id for snapshots, so nothing could be built with them; give the "
-            "session another id, or leave the agent, graph or swarm out"
-        )
 
 
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
