@@ -343,6 +343,18 @@ class TestFromSnapshots:
         left_out = from_snapshots(other, back, "s").left_out
         assert left_out == ["the system prompt of agent a", "the app data of the snapshots of agent a"]
 
+    async def test_parts_that_only_a_newer_sdk_knows_are_told(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Both ways. What is empty is nothing."""
+        content = talking(other, "s", ADA).take_snapshot(preset="session").to_dict()
+        content["data"] |= {"plugins": {"x": 1}, "empty": {}, "interrupt_state": None}
+        await other.write("session/s/scopes/agent/a/snapshots/snapshot_latest.json", json.dumps(content).encode())
+        assert from_snapshots(other, back, "s").left_out == ["plugins of agent a"]
+        assert texts(rebuilt(tmp_path / "back.db").messages) == [*ADA]
+        agent = back.read_agent("s", "a")
+        agent._internal_state["plugins"] = {"x": 1}
+        back.update_agent("s", agent)
+        assert to_snapshots(back, other, "s", new_id="t").left_out == ["plugins of agent a"]
+
     @pytest.mark.parametrize("new_id", ["s", "t"])
     async def test_stash_metadata_and_expiry_go_along(
         self, db_path: Path, storage: Any, back: Any, tmp_path: Path, new_id: str
@@ -422,6 +434,8 @@ class TestFromSnapshots:
                 for name in ("state", "conversation_manager_state", "interrupt_state", "model_state", "stash")
             ),
             ("agent", {"data": {"messages": [], "conversation_manager_state": {"summary_message": [1]}}}),
+            ("agent", {"schema_version": "2.0"}),
+            ("agent", {"scope": "multiAgent"}),
             ("multiAgent", {"created_at": "garbage"}),
             ("multiAgent", {"data": {"state": [1]}}),
         ],

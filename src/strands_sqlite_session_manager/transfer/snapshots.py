@@ -112,11 +112,13 @@ def to_snapshots(
         data: dict[str, Any] = {"messages": messages, "state": agent.state}
         if agent.conversation_manager_state:
             data["conversation_manager_state"] = agent.conversation_manager_state
-        # What the SDK has no name for yet is no part of a snapshot.
         data.update({key: item for key, item in agent._internal_state.items() if key in _INTERNAL})
         writer.write("agent", agent_id, data, agent.updated_at, len(messages))
         if left:
             left_out.append(f"{left} messages of agent {agent_id} that it does not have any more")
+        # The SDK has no name for these in a snapshot.
+        unknown = sorted(key for key, item in agent._internal_state.items() if item and key not in _INTERNAL)
+        left_out += [f"{key} of agent {agent_id}" for key in unknown]
     for multi_agent_id in others:
         state = copies.multi_agent_of(source, session_id, multi_agent_id)
         data = {"orchestrator_id": multi_agent_id, "state": state}
@@ -131,6 +133,8 @@ def to_snapshots(
 
 # Parts of an agent's internal state, which have the same names in a snapshot.
 _INTERNAL = ("interrupt_state", "model_state")
+# Parts of a snapshot that have a place in the tables, or are told of otherwise.
+_PARTS = {"messages", "state", "conversation_manager_state", "system_prompt", "stash", *_INTERNAL}
 
 
 def _is_same_database(source: SessionRepository, storage: object) -> bool:
@@ -402,6 +406,9 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
     data = content["data"]
     parts = {name: data.get(name) for name in ("state", "conversation_manager_state", "stash", *_INTERNAL)}
     try:
+        for name, expected in (("scope", snapshot.scope), ("schema_version", _SCHEMA_VERSION)):
+            if content.get(name, expected) != expected:
+                raise ValueError(f"{name} is {content[name]!r}, not {expected!r}")
         for name, part in parts.items():
             # A graph or swarm is nothing but its state.
             if not isinstance(part, dict) and (part is not None or (snapshot.scope, name) == ("multiAgent", "state")):
@@ -413,7 +420,7 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
         time = content.get("created_at") or now()
         return checked_timestamp("created_at", time).replace("Z", "+00:00")
     except ValueError as error:
-        raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
+        raise SessionException(f"{snapshot.key}: a damaged snapshot, or of a newer SDK: {error}") from error
 
 
 def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
@@ -434,7 +441,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         newest.name,
         data.get("state") or {},
         data.get("conversation_manager_state") or {},
-        {name: data[name] for name in _INTERNAL if name in data},
+        {name: data[name] for name in _INTERNAL if data.get(name) is not None},
         found[0].created_at,
         newest.created_at,
     )
@@ -446,6 +453,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
     if _stash_location(newest) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
+    left_out += [f"{name} of agent {newest.name}" for name in sorted(data.keys() - _PARTS) if data[name]]
     if has_app_data:
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
     return left_out
