@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -39,27 +40,38 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_INSERT = "INSERT INTO storage (key, data, created_at, updated_at)"
 # What has expired already is replaced by something that does not expire.
-_EXPIRY = "expires_at = CASE WHEN storage.expires_at > excluded.updated_at THEN storage.expires_at END"
+_OR_UPDATE = """
+    ON CONFLICT (key) DO UPDATE SET
+        data = excluded.data,
+        updated_at = excluded.updated_at,
+        expires_at = CASE WHEN storage.expires_at > excluded.updated_at THEN storage.expires_at END
+    """
 
-_WRITE = f"""
-    INSERT INTO storage (key, data, created_at, updated_at) VALUES (:key, :data, :now, :now)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
-    """  # noqa: S608 (constants only, as below)
+_WRITE = f"{_INSERT} VALUES (:key, :data, :now, :now) {_OR_UPDATE}"
 
 # Only over what is known of the key: its time, or that it is not there.
 _WRITE_OVER = f"""
-    INSERT INTO storage (key, data, created_at, updated_at)
+    {_INSERT}
     SELECT :key, :data, :now, :now
     WHERE :known IS NULL OR EXISTS (SELECT 1 FROM storage WHERE key = :key AND updated_at = :known)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
+    {_OR_UPDATE}
     WHERE storage.updated_at = :known OR storage.expires_at <= :now
+    """  # noqa: S608 (constants only, as below)
+
+# Only while there is another key.
+_WRITE_BESIDE = f"""
+    {_INSERT} SELECT :key, :data, :now, :now WHERE EXISTS (SELECT 1 FROM storage WHERE key = :latest) {_OR_UPDATE}
     """  # noqa: S608
 
 _READ = """
     SELECT data, updated_at FROM storage
     WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
     """
+
+# What tells a snapshot of the past from the latest one of the agent.
+_LATEST = re.compile(r"immutable_history/snapshot_[^/]+\.json\Z")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -177,18 +189,24 @@ class SQLiteStorage(DatabaseHolder):
 
     def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
         key = parameters["key"]
+        # Of an agent that was deleted meanwhile, a snapshot of the past, which is stored first, would bring all back.
+        latest = _LATEST.sub("snapshot_latest.json", key)
         with self._noting():
-            if self._known is None or key not in self._known:
-                require_stored((self._database.execute(sql, parameters),), "The data")
-                return
-            # Two writes of one moment must differ.
-            written = {**parameters, "known": self._known[key], "now": now(self._known[key])}
-            if not self._database.execute(_WRITE_OVER, written):
+            known = None if self._known is None else self._known.get(latest)
+            if self._known is not None and key in self._known:
+                # Two writes of one moment must differ.
+                sql, parameters = _WRITE_OVER, {**parameters, "known": self._known[key], "now": now(self._known[key])}
+            elif known is not None:
+                sql, parameters = _WRITE_BESIDE, {**parameters, "latest": latest}
+            count = self._database.execute(sql, parameters)
+            if not count and sql != _WRITE:
                 raise StorageConflictError(
-                    f"'{key}' was written or deleted by another writer since it was read, and theirs is kept; to go on "
-                    f"from it, {REBUILD}"
+                    f"'{latest}' was written or deleted by another writer since it was read, and theirs is kept; to "
+                    f"go on from it, {REBUILD}"
                 )
-            self._known[key] = written["now"]
+            require_stored((count,), "The data")
+            if self._known is not None and key in self._known:
+                self._known[key] = parameters["now"]
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none. It replaces what is there in any case.
