@@ -292,10 +292,10 @@ def from_snapshots(
 ) -> ConversionReport:
     """Store a session of snapshots in the tables.
 
-    An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has. Its log has, in addition,
-    what the immutable snapshots tell of messages that it does not have any more. All have the time of the first
-    snapshot that they are in. The stash goes along if it lies in the storage too, and from a database of ours, so do
-    metadata and expiry.
+    An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has; if there are only some of the
+    past, what the newest of these has. Its log has, in addition, what the immutable snapshots tell of messages that it
+    does not have any more. All have the time of the first snapshot that they are in. The stash goes along if it lies in
+    the storage too, and from a database of ours, so do metadata and expiry.
 
     Args:
         storage: Where to read: any Strands storage. It is left as it is.
