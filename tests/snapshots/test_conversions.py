@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,22 @@ class TestFromSnapshots:
         assert texts(back.list_messages("s", "a")) == [text for turn in TURNS for text in turn]
         assert report.converted == RecordCounts(1, 1, 10, 0)
         assert what_it_has(rebuilt(tmp_path / "back.db", conversation_manager=window())) == what_it_has(agent)
+
+    @pytest.mark.file_only
+    async def test_the_past_is_read_one_snapshot_at_a_time(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Hundreds may not fit into memory. Of an agent that has nothing else, and in a view of a namespace."""
+        view = other.namespace("tenant")
+        agent = talking(view, "s", ("x" * 500_000, "Long."), ("y", "z"), always=True)
+        for _ in range(10):
+            await agent._session_manager.save_snapshot(agent, is_latest=False)
+        await view.delete("s/scopes/agent/a/snapshots/snapshot_latest.json")
+        tracemalloc.start()
+        try:
+            from_snapshots(view, back, "s")
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+        assert what_it_has(rebuilt(tmp_path / "back.db")) == what_it_has(agent)
 
     def test_a_past_that_was_restored(self, db_path: Path, storage: Any, back: Any, tmp_path: Path) -> None:
         """The log has both ways on; the agent has the one that it took."""

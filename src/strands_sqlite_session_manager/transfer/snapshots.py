@@ -329,7 +329,7 @@ def from_snapshots(
     if there and kept not in (("{}", None), there[0][2:4]):
         left_out.append("the metadata of the session, or when it expires, which the target has otherwise")
     for agent_id in sorted({s.name for s in found if s.scope == "agent"}):
-        left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
+        left_out += _add_agent(writer, new_id, storage, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
     for snapshot in found:
         if snapshot.scope == "multiAgent" and snapshot.snapshot_id is None:
             state = snapshots.decode(snapshot)["data"]["state"]
@@ -365,17 +365,21 @@ def _add_stash(
     return [
         f"the stash of agent {snapshot.name}, which is not in the storage of the snapshots"
         for snapshot in found
-        if snapshot.snapshot_id is None and snapshot.name not in with_stash and _stash_location(snapshot) == "external"
+        if snapshot.snapshot_id is None
+        and snapshot.name not in with_stash
+        and _stash_location(snapshots.decode(snapshot)["data"]) == "external"
     ]
 
 
-def _stash_location(snapshot: snapshots.Snapshot) -> Any:
-    """Return where a snapshot says that the stash of its agent is: "external" or "inline", or None."""
-    return (snapshots.decode(snapshot)["data"].get("stash") or {}).get("location")
+def _stash_location(data: dict[str, Any]) -> Any:
+    """Return where the data of a snapshot says that the stash of its agent is: "external" or "inline", or None."""
+    return (data.get("stash") or {}).get("location")
 
 
 def snapshots_in(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
     """Return all snapshots of a session, those of an agent in the order of their time, the latest last.
+
+    Those of the past come without their data, because hundreds may not fit into memory.
 
     Raises:
         SessionException: If there are none, or one is damaged.
@@ -395,9 +399,20 @@ async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]
         full = key if start else f"session/{key}"
         for snapshot in snapshots.parsed([(full, "", "", data)]):
             time = _checked_time(snapshot)
-            found.append(snapshot._replace(created_at=time, updated_at=time))
+            kept = data if snapshot.snapshot_id is None else b""
+            found.append(snapshot._replace(created_at=time, updated_at=time, data=kept))
     # An id begins with its time.
     return sorted(found, key=lambda s: (s.scope, s.name, s.snapshot_id is None, s.snapshot_id or ""))
+
+
+def _content(storage: "Storage", snapshot: snapshots.Snapshot) -> dict[str, Any]:
+    """Return what is in a snapshot that `snapshots_in` has found."""
+    if snapshot.snapshot_id is None:
+        return snapshots.decode(snapshot)
+    data = run(storage.read(snapshot.key.removeprefix("session/") if _is_view(storage) else snapshot.key))
+    if data is None:
+        raise SessionConflictError(f"{snapshot.key} was deleted meanwhile; its agent was not stored, so try again")
+    return snapshots.decode(snapshot._replace(data=data))
 
 
 def _checked_time(snapshot: snapshots.Snapshot) -> str:
@@ -423,13 +438,13 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
         raise SessionException(f"{snapshot.key}: a damaged snapshot, or of a newer SDK: {error}") from error
 
 
-def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
+def _add_agent(writer: RowWriter, session_id: str, storage: "Storage", found: list[snapshots.Snapshot]) -> list[str]:
     """Add the rows of an agent to a writer, and return what is left out."""
     log = MergedLog()
     has_app_data = False
     data: dict[str, Any] = {}
     for newest in found:
-        content = snapshots.decode(newest)
+        content = _content(storage, newest)
         data = content["data"]
         has_app_data |= bool(content.get("app_data"))
         summary = (data.get("conversation_manager_state") or {}).get("summary_message")
@@ -451,7 +466,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         writer.add("messages", message_row(*key, SessionMessage(message, number, None, time, time)))
         writer.flush_if_full()
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
-    if _stash_location(newest) == "inline":
+    if _stash_location(data) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
     left_out += [f"{name} of agent {newest.name}" for name in sorted(data.keys() - _PARTS) if data[name]]
     if has_app_data:
