@@ -661,6 +661,8 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        turns = checked_number("turns", turns)
+        message_count = None if message_count is None else checked_number("message_count", message_count)
         options: Any = (turns, message_count, only_unanswered, dry_run)
         if self._is_in_tables(key):
             removed = cutting.undo(self._database, *key, *options)

@@ -232,8 +232,8 @@ def undo(
     parameters = {
         "session_id": session_id,
         "agent_id": agent_id,
-        "turns": checked_number("turns", turns),
-        "message_count": None if message_count is None else checked_number("message_count", message_count),
+        "turns": turns,
+        "message_count": message_count,
         "only_unanswered": bool(only_unanswered),
         "now": now(),
     }
