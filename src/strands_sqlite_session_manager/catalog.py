@@ -568,12 +568,14 @@ class SessionCatalog(DatabaseHolder):
         Raises:
             SessionConflictError: If there is a session with the new id.
             SessionException: If the session does not exist.
+            ValueError: If it has snapshots, and the SDK takes no such id for these, with a slash in it for example.
         """
-        make_way(self._database, checked_id("new", new))
+        snapshots.require_usable_for(self._database, checked_id("old", old), checked_id("new", new))
+        make_way(self._database, new)
         try:
             renamed = self._database.execute(
                 f"UPDATE sessions SET session_id = ? WHERE session_id = ? AND {NOT_EXPIRED_AT}",  # noqa: S608
-                (new, checked_id("old", old), present()),
+                (new, old, present()),
             )
         except SessionConflictError as error:
             raise SessionConflictError(f"{record_name('sessions', new)} already exists") from error
@@ -601,6 +603,7 @@ class SessionCatalog(DatabaseHolder):
             SessionConflictError: If there is a session with the new id.
             SessionException: If the session does not exist, or an agent that `through` names; or if `through` is given
                 and no agent has a latest snapshot or messages in the tables, but the past of one is there.
+            ValueError: As for `rename_session`.
         """
         contents = self.contents([checked_id("source", source)]).get(source)
         if contents is None:
@@ -612,7 +615,8 @@ class SessionCatalog(DatabaseHolder):
             unknown = {checked_id("through", name) for name in named} - contents.agents.keys()
             if unknown:
                 raise self._missing_agent(source, min(unknown))
-        make_way(self._database, checked_id("new", new))
+        snapshots.require_usable_for(self._database, source, checked_id("new", new))
+        make_way(self._database, new)
         try:
             sessions, agents, messages, multi_agents = cutting.fork(self._database, source, new, through)
         except SessionConflictError as error:
@@ -657,6 +661,8 @@ class SessionCatalog(DatabaseHolder):
             SessionException: If the agent does not exist.
         """
         key = (checked_id("session_id", session_id), checked_id("agent_id", agent_id))
+        turns = checked_number("turns", turns)
+        message_count = None if message_count is None else checked_number("message_count", message_count)
         options: Any = (turns, message_count, only_unanswered, dry_run)
         if self._is_in_tables(key):
             removed = cutting.undo(self._database, *key, *options)

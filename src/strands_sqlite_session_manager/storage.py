@@ -4,6 +4,8 @@ import asyncio
 import builtins
 import contextlib
 import os
+import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,27 +40,38 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_INSERT = "INSERT INTO storage (key, data, created_at, updated_at)"
 # What has expired already is replaced by something that does not expire.
-_EXPIRY = "expires_at = CASE WHEN storage.expires_at > excluded.updated_at THEN storage.expires_at END"
+_OR_UPDATE = """
+    ON CONFLICT (key) DO UPDATE SET
+        data = excluded.data,
+        updated_at = excluded.updated_at,
+        expires_at = CASE WHEN storage.expires_at > excluded.updated_at THEN storage.expires_at END
+    """
 
-_WRITE = f"""
-    INSERT INTO storage (key, data, created_at, updated_at) VALUES (:key, :data, :now, :now)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
-    """  # noqa: S608 (constants only, as below)
+_WRITE = f"{_INSERT} VALUES (:key, :data, :now, :now) {_OR_UPDATE}"
 
 # Only over what is known of the key: its time, or that it is not there.
 _WRITE_OVER = f"""
-    INSERT INTO storage (key, data, created_at, updated_at)
+    {_INSERT}
     SELECT :key, :data, :now, :now
     WHERE :known IS NULL OR EXISTS (SELECT 1 FROM storage WHERE key = :key AND updated_at = :known)
-    ON CONFLICT (key) DO UPDATE SET data = excluded.data, updated_at = excluded.updated_at, {_EXPIRY}
+    {_OR_UPDATE}
     WHERE storage.updated_at = :known OR storage.expires_at <= :now
+    """  # noqa: S608 (constants only, as below)
+
+# Only while there is another key.
+_WRITE_BESIDE = f"""
+    {_INSERT} SELECT :key, :data, :now, :now WHERE EXISTS (SELECT 1 FROM storage WHERE key = :latest) {_OR_UPDATE}
     """  # noqa: S608
 
 _READ = """
     SELECT data, updated_at FROM storage
     WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
     """
+
+# What tells a snapshot of the past from the latest one of the agent.
+_LATEST = re.compile(r"immutable_history/snapshot_[^/]+\.json\Z")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -140,6 +153,7 @@ class SQLiteStorage(DatabaseHolder):
         self._prefix = ""
         # When each key was written last that was read, None if it was not there; nothing is noted without this.
         self._known: dict[str, str | None] | None = {} if detect_conflicts else None
+        self._locks: dict[int, threading.Lock] = {}
         if self._database.path == IN_MEMORY:
             # Tells Strands to put the stash itself into a snapshot, and not a reference to it.
             self._ephemeral = getattr(_sdk, "_EPHEMERAL", None)
@@ -166,19 +180,33 @@ class SQLiteStorage(DatabaseHolder):
             make_way_for_keys(self._database, [parameters["key"] for _, parameters in statements])
             write()
 
+    def _noting(self) -> contextlib.AbstractContextManager[Any]:
+        """Return what keeps other threads from what is known, until it fits what was read or written."""
+        if self._known is None:
+            return contextlib.nullcontext()
+        # Of this process: another thread may have held it when this one was forked.
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
-        key, known = parameters["key"], self._known
-        if known is None or key not in known:
-            require_stored((self._database.execute(sql, parameters),), "The data")
-            return
-        # Two writes of one moment must differ.
-        written = {**parameters, "known": known[key], "now": now(known[key])}
-        if not self._database.execute(_WRITE_OVER, written):
-            raise StorageConflictError(
-                f"'{key}' was written or deleted by another writer since it was read, and theirs is kept; to go on "
-                f"from it, {REBUILD}"
-            )
-        known[key] = written["now"]
+        key = parameters["key"]
+        # Of an agent that was deleted meanwhile, a snapshot of the past, which is stored first, would bring all back.
+        latest = _LATEST.sub("snapshot_latest.json", key)
+        with self._noting():
+            known = None if self._known is None else self._known.get(latest)
+            if self._known is not None and key in self._known:
+                # Two writes of one moment must differ.
+                sql, parameters = _WRITE_OVER, {**parameters, "known": self._known[key], "now": now(self._known[key])}
+            elif known is not None:
+                sql, parameters = _WRITE_BESIDE, {**parameters, "latest": latest}
+            count = self._database.execute(sql, parameters)
+            if not count and sql != _WRITE:
+                raise StorageConflictError(
+                    f"'{latest}' was written or deleted by another writer since it was read, and theirs is kept; to "
+                    f"go on from it, {REBUILD}"
+                )
+            require_stored((count,), "The data")
+            if self._known is not None and key in self._known:
+                self._known[key] = parameters["now"]
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none. It replaces what is there in any case.
@@ -198,12 +226,13 @@ class SQLiteStorage(DatabaseHolder):
         )
 
     def _write_many(self, statements: Iterable[tuple[str, Mapping[str, Any]]], largest: str) -> None:
-        with naming_too_large(f"'{largest}'"):
-            counts = self._database.transaction(statements)
-        require_stored(counts, "The data")
-        for _, parameters in statements:
-            if self._known is not None and parameters["key"] in self._known:
-                self._known[parameters["key"]] = parameters["now"]
+        with self._noting():
+            with naming_too_large(f"'{largest}'"):
+                counts = self._database.transaction(statements)
+            require_stored(counts, "The data")
+            for _, parameters in statements:
+                if self._known is not None and parameters["key"] in self._known:
+                    self._known[parameters["key"]] = parameters["now"]
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.
@@ -215,12 +244,13 @@ class SQLiteStorage(DatabaseHolder):
             The bytes, or None if there are none.
         """
         stored_key = self._key(key)
-        rows = await self._read(
-            f"read '{key}'",
-            lambda: self._database.query(_READ, (stored_key,)),
-        )
-        if self._known is not None:
-            self._known[stored_key] = rows[0][1] if rows else None
+        return await self._read(f"read '{key}'", lambda: self._read_one(stored_key))
+
+    def _read_one(self, stored_key: str) -> bytes | None:
+        with self._noting():
+            rows = self._database.query(_READ, (stored_key,))
+            if self._known is not None:
+                self._known[stored_key] = rows[0][1] if rows else None
         return rows[0][0] if rows else None
 
     async def set_expiry(self, key: str, expires_at: datetime | timedelta | None) -> bool:
@@ -427,7 +457,7 @@ class SQLiteStorage(DatabaseHolder):
         prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
         view = type(self).__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._known = None if self._known is None else {}
+        view._known, view._locks = None if self._known is None else {}, {}
         view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
         # Tells Strands to use the view as it is, without a prefix of its own.
         view._namespaced = _sdk._NAMESPACED
@@ -444,7 +474,7 @@ class SQLiteStorage(DatabaseHolder):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the storage again."""
         prefix = state.pop("prefix")
-        self._known = {} if state.pop("detect_conflicts") else None
+        self._known, self._locks = {} if state.pop("detect_conflicts") else None, {}
         super().__setstate__(state)
         self._prefix = prefix
         if prefix:
@@ -477,13 +507,14 @@ class SQLiteStorage(DatabaseHolder):
 
     def _delete(self, statements: builtins.list[Statement], *, wait: bool = True) -> int:
         """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
-        deleted = sum(self._database.transaction(statements))
-        if self._known is not None:
-            for sql, parameters in statements:
-                if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
-                    self._known[parameters[0]] = None  # type: ignore[index]
-                elif sql != _DELETE:
-                    self._known.clear()
+        with self._noting():
+            deleted = sum(self._database.transaction(statements))
+            if self._known is not None:
+                for sql, parameters in statements:
+                    if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
+                        self._known[parameters[0]] = None  # type: ignore[index]
+                    elif sql != _DELETE:
+                        self._known.clear()
         if deleted:
             erase_former_content(self._database, STORAGE, wait=wait)
         return deleted

@@ -1,6 +1,8 @@
 """`SQLiteStorage(detect_conflicts=True)`: no turn of a snapshot session is lost silently."""
 
+import asyncio
 import pickle
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from strands.types.exceptions import StorageError
 
 from helpers import ScriptedModel, run_python, texts
 from strands_sqlite_session_manager import SessionConflictError
+from strands_sqlite_session_manager.catalog import SessionCatalog
 from strands_sqlite_session_manager.storage import SQLiteStorage
 
 ADA = ("I am Ada.", "Hello, Ada.")
@@ -77,6 +80,23 @@ class TestConflicts:
         await storage.write("k", b"3")
         assert await storage.read("k") == b"3"
 
+    @pytest.mark.parametrize("end", ["deleted", "expired"])
+    def test_nor_does_its_past(self, storage: Any, db_path: Path, end: str) -> None:
+        """Which the SDK stores before the latest snapshot. That of a turn that was refused otherwise is kept."""
+        agents = [talking(storage, name, ADA, always=True) for name in ("s", "t")]
+        with SessionCatalog(db_path) as catalog:
+            if end == "deleted":
+                catalog.delete_session("s")
+            else:
+                catalog.set_expiry("s", timedelta(seconds=-1))
+            catalog.undo_turns("t", "a")
+            for agent in agents:
+                agent.model = ScriptedModel("Back.")
+                with pytest.raises(SessionConflictError, match=r"snapshot_latest\.json' was written or deleted"):
+                    agent("Am I here?")
+            assert catalog.describe("s") is None
+            assert [snapshot.message_count for snapshot in catalog.list_snapshots("t", "a")] == [0, 4, 2, 2]
+
     def test_own_turns_are_no_conflict(self, storage: Any) -> None:
         """Of an agent that stores each message and keeps the past."""
         agent = talking(storage, "s", ADA, ("Bye.", "Goodbye."), always=True)
@@ -94,6 +114,14 @@ class TestConflicts:
         with pytest.raises(SessionConflictError):
             await storage.write("k", b"5")
         await storage.write("not read", b"5")
+
+    async def test_own_calls_at_once_are_no_conflict(self, storage: Any) -> None:
+        """One that reads while another writes, or writes too, is not another writer."""
+        await storage.read("k")
+        calls = [storage.read("k") if n % 3 else storage.write("k", b"%d" % n) for n in range(60)]
+        await asyncio.gather(*calls)
+        await storage.write("k", b"last")
+        assert await storage.read("k") == b"last"
 
     async def test_what_was_not_read_is_written(self, storage: Any, db_path: Path) -> None:
         """As without; and each view knows what it has read itself."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,22 @@ class TestFromSnapshots:
         assert report.converted == RecordCounts(1, 1, 10, 0)
         assert what_it_has(rebuilt(tmp_path / "back.db", conversation_manager=window())) == what_it_has(agent)
 
+    @pytest.mark.file_only
+    async def test_the_past_is_read_one_snapshot_at_a_time(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Hundreds may not fit into memory. Of an agent that has nothing else, and in a view of a namespace."""
+        view = other.namespace("tenant")
+        agent = talking(view, "s", ("x" * 500_000, "Long."), ("y", "z"), always=True)
+        for _ in range(10):
+            await agent._session_manager.save_snapshot(agent, is_latest=False)
+        await view.delete("s/scopes/agent/a/snapshots/snapshot_latest.json")
+        tracemalloc.start()
+        try:
+            from_snapshots(view, back, "s")
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+        assert what_it_has(rebuilt(tmp_path / "back.db")) == what_it_has(agent)
+
     def test_a_past_that_was_restored(self, db_path: Path, storage: Any, back: Any, tmp_path: Path) -> None:
         """The log has both ways on; the agent has the one that it took."""
         talking(storage, "s", ADA, BYE, always=True)
@@ -342,6 +359,18 @@ class TestFromSnapshots:
             await other.write(key, json.dumps(snapshot.to_dict()).encode())
         left_out = from_snapshots(other, back, "s").left_out
         assert left_out == ["the system prompt of agent a", "the app data of the snapshots of agent a"]
+
+    async def test_parts_that_only_a_newer_sdk_knows_are_told(self, other: Any, back: Any, tmp_path: Path) -> None:
+        """Both ways. What is empty is nothing."""
+        content = talking(other, "s", ADA).take_snapshot(preset="session").to_dict()
+        content["data"] |= {"plugins": {"x": 1}, "empty": {}, "interrupt_state": None}
+        await other.write("session/s/scopes/agent/a/snapshots/snapshot_latest.json", json.dumps(content).encode())
+        assert from_snapshots(other, back, "s").left_out == ["plugins of agent a"]
+        assert texts(rebuilt(tmp_path / "back.db").messages) == [*ADA]
+        agent = back.read_agent("s", "a")
+        agent._internal_state["plugins"] = {"x": 1}
+        back.update_agent("s", agent)
+        assert to_snapshots(back, other, "s", new_id="t").left_out == ["plugins of agent a"]
 
     @pytest.mark.parametrize("new_id", ["s", "t"])
     async def test_stash_metadata_and_expiry_go_along(
@@ -422,6 +451,8 @@ class TestFromSnapshots:
                 for name in ("state", "conversation_manager_state", "interrupt_state", "model_state", "stash")
             ),
             ("agent", {"data": {"messages": [], "conversation_manager_state": {"summary_message": [1]}}}),
+            ("agent", {"schema_version": "2.0"}),
+            ("agent", {"scope": "multiAgent"}),
             ("multiAgent", {"created_at": "garbage"}),
             ("multiAgent", {"data": {"state": [1]}}),
         ],

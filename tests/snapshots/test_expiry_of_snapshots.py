@@ -132,6 +132,18 @@ async def test_a_fork_keeps_the_ends_of_keys(db_path: Path, storage: Any, raw: s
     }
 
 
+async def test_nothing_is_made_of_a_fork_where_all_keys_have_expired(db_path: Path, storage: Any) -> None:
+    """It would be a session without a snapshot, which nothing ends."""
+    talking(storage, "s", ADA, always=True)
+    await storage.set_prefix_expiry("session/s/", PAST)
+    await storage.write("context/s/scopes/agent/a/t_0", b"stash")
+    with SessionCatalog(db_path) as catalog:
+        with pytest.raises(SessionException, match="Session s does not exist"):
+            catalog.fork_session("s", "fork")
+        assert catalog.describe("fork") is None
+    assert await storage.list("context/fork/") == []
+
+
 @pytest.mark.parametrize("change", ["undo", "restore"])
 async def test_what_was_the_latest_keeps_its_end(
     db_path: Path, storage: Any, raw: sqlite3.Connection, change: str

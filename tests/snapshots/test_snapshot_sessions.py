@@ -1,6 +1,7 @@
 """Sessions of snapshots in the catalog, beside those of the tables."""
 
 import json
+import re
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -335,6 +336,19 @@ class TestChanges:
         assert [s.snapshot_id for s in catalog.list_snapshots("copy", "a")] == [None]
         with pytest.raises(SessionException, match="Agent b"):
             catalog.fork_session("s", "other", through={"b": 1})
+
+    @pytest.mark.parametrize("odd", ["a/b", "x/scopes/y", "a\\b", "..", ".", " "])
+    def test_an_id_that_the_sdk_refuses(self, catalog: Any, storage: Any, db_path: Path, odd: str) -> None:
+        """No agent could be built with what lay under it. Those of the tables can have it."""
+        talking(storage, "s", ADA)
+        for call in (catalog.rename_session, catalog.fork_session):
+            with pytest.raises(ValueError, match=re.escape(repr(odd))):
+                call("s", odd)
+        assert [session.session_id for session in catalog.list_sessions().sessions] == ["s"]
+        with SQLiteSessionManager("t", db_path) as manager:
+            make_agent(manager, "Hello.")("Hi.")
+        catalog.rename_session("t", odd)
+        catalog.fork_session(odd, f"{odd}2")
 
     def test_prune_goes_by_activity(self, catalog: Any, storage: Any, db_path: Path, raw: sqlite3.Connection) -> None:
         """Old sessions of both kinds go, and are told with their messages and bytes."""

@@ -155,6 +155,9 @@ class TestUndo:
         assert catalog.undo_turns("s", "a", message_count=3) == 0
         assert catalog.undo_turns("s", "a", only_unanswered=True) == 0
         assert catalog.undo_turns("s", "a", 0) == 0
+        for wrong in ({"turns": -1}, {"message_count": -1}):
+            with pytest.raises(ValueError, match="must be an int"):
+                catalog.undo_turns("s", "a", **wrong)
         with pytest.raises(SessionException, match="Agent b"):
             catalog.undo_turns("s", "b")
 

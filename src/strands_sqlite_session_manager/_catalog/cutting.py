@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from .._arguments import checked_id, checked_number, now
 from .._conversation.stored import forget_stash
 from .._engine.database import Database
+from .._engine.schema import SNAPSHOTS_OF_SESSION
 from . import snapshot_changes
+from .snapshots import SESSION_TYPE
 
 _IS_COPIED = """
     messages.session_id = :source AND messages.agent_id = agents.agent_id
     AND message_id <= coalesce((SELECT value FROM json_each(:limits) WHERE key = agents.agent_id), :others)
     """
 
-_COPY_SESSION = """
+# Not one of snapshots that have all expired by themselves: nothing would ever end a session without any.
+_COPY_SESSION = f"""
     INSERT INTO sessions (session_id, session_type, metadata, expires_at, created_at, updated_at)
-    SELECT :new, session_type, metadata, expires_at, :now, :now FROM sessions WHERE session_id = :source
-    """
+    SELECT :new, session_type, metadata, expires_at, :now, :now FROM sessions
+    WHERE session_id = :source AND (
+        session_type <> '{SESSION_TYPE}' OR EXISTS (
+            SELECT 1 FROM storage
+            WHERE {SNAPSHOTS_OF_SESSION} AND (storage.expires_at IS NULL OR storage.expires_at > :now)
+        )
+    )
+    """  # noqa: S608 (constants only, as below)
 _COPY_AGENTS = """
     INSERT INTO agents (
         session_id, agent_id, state, conversation_manager_state, internal_state, live_view, created_at, updated_at
@@ -45,7 +54,7 @@ _COPY_STASH = """
     FROM storage
     WHERE key >= 'context/' || :source || '/scopes/agent/' AND key < 'context/' || :source || '/scopes/agent0'
         AND NOT instr(substr(key, length('context/' || :source || '/scopes/agent/')), '/scopes/agent/')
-        AND EXISTS (SELECT 1 FROM sessions WHERE session_id = :source)
+        AND EXISTS (SELECT 1 FROM sessions WHERE session_id = :new AND created_at = :now)
         AND (expires_at IS NULL OR expires_at > :now)
     ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at
     """
@@ -223,8 +232,8 @@ def undo(
     parameters = {
         "session_id": session_id,
         "agent_id": agent_id,
-        "turns": checked_number("turns", turns),
-        "message_count": None if message_count is None else checked_number("message_count", message_count),
+        "turns": turns,
+        "message_count": message_count,
         "only_unanswered": bool(only_unanswered),
         "now": now(),
     }

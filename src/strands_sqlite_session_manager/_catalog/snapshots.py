@@ -150,6 +150,33 @@ def names(database: Database, session_id: str, scope: Scope) -> list[str]:
     return sorted(found)
 
 
+def require_usable(session_id: str, names: Iterable[str] = ()) -> None:
+    """Make sure that the SDK can build something with snapshots under these ids.
+
+    Raises:
+        ValueError: If it takes one of them for none.
+    """
+    refused = [name for name in (session_id, *names) if name == ".." or "/" in name or "\\" in name]
+    if not session_id.strip() or session_id == ".":
+        refused.append(session_id)
+    if refused:
+        raise ValueError(
+            f"{refused[0]!r}: the SDK takes no such id for snapshots, so nothing could be built with them; give the "
+            "session another id, or leave the agent, graph or swarm out"
+        )
+
+
+def require_usable_for(database: Database, source: str, new: str) -> None:
+    """Make sure that the snapshots of a session, if it has any, can have another session id.
+
+    Raises:
+        ValueError: If the SDK takes it for none.
+    """
+    prefix = prefix_of(source)
+    if database.query(f"SELECT 1 FROM storage WHERE {BEGINS_WITH_KEY} LIMIT 1", (prefix, prefix)):  # noqa: S608
+        require_usable(new)
+
+
 def parsed(rows: Iterable[tuple[Any, ...]]) -> Iterator[Snapshot]:
     for key, created_at, updated_at, data in rows:
         match = _KEY.fullmatch(key)

@@ -104,7 +104,7 @@ def to_snapshots(
         if multi_agent_ids is None
         else checked_ids("multi_agent_ids", multi_agent_ids)
     )
-    _require_usable(new_id, [*agents, *others])
+    snapshots.require_usable(new_id, [*agents, *others])
     writer = _SnapshotWriter(storage, new_id)
     left_out: list[str] = []
     for agent_id in agents:
@@ -112,11 +112,13 @@ def to_snapshots(
         data: dict[str, Any] = {"messages": messages, "state": agent.state}
         if agent.conversation_manager_state:
             data["conversation_manager_state"] = agent.conversation_manager_state
-        # What the SDK has no name for yet is no part of a snapshot.
         data.update({key: item for key, item in agent._internal_state.items() if key in _INTERNAL})
         writer.write("agent", agent_id, data, agent.updated_at, len(messages))
         if left:
             left_out.append(f"{left} messages of agent {agent_id} that it does not have any more")
+        # The SDK has no name for these in a snapshot.
+        unknown = sorted(key for key, item in agent._internal_state.items() if item and key not in _INTERNAL)
+        left_out += [f"{key} of agent {agent_id}" for key in unknown]
     for multi_agent_id in others:
         state = copies.multi_agent_of(source, session_id, multi_agent_id)
         data = {"orchestrator_id": multi_agent_id, "state": state}
@@ -131,6 +133,8 @@ def to_snapshots(
 
 # Parts of an agent's internal state, which have the same names in a snapshot.
 _INTERNAL = ("interrupt_state", "model_state")
+# Parts of a snapshot that have a place in the tables, or are told of otherwise.
+_PARTS = {"messages", "state", "conversation_manager_state", "system_prompt", "stash", *_INTERNAL}
 
 
 def _is_same_database(source: SessionRepository, storage: object) -> bool:
@@ -288,10 +292,10 @@ def from_snapshots(
 ) -> ConversionReport:
     """Store a session of snapshots in the tables.
 
-    An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has. Its log has, in addition,
-    what the immutable snapshots tell of messages that it does not have any more. All have the time of the first
-    snapshot that they are in. The stash goes along if it lies in the storage too, and from a database of ours, so do
-    metadata and expiry.
+    An agent that is built with a `SQLiteSessionManager` has what its latest snapshot has; if there are only some of the
+    past, what the newest of these has. Its log has, in addition, what the immutable snapshots tell of messages that it
+    does not have any more. All have the time of the first snapshot that they are in. The stash goes along if it lies in
+    the storage too, and from a database of ours, so do metadata and expiry.
 
     Args:
         storage: Where to read: any Strands storage. It is left as it is.
@@ -325,7 +329,7 @@ def from_snapshots(
     if there and kept not in (("{}", None), there[0][2:4]):
         left_out.append("the metadata of the session, or when it expires, which the target has otherwise")
     for agent_id in sorted({s.name for s in found if s.scope == "agent"}):
-        left_out += _add_agent(writer, new_id, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
+        left_out += _add_agent(writer, new_id, storage, [s for s in found if (s.scope, s.name) == ("agent", agent_id)])
     for snapshot in found:
         if snapshot.scope == "multiAgent" and snapshot.snapshot_id is None:
             state = snapshots.decode(snapshot)["data"]["state"]
@@ -361,17 +365,21 @@ def _add_stash(
     return [
         f"the stash of agent {snapshot.name}, which is not in the storage of the snapshots"
         for snapshot in found
-        if snapshot.snapshot_id is None and snapshot.name not in with_stash and _stash_location(snapshot) == "external"
+        if snapshot.snapshot_id is None
+        and snapshot.name not in with_stash
+        and _stash_location(snapshots.decode(snapshot)["data"]) == "external"
     ]
 
 
-def _stash_location(snapshot: snapshots.Snapshot) -> Any:
-    """Return where a snapshot says that the stash of its agent is: "external" or "inline", or None."""
-    return (snapshots.decode(snapshot)["data"].get("stash") or {}).get("location")
+def _stash_location(data: dict[str, Any]) -> Any:
+    """Return where the data of a snapshot says that the stash of its agent is: "external" or "inline", or None."""
+    return (data.get("stash") or {}).get("location")
 
 
 def snapshots_in(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]:
     """Return all snapshots of a session, those of an agent in the order of their time, the latest last.
+
+    Those of the past come without their data, because hundreds may not fit into memory.
 
     Raises:
         SessionException: If there are none, or one is damaged.
@@ -391,9 +399,20 @@ async def _read(storage: "Storage", session_id: str) -> list[snapshots.Snapshot]
         full = key if start else f"session/{key}"
         for snapshot in snapshots.parsed([(full, "", "", data)]):
             time = _checked_time(snapshot)
-            found.append(snapshot._replace(created_at=time, updated_at=time))
+            kept = data if snapshot.snapshot_id is None else b""
+            found.append(snapshot._replace(created_at=time, updated_at=time, data=kept))
     # An id begins with its time.
     return sorted(found, key=lambda s: (s.scope, s.name, s.snapshot_id is None, s.snapshot_id or ""))
+
+
+def _content(storage: "Storage", snapshot: snapshots.Snapshot) -> dict[str, Any]:
+    """Return what is in a snapshot that `snapshots_in` has found."""
+    if snapshot.snapshot_id is None:
+        return snapshots.decode(snapshot)
+    data = run(storage.read(snapshot.key.removeprefix("session/") if _is_view(storage) else snapshot.key))
+    if data is None:
+        raise SessionConflictError(f"{snapshot.key} was deleted meanwhile; its agent was not stored, so try again")
+    return snapshots.decode(snapshot._replace(data=data))
 
 
 def _checked_time(snapshot: snapshots.Snapshot) -> str:
@@ -402,6 +421,9 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
     data = content["data"]
     parts = {name: data.get(name) for name in ("state", "conversation_manager_state", "stash", *_INTERNAL)}
     try:
+        for name, expected in (("scope", snapshot.scope), ("schema_version", _SCHEMA_VERSION)):
+            if content.get(name, expected) != expected:
+                raise ValueError(f"{name} is {content[name]!r}, not {expected!r}")
         for name, part in parts.items():
             # A graph or swarm is nothing but its state.
             if not isinstance(part, dict) and (part is not None or (snapshot.scope, name) == ("multiAgent", "state")):
@@ -413,32 +435,16 @@ def _checked_time(snapshot: snapshots.Snapshot) -> str:
         time = content.get("created_at") or now()
         return checked_timestamp("created_at", time).replace("Z", "+00:00")
     except ValueError as error:
-        raise SessionException(f"{snapshot.key}: a damaged snapshot: {error}") from error
+        raise SessionException(f"{snapshot.key}: a damaged snapshot, or of a newer SDK: {error}") from error
 
 
-def _require_usable(session_id: str, names: list[str]) -> None:
-    """Make sure that the SDK can build something with snapshots under these ids.
-
-    Raises:
-        ValueError: If it takes one of them for none.
-    """
-    refused = [name for name in (session_id, *names) if name == ".." or "/" in name or "\\" in name]
-    if not session_id.strip() or session_id == ".":
-        refused.append(session_id)
-    if refused:
-        raise ValueError(
-            f"{refused[0]!r}: the SDK takes no such id for snapshots, so nothing could be built with them; give the "
-            "session another id, or leave the agent, graph or swarm out"
-        )
-
-
-def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapshot]) -> list[str]:
+def _add_agent(writer: RowWriter, session_id: str, storage: "Storage", found: list[snapshots.Snapshot]) -> list[str]:
     """Add the rows of an agent to a writer, and return what is left out."""
     log = MergedLog()
     has_app_data = False
     data: dict[str, Any] = {}
     for newest in found:
-        content = snapshots.decode(newest)
+        content = _content(storage, newest)
         data = content["data"]
         has_app_data |= bool(content.get("app_data"))
         summary = (data.get("conversation_manager_state") or {}).get("summary_message")
@@ -450,7 +456,7 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         newest.name,
         data.get("state") or {},
         data.get("conversation_manager_state") or {},
-        {name: data[name] for name in _INTERNAL if name in data},
+        {name: data[name] for name in _INTERNAL if data.get(name) is not None},
         found[0].created_at,
         newest.created_at,
     )
@@ -460,8 +466,9 @@ def _add_agent(writer: RowWriter, session_id: str, found: list[snapshots.Snapsho
         writer.add("messages", message_row(*key, SessionMessage(message, number, None, time, time)))
         writer.flush_if_full()
     left_out = [f"the system prompt of agent {newest.name}"] if data.get("system_prompt") else []
-    if _stash_location(newest) == "inline":
+    if _stash_location(data) == "inline":
         left_out.append(f"the stash of agent {newest.name}, which is inside the snapshot")
+    left_out += [f"{name} of agent {newest.name}" for name in sorted(data.keys() - _PARTS) if data[name]]
     if has_app_data:
         left_out.append(f"the app data of the snapshots of agent {newest.name}")
     return left_out
