@@ -102,7 +102,8 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
     total = 0
     for number, line in numbered:
         record = _parsed(number, line)
-        if record == {"memories": total}:
+        if isinstance(record, dict) and [*record] == ["memories"]:
+            _check_end(number, record["memories"], total, numbered)
             return
         try:
             yield _checked(record)
@@ -110,6 +111,14 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
             raise SessionException(f"line {number}: not a memory: {error}") from error
         total += 1
     raise SessionException(f"the file was cut off: its last line would be {json.dumps({'memories': total})}")
+
+
+def _check_end(number: int, told: Any, total: int, below: Iterator[tuple[int, str]]) -> None:
+    if told != total:
+        raise SessionException(f"line {number}: the file should have {told} memories and has {total}; get it again")
+    for number, line in below:
+        if line.strip():
+            raise SessionException(f"line {number}: below the line that ends the file; import each file by itself")
 
 
 def _parsed(number: int, line: str) -> Any:
@@ -121,6 +130,9 @@ def _parsed(number: int, line: str) -> Any:
 
 def _checked(record: Any) -> dict[str, Any]:
     values = checked_mapping("memory", record)
+    for name in ("store", "scope", *_FIELDS):
+        if name not in values:
+            raise ValueError(f"no field {name!r}")
     for name in ("store", "scope"):
         values[name] = checked_id(name, values[name])
     values["content"] = checked_content(values["content"])
