@@ -342,14 +342,15 @@ class TestEmbedder:
         finally:
             end.set()
 
+    @pytest.mark.parametrize("refusal", [[0.0, 0.0], [math.nan, 1.0], [1j, 1], ["x", "y"], None], ids=str)
     async def test_one_text_that_it_cannot_embed_keeps_no_others_from_it(
-        self, open_store: Callable[..., Any], raw: Any
+        self, open_store: Callable[..., Any], raw: Any, refusal: Any
     ) -> None:
         """Asking for all again tells which it was, when all others are done."""
         plain = open_store()
         for number in range(130):
             await plain.add(f"tea {number}")
-        store = open_store(embedder=lambda texts: [[0.0 if text == "tea 7" else 1.0, 0.0] for text in texts])
+        store = open_store(embedder=lambda texts: [refusal if text == "tea 7" else [1.0, 0.0] for text in texts])
         with pytest.raises(ValueError, match=r"1 of 130 memories could not be embedded, .* memory 8: "):
             await store.reindex()
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (129,)

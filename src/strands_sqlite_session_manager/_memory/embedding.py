@@ -192,11 +192,18 @@ async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
 
 
 def _packed_unless_awaitable(vectors: Any) -> Any:
-    return vectors if inspect.isawaitable(vectors) else [_packed(vector) for vector in vectors]
+    if inspect.isawaitable(vectors):
+        return vectors
+    if not isinstance(vectors, Iterable):
+        raise ValueError(f"the embedder returned {vectors!r:.50}: must be a list with a vector for each text")
+    return [_packed(vector) for vector in vectors]
 
 
 def _packed(vector: Iterable[float]) -> bytes:
-    numbers = [float(number) for number in vector]
+    try:
+        numbers = [float(number) for number in vector]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the embedder returned {vector!r:.50} as a vector: must be a list of numbers") from error
     length = math.hypot(*numbers)
     if not 0 < length < math.inf:
         raise ValueError("the embedder returned a vector that is empty, zero, or not finite")
