@@ -173,7 +173,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         super().__setstate__(state)
         self._configure(config)
 
-    async def search(self, query: str, options: "SearchOptions | None" = None) -> builtins.list[MemoryEntry]:
+    async def search(
+        self, query: str, options: "SearchOptions | Mapping[str, Any] | None" = None
+    ) -> builtins.list[MemoryEntry]:
         """Find memories by their words, and with an embedder by their words and meaning.
 
         A question finds a statement: "What does Ada drink?" finds "Ada likes green tea". One of its words is enough,
