@@ -2,11 +2,13 @@
 
 import asyncio
 import builtins
+import gc
 import logging
 import math
 import struct
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,25 @@ class TestEmbedder:
         await asyncio.gather(*adding.values())
         assert cancelled.cancelled()
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (40,)
+
+    def test_keeps_no_loop_whose_texts_waited_for_it(self, open_store: Callable[..., Any]) -> None:
+        """An agent that is called synchronously has a new loop for each turn."""
+        embedder = Embedder()
+
+        async def slow(texts: list[str]) -> list[list[float]]:
+            vectors = embedder(texts)
+            while len(embedder.asked) == 1 and not all(line.texts for line in store._embedding._lines.values()):
+                await asyncio.sleep(0)
+            return vectors
+
+        async def turn() -> Any:
+            await asyncio.gather(*(store.add(f"tea {number}") for number in range(3)))
+            return weakref.ref(asyncio.get_running_loop())
+
+        store = open_store(embedder=slow)
+        loop = asyncio.run(turn())
+        gc.collect()
+        assert loop() is None
 
     async def test_one_text_of_several_that_it_cannot_embed_keeps_no_others_from_it(
         self, open_store: Callable[..., Any], raw: Any, caplog: pytest.LogCaptureFixture
