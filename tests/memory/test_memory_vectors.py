@@ -341,6 +341,26 @@ class TestEmbedder:
         assert "TimeoutError" in caplog.text
         assert await store.count() == 100
 
+    async def test_several_texts_that_it_fails_for_wait_no_longer_than_one(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is asked for each of them alone, as long as there is time."""
+        monkeypatch.setattr("strands_sqlite_session_manager._memory.embedding._TIMEOUT", 0.2)
+        end, embedder = threading.Event(), Embedder()
+
+        def hanging(texts: list[str]) -> list[list[float]]:
+            if len(embedder(texts)) == 1:
+                end.wait()
+            raise ConnectionError("no route to the model")
+
+        store = open_store(embedder=hanging)
+        try:
+            await asyncio.gather(*(store.add(f"tea {number}") for number in range(20)))
+        finally:
+            end.set()
+        assert await store.count() == 20
+        assert len(embedder.asked) < 10
+
     @pytest.mark.slow
     async def test_one_that_hangs_in_its_result_holds_up_nothing_else(
         self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

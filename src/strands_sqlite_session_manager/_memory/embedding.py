@@ -139,14 +139,16 @@ class Embedding:
         except ValueError as error:
             refused[memory_id] = error
 
-    async def _attempt(self, texts: list[str]) -> dict[str, bytes]:
+    async def _attempt(self, texts: list[str], end: float | None = None) -> dict[str, bytes]:
         """Return the vectors of texts, but of those that the embedder fails for, which is logged."""
+        clock = asyncio.get_running_loop().time
+        end = end or clock() + _TIMEOUT
         try:
-            vectors = await asyncio.wait_for(embed(self._embedder, texts), _TIMEOUT)
+            vectors = await asyncio.wait_for(embed(self._embedder, texts), end - clock())
         except Exception as error:
             if len(texts) > 1 and not isinstance(error, asyncio.TimeoutError):
                 # One of them may be the reason.
-                return {text: vector for each in texts for text, vector in (await self._attempt([each])).items()}
+                return {text: vector for each in texts for text, vector in (await self._attempt([each], end)).items()}
             logger.warning(
                 "store=<%s>, error=<%s> | the embedder failed, so words alone count",
                 self._place.store,
