@@ -138,6 +138,16 @@ class TestMoving:
         assert rows[0] == rows[1]
         assert (tmp_path / "memories.jsonl").stat().st_mode & 0o077 == 0
 
+    def test_times_of_other_programs_are_read(self, tmp_path: Path, raw: Any) -> None:
+        """JavaScript ends them with "Z", for one."""
+        run("memories", "export", "memories.jsonl")
+        text = (tmp_path / "memories.jsonl").read_text("utf-8").replace("12:00:00+00:00", "12:00:00.000Z")
+        assert text.count("Z") == 10
+        (tmp_path / "memories.jsonl").write_text(text, "utf-8")
+        raw.execute("DELETE FROM memories")
+        assert run("memories", "import", "memories.jsonl").stdout == "Imported 5 memories.\n"
+        assert {*raw.execute("SELECT created_at, updated_at FROM memories")} == {(NOW, NOW)}
+
     def test_what_has_expired_is_not_exported(self, raw: Any) -> None:
         raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE memory_id > 2")
         assert run("memories", "export", "memories.jsonl").stdout == "Exported 2 memories.\n"
@@ -183,7 +193,8 @@ class TestMoving:
             (lambda lines: [lines[0], "{", *lines[1:]], "line 2: not JSON"),
             (lambda lines: [lines[0], "[]", *lines[1:]], "line 2: not a memory"),
             (lambda lines: [lines[0], '{"store": "s"}', *lines[1:]], "line 2: not a memory: no field 'scope'"),
-            (lambda lines: [line.replace(NOW, "yesterday") for line in lines], "line 2: not a memory"),
+            (lambda lines: [line.replace(NOW, "yesterday") for line in lines], "not a memory: created_at='yesterday'"),
+            (lambda lines: [line.replace(f'"{NOW}"', "5") for line in lines], "not a memory: created_at=5"),
             (
                 lambda lines: [line.replace('{"n":1}', '{"n":{"__encoded__":["float","x"]}}') for line in lines],
                 "line 2: not a memory: metadata: could not convert",

@@ -12,6 +12,7 @@ Vectors are left out: `reindex` makes them again.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -142,5 +143,14 @@ def _checked(record: Any) -> dict[str, Any]:
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):
-            values[name] = checked_time(name, datetime.fromisoformat(values[name]))
+            values[name] = _time(name, values[name])
     return {name: values[name] for name in ("store", "scope", *_FIELDS)}
+
+
+def _time(name: str, text: Any) -> str:
+    try:
+        # Before Python 3.11, "Z" is not understood.
+        time = datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={text!r:.100}: must be a time such as 2026-01-31T12:00:00.123456+00:00") from error
+    return checked_time(name, time)
