@@ -180,12 +180,15 @@ class VectorIndex:
 
     def _number_there(self, block: _Block) -> int:
         """Return how many vectors of a block come before the last one that is still stored, and that one."""
-        for number in range(len(block.vector_ids), max(0, len(block.vector_ids) - _LOOKS), -1):
-            rows = self._database.query(
-                "SELECT vector FROM memory_vectors WHERE vector_id = ?", (int(block.vector_ids[number - 1]),)
+        for looks in (1, _LOOKS):  # Mostly, it is the last of all.
+            ids: list[int] = block.vector_ids[-looks:].tolist()
+            stored = self._database.query(
+                "SELECT vector_id, vector FROM memory_vectors WHERE vector_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(ids),),
             )
-            if rows == [(block.matrix[number - 1].tobytes(),)]:
-                return number
+            ours = {vector_id: row.tobytes() for vector_id, row in zip(ids, block.matrix[-looks:], strict=True)}
+            if there := [vector_id for vector_id, vector in stored if ours[vector_id] == vector]:
+                return len(block.vector_ids) - len(ids) + ids.index(max(there)) + 1
         return 0
 
     def _are_there(self, vector_ids: list[int]) -> bool:
