@@ -53,6 +53,7 @@ async def by_words_and_meaning(db_path: Path) -> None:
         await plain.add(fact, {"source": "example"})
     found = await plain.search("Where is Bob travelling?")
     check(found[0].content == "Bob travels to Vienna in May.", "a question finds a statement, in any form of its words")
+    check(await plain.search("Bob", {"metadata": {"source": "chat"}}) == [], "metadata narrows a search down")
     check(await plain.search("any pets?") == [], "by words alone, other words find nothing")
 
     store = SQLiteMemoryStore("notes", db_path, scope="example-bob", embedder=embed, embedding_model="meanings-1")

@@ -143,7 +143,10 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
             _checked_limit(config["max_search_results"])
         if config["embedder"] is not None and not callable(config["embedder"]):
             raise ValueError(f"embedder={config['embedder']!r}: must be a function that takes a list of texts")
-        if config["forget_tool_config"] and not config["writable"]:
+        tool_config = config["forget_tool_config"]
+        if not isinstance(tool_config, (bool, Mapping)):
+            raise ValueError(f"forget_tool_config={tool_config!r}: must be a bool or a dictionary: name, description")
+        if tool_config is not False and not config["writable"]:
             raise ValueError("forget_tool_config: a store that is not writable has nothing to forget with")
 
     def _configure(self, config: dict[str, Any]) -> None:
@@ -173,7 +176,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
         super().__setstate__(state)
         self._configure(config)
 
-    async def search(self, query: str, options: "SearchOptions | None" = None) -> builtins.list[MemoryEntry]:
+    async def search(
+        self, query: str, options: "SearchOptions | Mapping[str, Any] | None" = None
+    ) -> builtins.list[MemoryEntry]:
         """Find memories by their words, and with an embedder by their words and meaning.
 
         A question finds a statement: "What does Ada drink?" finds "Ada likes green tea". One of its words is enough,
@@ -456,8 +461,9 @@ class SQLiteMemoryStore(DatabaseHolder, MemoryStore):
     def get_tools(self) -> "builtins.list[AgentTool]":
         """Return the tool `forget_memory`, if `forget_tool_config` asks for it."""
         config = self._config["forget_tool_config"]
-        if not config:
+        if config is False:
             return []
+        # As in the SDK's configurations of tools, an empty one stands for all defaults.
         names: Mapping[str, Any] = {} if config is True else config
 
         async def forget_memory(

@@ -60,6 +60,14 @@ class TestReading:
         ids = [memory["memory_id"] for memory in first["memories"] + second["memories"]]
         assert ids == [3, 2, 1]
 
+    def test_ls_of_no_scope_lists_nobodys(self, db_path: Path) -> None:
+        """A script's variable may be empty, and is not to show another scope then."""
+        with DatabaseHolder(db_path) as holder:
+            records.add(database_of(holder), Place("facts", "default"), "Eve's", None, None, NOW)
+        of_none = json.loads(run("memories", "ls", "--store", "facts", "--scope", "", "--json").stdout)
+        of_default = json.loads(run("memories", "ls", "--store", "facts", "--json").stdout)
+        assert [len(page["memories"]) for page in (of_none, of_default)] == [0, 1]
+
     def test_search_finds_in_a_scope(self, db_path: Path) -> None:
         """One of the words is enough, and nobody else's memories are found."""
         assert contents(run("memories", "search", "who", "drinks", "tea", *HERE, "--json").stdout) == [
@@ -69,6 +77,7 @@ class TestReading:
             "Bob likes green tea." in run("memories", "search", "tea", "--store", "facts", "--scope", "user-43").stdout
         )
         assert contents(run("memories", "search", "tea", "--store", "facts", "--json").stdout) == []
+        assert len(contents(run("memories", "search", "ada", *HERE, "--limit", str(2**70), "--json").stdout)) == 3
 
     def test_show_prints_all_of_one_and_what_is_damaged(self, raw: Any) -> None:
         """Damaged metadata is named, and the exit code is 1."""
@@ -129,6 +138,16 @@ class TestMoving:
         assert rows[0] == rows[1]
         assert (tmp_path / "memories.jsonl").stat().st_mode & 0o077 == 0
 
+    def test_times_of_other_programs_are_read(self, tmp_path: Path, raw: Any) -> None:
+        """JavaScript ends them with "Z", for one."""
+        run("memories", "export", "memories.jsonl")
+        text = (tmp_path / "memories.jsonl").read_text("utf-8").replace("12:00:00+00:00", "12:00:00.000Z")
+        assert text.count("Z") == 10
+        (tmp_path / "memories.jsonl").write_text(text, "utf-8")
+        raw.execute("DELETE FROM memories")
+        assert run("memories", "import", "memories.jsonl").stdout == "Imported 5 memories.\n"
+        assert {*raw.execute("SELECT created_at, updated_at FROM memories")} == {(NOW, NOW)}
+
     def test_what_has_expired_is_not_exported(self, raw: Any) -> None:
         raw.execute("UPDATE memories SET expires_at = '2026-01-31T12:00:00+00:00' WHERE memory_id > 2")
         assert run("memories", "export", "memories.jsonl").stdout == "Exported 2 memories.\n"
@@ -168,11 +187,14 @@ class TestMoving:
         [
             (lambda lines: lines[:-1], "cut off"),
             (lambda lines: lines[1:], "line 1: not a file of memories"),
+            (lambda lines: [*lines, "", *lines], "line 9: below the line that ends the file"),
+            (lambda lines: [*lines[:2], *lines[3:]], "line 6: the file should have 5 memories and has 4"),
             (lambda lines: [], "line 1: not JSON"),
             (lambda lines: [lines[0], "{", *lines[1:]], "line 2: not JSON"),
             (lambda lines: [lines[0], "[]", *lines[1:]], "line 2: not a memory"),
-            (lambda lines: [lines[0], '{"store": "s"}', *lines[1:]], "line 2: not a memory"),
-            (lambda lines: [line.replace(NOW, "yesterday") for line in lines], "line 2: not a memory"),
+            (lambda lines: [lines[0], '{"store": "s"}', *lines[1:]], "line 2: not a memory: no field 'scope'"),
+            (lambda lines: [line.replace(NOW, "yesterday") for line in lines], "not a memory: created_at='yesterday'"),
+            (lambda lines: [line.replace(f'"{NOW}"', "5") for line in lines], "not a memory: created_at=5"),
             (
                 lambda lines: [line.replace('{"n":1}', '{"n":{"__encoded__":["float","x"]}}') for line in lines],
                 "line 2: not a memory: metadata: could not convert",

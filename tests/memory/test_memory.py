@@ -121,7 +121,10 @@ class TestReading:
         assert (await store.list(limit=0)).memories == []
         assert (await store.count(), await store.count(metadata={"even": False})) == (8, 3)
 
-    @pytest.mark.parametrize("cursor", ["", "x", "WzFd", "é"])
+    @pytest.mark.parametrize(
+        "cursor",
+        ["", "x", "WzFd", "é", "WyIiLCAxZTk5XQ==", "WyIiLCAxMDAwMDAwMDAwMDAwMDAwMDAwMF0=", "WyJcdWQ4MDAiLCAxXQ=="],
+    )
     async def test_what_is_no_cursor_is_refused(self, store: Any, cursor: str) -> None:
         """The error names it."""
         with pytest.raises(ValueError, match="after="):

@@ -120,13 +120,16 @@ class TestForgetTool:
     def test_is_off_unless_asked_for(self, store: Any, open_store: Callable[..., Any]) -> None:
         """An agent gets no tool that deletes by default."""
         assert store.get_tools() == []
-        assert [tool.tool_name for tool in open_store(forget_tool_config=True).get_tools()] == ["forget_memory"]
+        for all_defaults in (True, {}):
+            (tool,) = open_store(forget_tool_config=all_defaults).get_tools()
+            assert tool.tool_name == "forget_memory"
         (tool,) = open_store(forget_tool_config={"name": "forget_fact", "description": "Forget."}).get_tools()
         assert (tool.tool_name, tool.tool_spec["description"]) == ("forget_fact", "Forget.")
         (tool,) = open_store("wishes", forget_tool_config=True).get_tools()
         assert "'wishes'" in tool.tool_spec["description"]
-        with pytest.raises(ValueError, match="forget_tool_config"):
-            open_store(forget_tool_config=True, writable=False)
+        for refused in ({"forget_tool_config": {}, "writable": False}, {"forget_tool_config": "forget_fact"}):
+            with pytest.raises(ValueError, match="forget_tool_config"):
+                open_store(**refused)
 
     def test_forgets_by_ids_that_a_search_gave_and_by_words(self, open_store: Callable[..., Any]) -> None:
         """The model searches, passes the id on, and what was forgotten is told; words delete what has all of them."""

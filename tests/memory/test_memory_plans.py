@@ -60,3 +60,21 @@ def test_vectors_that_came_since_are_read_alone(plans: tuple[Any, list[list[str]
     where = "memory_vectors_by_store (store=? AND scope=? AND model=? AND dimensions=?"
     assert steps[0] == [f"SEARCH memory_vectors USING INDEX {where} AND rowid>?)"]
     assert steps[-1][0] == "SEARCH memory_vectors USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+def test_vectors_below_one_that_was_deleted_are_not_read_again(
+    store: Any, remember: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest memory is the one that is deleted or changed most often."""
+    pytest.importorskip("numpy")
+    ids = remember(*(f"likes tea {number}" for number in range(9)))
+    database = database_of(store)
+    database.transaction([vectors.storing(PLACE, "m", f"likes tea {number}", bytes(4)) for number in range(9)])
+    index = VectorIndex(database, PLACE, "m")
+    assert index.nearest(bytes(4), 9) == ids[::-1]
+    records.delete(database, PLACE, ids[2:3] + ids[7:])
+    read_after: list[int] = []
+    read = index._rows
+    monkeypatch.setattr(index, "_rows", lambda size, after: read_after.append(after) or read(size, after))
+    assert index.nearest(bytes(4), 9) == [*ids[6:2:-1], *ids[1::-1]]
+    assert read_after == [7]

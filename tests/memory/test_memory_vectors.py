@@ -2,11 +2,13 @@
 
 import asyncio
 import builtins
+import gc
 import logging
 import math
 import struct
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,25 @@ class TestEmbedder:
         assert cancelled.cancelled()
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (40,)
 
+    def test_keeps_no_loop_whose_texts_waited_for_it(self, open_store: Callable[..., Any]) -> None:
+        """An agent that is called synchronously has a new loop for each turn."""
+        embedder = Embedder()
+
+        async def slow(texts: list[str]) -> list[list[float]]:
+            vectors = embedder(texts)
+            while len(embedder.asked) == 1 and not all(line.texts for line in store._embedding._lines.values()):
+                await asyncio.sleep(0)
+            return vectors
+
+        async def turn() -> Any:
+            await asyncio.gather(*(store.add(f"tea {number}") for number in range(3)))
+            return weakref.ref(asyncio.get_running_loop())
+
+        store = open_store(embedder=slow)
+        loop = asyncio.run(turn())
+        gc.collect()
+        assert loop() is None
+
     async def test_one_text_of_several_that_it_cannot_embed_keeps_no_others_from_it(
         self, open_store: Callable[..., Any], raw: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -320,6 +341,26 @@ class TestEmbedder:
         assert "TimeoutError" in caplog.text
         assert await store.count() == 100
 
+    async def test_several_texts_that_it_fails_for_wait_no_longer_than_one(
+        self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is asked for each of them alone, as long as there is time."""
+        monkeypatch.setattr("strands_sqlite_session_manager._memory.embedding._TIMEOUT", 0.2)
+        end, embedder = threading.Event(), Embedder()
+
+        def hanging(texts: list[str]) -> list[list[float]]:
+            if len(embedder(texts)) == 1:
+                end.wait()
+            raise ConnectionError("no route to the model")
+
+        store = open_store(embedder=hanging)
+        try:
+            await asyncio.gather(*(store.add(f"tea {number}") for number in range(20)))
+        finally:
+            end.set()
+        assert await store.count() == 20
+        assert len(embedder.asked) < 10
+
     @pytest.mark.slow
     async def test_one_that_hangs_in_its_result_holds_up_nothing_else(
         self, open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -342,14 +383,15 @@ class TestEmbedder:
         finally:
             end.set()
 
+    @pytest.mark.parametrize("refusal", [[0.0, 0.0], [math.nan, 1.0], [1j, 1], ["x", "y"], None], ids=str)
     async def test_one_text_that_it_cannot_embed_keeps_no_others_from_it(
-        self, open_store: Callable[..., Any], raw: Any
+        self, open_store: Callable[..., Any], raw: Any, refusal: Any
     ) -> None:
         """Asking for all again tells which it was, when all others are done."""
         plain = open_store()
         for number in range(130):
             await plain.add(f"tea {number}")
-        store = open_store(embedder=lambda texts: [[0.0 if text == "tea 7" else 1.0, 0.0] for text in texts])
+        store = open_store(embedder=lambda texts: [refusal if text == "tea 7" else [1.0, 0.0] for text in texts])
         with pytest.raises(ValueError, match=r"1 of 130 memories could not be embedded, .* memory 8: "):
             await store.reindex()
         assert raw.execute("SELECT count(*) FROM memory_vectors").fetchone() == (129,)

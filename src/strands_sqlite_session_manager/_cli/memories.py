@@ -78,7 +78,7 @@ def list_memories(
             else:
                 console.print(display.memory_places(places))
             return
-        page = records.page(database, Place(store, scope or "default"), limit, after, None, now())
+        page = records.page(database, Place(store, "default" if scope is None else scope), limit, after, None, now())
     if as_json:
         print_json({"memories": page.memories, "next": page.next})
         return

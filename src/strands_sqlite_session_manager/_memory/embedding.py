@@ -7,7 +7,6 @@ import math
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .._engine.database import Database
 from .._threads import in_own_thread, to_its_end
@@ -27,6 +26,7 @@ class _Line:
     """Texts of calls on one event loop that wait for the embedder, and the lock of the one that asks it."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self.texts: dict[str, None] = {}
         self.lock = asyncio.Lock()
 
@@ -56,7 +56,7 @@ class Embedding:
         self._size: int | None = None
         # The same of those that were compared with all memories.
         self._sizes_looked_for: set[int] = set()
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
 
     async def of_query(self, query: str) -> bytes | None:
         """Return the vector of a question; None if the embedder fails, which is logged."""
@@ -70,12 +70,20 @@ class Embedding:
         """Give a memory its vector, unless it has one, or the embedder fails, which is logged."""
         if await asyncio.to_thread(has_vector, self._database, memory_id, self._model, self._size):
             return
-        line = self._lines.setdefault(asyncio.get_running_loop(), _Line())
+        loop = asyncio.get_running_loop()
+        line = self._lines.setdefault(loop, _Line())
+        line.calls += 1
         line.texts[text] = None
-        # While the embedder works for one call, the texts of others gather, and one of these has them all embedded.
-        async with line.lock:
-            if text in line.texts:
-                await self._add_batch(text, line.texts)
+        try:
+            # While the embedder works for one call, the texts of others gather, and one of these has them all embedded.
+            async with line.lock:
+                if text in line.texts:
+                    await self._add_batch(text, line.texts)
+        finally:
+            line.calls -= 1
+            if not line.calls:
+                # A lock that was waited for holds its loop, so weak references would not let it go.
+                del self._lines[loop]
 
     async def _add_batch(self, text: str, waiting: dict[str, None]) -> None:
         batch = [text, *(other for other in waiting if other != text)][:_BATCH]
@@ -131,14 +139,16 @@ class Embedding:
         except ValueError as error:
             refused[memory_id] = error
 
-    async def _attempt(self, texts: list[str]) -> dict[str, bytes]:
+    async def _attempt(self, texts: list[str], end: float | None = None) -> dict[str, bytes]:
         """Return the vectors of texts, but of those that the embedder fails for, which is logged."""
+        clock = asyncio.get_running_loop().time
+        end = end or clock() + _TIMEOUT
         try:
-            vectors = await asyncio.wait_for(embed(self._embedder, texts), _TIMEOUT)
+            vectors = await asyncio.wait_for(embed(self._embedder, texts), end - clock())
         except Exception as error:
             if len(texts) > 1 and not isinstance(error, asyncio.TimeoutError):
                 # One of them may be the reason.
-                return {text: vector for each in texts for text, vector in (await self._attempt([each])).items()}
+                return {text: vector for each in texts for text, vector in (await self._attempt([each], end)).items()}
             logger.warning(
                 "store=<%s>, error=<%s> | the embedder failed, so words alone count",
                 self._place.store,
@@ -192,11 +202,18 @@ async def embed(embedder: Embedder, texts: list[str]) -> list[bytes]:
 
 
 def _packed_unless_awaitable(vectors: Any) -> Any:
-    return vectors if inspect.isawaitable(vectors) else [_packed(vector) for vector in vectors]
+    if inspect.isawaitable(vectors):
+        return vectors
+    if not isinstance(vectors, Iterable):
+        raise ValueError(f"the embedder returned {vectors!r:.50}: must be a list with a vector for each text")
+    return [_packed(vector) for vector in vectors]
 
 
 def _packed(vector: Iterable[float]) -> bytes:
-    numbers = [float(number) for number in vector]
+    try:
+        numbers = [float(number) for number in vector]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the embedder returned {vector!r:.50} as a vector: must be a list of numbers") from error
     length = math.hypot(*numbers)
     if not 0 < length < math.inf:
         raise ValueError("the embedder returned a vector that is empty, zero, or not finite")

@@ -12,6 +12,7 @@ Vectors are left out: `reindex` makes them again.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -102,7 +103,8 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
     total = 0
     for number, line in numbered:
         record = _parsed(number, line)
-        if record == {"memories": total}:
+        if isinstance(record, dict) and [*record] == ["memories"]:
+            _check_end(number, record["memories"], total, numbered)
             return
         try:
             yield _checked(record)
@@ -110,6 +112,14 @@ def _records(numbered: Iterator[tuple[int, str]]) -> Iterator[dict[str, Any]]:
             raise SessionException(f"line {number}: not a memory: {error}") from error
         total += 1
     raise SessionException(f"the file was cut off: its last line would be {json.dumps({'memories': total})}")
+
+
+def _check_end(number: int, told: Any, total: int, below: Iterator[tuple[int, str]]) -> None:
+    if told != total:
+        raise SessionException(f"line {number}: the file should have {told} memories and has {total}; get it again")
+    for number, line in below:
+        if line.strip():
+            raise SessionException(f"line {number}: below the line that ends the file; import each file by itself")
 
 
 def _parsed(number: int, line: str) -> Any:
@@ -121,6 +131,9 @@ def _parsed(number: int, line: str) -> Any:
 
 def _checked(record: Any) -> dict[str, Any]:
     values = checked_mapping("memory", record)
+    for name in ("store", "scope", *_FIELDS):
+        if name not in values:
+            raise ValueError(f"no field {name!r}")
     for name in ("store", "scope"):
         values[name] = checked_id(name, values[name])
     values["content"] = checked_content(values["content"])
@@ -130,5 +143,14 @@ def _checked(record: Any) -> dict[str, Any]:
     values["times_added"] = checked_number("times_added", values["times_added"])
     for name in ("created_at", "updated_at", "used_at", "expires_at"):
         if values[name] is not None or name in ("created_at", "updated_at"):
-            values[name] = checked_time(name, datetime.fromisoformat(values[name]))
+            values[name] = _time(name, values[name])
     return {name: values[name] for name in ("store", "scope", *_FIELDS)}
+
+
+def _time(name: str, text: Any) -> str:
+    try:
+        # Before Python 3.11, "Z" is not understood.
+        time = datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={text!r:.100}: must be a time such as 2026-01-31T12:00:00.123456+00:00") from error
+    return checked_time(name, time)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id
+from .._arguments import checked_id, checked_number
 from .._codec import decode
 from .._engine.database import Database, valid_text
 from .._errors import SessionConflictError, missing, naming_too_large, record_name, require_stored
@@ -356,8 +356,8 @@ def _to_cursor(last: Memory) -> str:
 def _from_cursor(cursor: str) -> tuple[str, int]:
     try:
         time, memory_id = json.loads(base64.urlsafe_b64decode(cursor))
-        if not isinstance(time, str) or type(memory_id) is not int:
-            raise ValueError("not a time and an id")
+        checked_id("time", time)
+        checked_number("memory_id", memory_id)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"after={cursor!r:.100}: not a cursor of a list of memories") from error
     return time, memory_id

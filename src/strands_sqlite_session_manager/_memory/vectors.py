@@ -11,6 +11,8 @@ from .records import IN_PLACE, Place
 
 # Vectors that are read at once, and bytes of a number in them.
 _ROWS, _BYTES = 5_000, 4
+# Of so many vectors at the end of those in memory, one must still be stored, or all are read again.
+_LOOKS = 50
 
 # Of the vectors of one embedder in one place. Those with other dimensions are from a model that it had before.
 _OURS = "store = :store AND scope = :scope AND model = :model AND dimensions = :dimensions"
@@ -158,9 +160,11 @@ class VectorIndex:
     def _refreshed(self, numpy: Any, dimensions: int) -> tuple[_Block, ...]:
         """Return blocks with the vectors that there are now, and maybe some that were deleted since."""
         blocks = [block for block in self._blocks if block.matrix.shape[1] == dimensions]
-        if blocks and not self._is_there(int(blocks[-1].vector_ids[-1]), blocks[-1].matrix[-1].tobytes()):
-            # Deleted, or a backup was restored, whose ids are given once more.
-            blocks = []
+        # The last one may be deleted, or a backup was restored, whose ids are given once more.
+        while blocks and not (number := self._number_there(blocks[-1])):
+            blocks.pop()
+        if blocks and number < len(blocks[-1].vector_ids):
+            blocks[-1] = _Block(*(part[:number].copy() for part in blocks[-1]))
         last_id = int(blocks[-1].vector_ids[-1]) if blocks else 0
         while rows := self._rows(dimensions, last_id):
             last_id = rows[-1][0]
@@ -174,10 +178,18 @@ class VectorIndex:
         self._blocks = tuple(blocks)
         return self._blocks
 
-    def _is_there(self, vector_id: int, vector: bytes) -> bool:
-        return self._database.query("SELECT vector FROM memory_vectors WHERE vector_id = ?", (vector_id,)) == [
-            (vector,)
-        ]
+    def _number_there(self, block: _Block) -> int:
+        """Return how many vectors of a block come before the last one that is still stored, and that one."""
+        for looks in (1, _LOOKS):  # Mostly, it is the last of all.
+            ids: list[int] = block.vector_ids[-looks:].tolist()
+            stored = self._database.query(
+                "SELECT vector_id, vector FROM memory_vectors WHERE vector_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(ids),),
+            )
+            ours = {vector_id: row.tobytes() for vector_id, row in zip(ids, block.matrix[-looks:], strict=True)}
+            if there := [vector_id for vector_id, vector in stored if ours[vector_id] == vector]:
+                return len(block.vector_ids) - len(ids) + ids.index(max(there)) + 1
+        return 0
 
     def _are_there(self, vector_ids: list[int]) -> bool:
         ((number,),) = self._database.query(

@@ -52,7 +52,7 @@ def find(
     words = question_words(query) if operator == "OR" else all_words(query)[:MOST_WORDS]
     if not words:
         return {}
-    values = place.at(now, metadata=metadata, limit=limit, many=_MANY)
+    values = place.at(now, metadata=metadata, limit=min(limit, 2**62), many=_MANY)
     condition = live(metadata)
     ((number, last_id),) = database.query(
         f"""
