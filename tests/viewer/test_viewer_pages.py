@@ -111,6 +111,17 @@ class TestSessions:
         assert "<bdi>helper</bdi>" in row
         assert ">2</td>" in row
 
+    def test_times_at_the_end_of_all_times_are_shown_as_they_are(self, db_path: Path, raw: Any) -> None:
+        """In UTC, this one is in a year that Python does not have."""
+        time = "9999-12-31T23:59:59-05:00"
+        add_conversation(db_path, "s", "one", "two")
+        for table in ("sessions", "agents", "messages"):
+            raw.execute(f"UPDATE {table} SET created_at = ?, updated_at = ?", (time, time))
+        with opened(create_app(db_path)) as host:
+            for path in ("/", "/session?id=s", "/search?q=one"):
+                answer = get(host, path)
+                assert (answer.status, f">{time}</time>" in answer.text) == (200, True)
+
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
         html = get(desk, "/", prefix="user", limit=2).text
@@ -342,6 +353,18 @@ class TestConversation:
             assert "found it" in article(html, number)
             assert mark in article(html, number)
             assert "found it" in article(html, number - 1)
+
+    def test_what_is_no_time_of_an_answer_is_left_out(self, db_path: Path) -> None:
+        """Metrics may have anything in them."""
+        add_conversation(db_path, "s")
+        times: list[Any] = [10**400, float("inf"), float("nan"), "1"]
+        with SQLiteSessionRepository(db_path) as repository:
+            for number, time in enumerate(times):
+                metadata = {"usage": {"outputTokens": 7}, "metrics": {"latencyMs": time}}
+                message: Any = {"role": "user", "content": [{"text": "x"}], "metadata": metadata}
+                repository.create_message("s", "default", SessionMessage(message, number))
+        with opened(create_app(db_path)) as host:
+            assert get(host, "/session?id=s").text.count('remarks">7 out</span>') == len(times)
 
     def test_side_panel_has_state_and_interrupts(self, desk: str) -> None:
         """What the agent keeps, and what it waits for."""

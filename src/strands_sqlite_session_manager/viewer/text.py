@@ -181,7 +181,7 @@ def age(time: str, now: datetime | None = None) -> str:
     """Return how long ago a time was, as a person says it; of one to come, the day; what is no time, as it is."""
     try:
         passed = (now or datetime.now(timezone.utc)) - datetime.fromisoformat(time).astimezone(timezone.utc)
-    except ValueError:
+    except (ValueError, OverflowError):
         return time
     seconds = passed.total_seconds()
     if seconds < 0:
