@@ -207,6 +207,12 @@ class TestSearch:
                 assert catalog.search_backlog() == 0
             assert "<mark>two</mark>" in get(host, "/search", q="two").text
 
+    @pytest.mark.parametrize("path", ["/search?q=parcel&session=user-4", "/usage?session=user-4&since="])
+    def test_a_session_that_does_not_exist_is_told(self, desk: str, path: str) -> None:
+        """It is no session in which nothing was said."""
+        answer = get(desk, path)
+        assert (answer.status, "Session user-4 does not exist" in answer.text) == (404, True)
+
     def test_nothing_found_and_nothing_asked_are_told(self, desk: str) -> None:
         """There is a page for either."""
         assert "No message has all of these words" in get(desk, "/search", q="zebra").text
@@ -326,6 +332,13 @@ class TestConversation:
         assert " gone" not in article(html, 68)
         assert html.index('id="m-67"') < html.index("Summary: the customer asked") < html.index('id="m-68"')
         assert "<dt>The agent has now</dt><dd>13</dd>" in html
+
+    def test_a_summary_of_another_shape_is_shown_as_it_is(self, db_path: Path) -> None:
+        """A conversation manager of one's own may keep anything under that name."""
+        add_conversation(db_path, "s", "one", manager={"removed_message_count": 1, "summary_message": {"x": "odd"}})
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session?id=s").text
+        assert "&#34;x&#34;: &#34;odd&#34;" in html.split('class="message summary')[1].split("</article>")[0]
 
     def test_edited_messages_show_both_versions(self, db_path: Path, raw: Any) -> None:
         """What the log has, and what the agent has in its place."""

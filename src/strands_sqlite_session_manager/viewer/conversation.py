@@ -162,7 +162,9 @@ def _with_inserted(shown: Iterable[Shown], live: LiveMessages, is_end: bool) -> 
 
 def _summaries(before: int, messages: list[Any]) -> Iterator[Shown]:
     for index, message in enumerate(messages):
-        yield Shown(None, "summary", blocks=blocks_of(message["content"], _nowhere), place=f"{before}-{index}")
+        yield Shown(
+            None, "summary", blocks=blocks_of(message.get("content", message), _nowhere), place=f"{before}-{index}"
+        )
 
 
 def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:
