@@ -307,7 +307,22 @@ class TestWays:
         page = open_page(desk, "/session?id=billing-2031")
         expect(page.locator("#m-79")).to_be_in_viewport()
         page.get_by_role("link", name="Earlier messages").click()
-        expect(page.locator("#m-0")).to_be_attached()
+        expect(page.locator("#m-29")).to_be_in_viewport()
+        expect(page.locator("#m-0")).not_to_be_in_viewport()
+
+    def test_what_is_no_tag_is_told_beside_its_field(self, desk: str, open_page: Any) -> None:
+        """What else was typed stays."""
+        page = open_page(desk, "/")
+        page.get_by_label("Id begins with").fill("user")
+        page.get_by_label("Tag").fill("support")
+        page.get_by_role("button", name="Filter").click()
+        assert page.get_by_label("Tag").evaluate("field => field.validity.patternMismatch")
+        for tag in ("team=support", "priority:=2"):
+            page.goto("/")
+            page.get_by_label("Tag").fill(tag)
+            page.get_by_role("button", name="Filter").click()
+            page.wait_for_url("**tag=*")
+            expect(page.get_by_role("link", name="user-42")).to_be_visible()
 
     def test_copying(self, desk: str, open_page: Any) -> None:
         """A link that shows a text copies it; a button copies the command."""

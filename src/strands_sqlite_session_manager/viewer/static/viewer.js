@@ -100,8 +100,10 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
-// A long conversation is opened at its end.
-if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|after)=/.test(location.search)) {
+// A long conversation is opened at its end, and so is what comes before a message: one who asks for that reads upwards.
+const asked = new URLSearchParams(location.search);
+const isLong = document.querySelector("a.older") && !asked.has("at") && !asked.has("after");
+if (!location.hash && (isLong || asked.has("before"))) {
   document.getElementById("end").scrollIntoView({ block: "end" });
 }
 
