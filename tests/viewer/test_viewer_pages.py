@@ -463,8 +463,8 @@ class TestConversation:
             repository.create_session(Session("s", SessionType.AGENT))
             repository.create_multi_agent("s", FakeMultiAgent("g", state))
         with opened(create_app(db_path)) as host:
-            assert get(host, "/session", id="s").status == 200
-            assert get(host, "/multi-agent", session="s", id="g").status == 200
+            for path in ("/", "/session?id=s", "/multi-agent?session=s&id=g"):
+                assert get(host, path).status == 200
 
     def test_nodes_in_nodes_can_be_opened(self, db_path: Path) -> None:
         """As deep as they can be stored."""
