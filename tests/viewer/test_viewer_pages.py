@@ -243,6 +243,17 @@ class TestConversation:
         assert "failed" in second
         assert "Timeout after 5 s" in second
 
+    def test_long_results_can_be_seen_whole(self, db_path: Path) -> None:
+        """They are in another message than the call that they are folded under."""
+        call = {"toolUse": {"toolUseId": "t", "name": "read", "input": {"path": "p" * 20_000 + "the path"}}}
+        result = {"toolResult": {"toolUseId": "t", "content": [{"text": "x" * 20_000 + "the end"}]}}
+        add_conversation(db_path, "s", "Read it.", [call], [result])
+        with opened(create_app(db_path)) as host:
+            links = re.findall(r'href="([^"]*)">Show all', get(host, "/session?id=s").text)
+            whole = [get(host, unescape(link)).text for link in links]
+        assert ["the path" in text for text in whole] == [True, False]
+        assert ["the end" in text for text in whole] == [False, True]
+
     def test_a_call_without_a_result_and_a_result_without_a_call_say_so(self, db_path: Path) -> None:
         """So does a result whose call is on another page, and a second call with the same id."""
         use = {"toolUse": {"toolUseId": "t", "name": "look", "input": {}}}

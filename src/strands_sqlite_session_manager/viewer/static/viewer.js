@@ -82,10 +82,11 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// Many agents are beside each other in a narrow window: the one that is shown is in sight, and that there are others.
+// Of many agents, the one that is shown is in sight, and that there are others: in a narrow window they are in one line.
 const shownAgent = document.querySelector(".tabs [aria-current]");
 if (shownAgent) {
-  shownAgent.parentElement.scrollLeft = shownAgent.offsetLeft - shownAgent.parentElement.offsetLeft - 40;
+  const tabs = shownAgent.parentElement;
+  tabs.scrollTo(shownAgent.offsetLeft - tabs.offsetLeft - 40, shownAgent.offsetTop - tabs.offsetTop - 40);
 }
 
 // A link to a message opens what it is folded in.
