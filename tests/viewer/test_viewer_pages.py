@@ -302,14 +302,16 @@ class TestConversation:
         assert "image · png · 3 B" in html
         assert "attachment" not in html
 
-    def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
+    @pytest.mark.parametrize("is_text", [True, False])
+    def test_tasks_of_graphs_are_shown_whole(self, db_path: Path, is_text: bool) -> None:
         """Also where they were given as blocks of content."""
-        add_conversation(db_path, "s", "one")
-        task = [{"text": "Plan a trip"}, {"text": "to Rome."}]
+        task = "Plan a trip. " * 100 + "Go to **Rome**."
+        state = {"type": "graph", "current_task": task if is_text else [{"text": task}]}
         with SQLiteSessionRepository(db_path) as repository:
-            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "current_task": task}))
+            repository.create_session(Session("s", SessionType.AGENT))
+            repository.create_multi_agent("s", FakeMultiAgent("g", state))
         with opened(create_app(db_path)) as host:
-            assert ">Plan a trip to Rome.</p>" in get(host, "/session", id="s").text
+            assert "Plan a trip. Go to <strong>Rome</strong>." in get(host, "/session", id="s").text
 
     @pytest.mark.slow
     @pytest.mark.parametrize(

@@ -139,13 +139,6 @@ def _told(value: Any) -> str:
     return f"{size(len(value))} of bytes" if isinstance(value, bytes) else str(value)
 
 
-def said(value: Any) -> Any:
-    """Return the texts of blocks of content; anything else as it is."""
-    blocks = value if isinstance(value, list) else []
-    texts = [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
-    return " ".join(texts) or value
-
-
 def size(number: int) -> str:
     """Return a number of bytes as a person reads it."""
     amount = float(number)
