@@ -22,6 +22,11 @@ class TestReading:
         SessionCatalog(filled).set_metadata("s", {"user": "42"})
         assert [line.split()[0] for line in run("ls", "--metadata", "user=42").stdout.splitlines()[1:]] == ["s"]
 
+    def test_ls_shows_a_time_at_the_end_of_all_times_as_it_is(self, filled: Path, raw: Any) -> None:
+        time = "9999-12-31T23:59:59-05:00"
+        raw.execute("UPDATE sessions SET updated_at = ? WHERE session_id = 's'", (time,))
+        assert run("ls").stdout.splitlines()[1].split()[:2] == ["s", time]
+
     def test_ls_goes_on_page_by_page(self, filled: Path) -> None:
         first = run("ls", "-n", "1")
         assert "There are more" in first.stderr

@@ -107,6 +107,12 @@ def test_a_port_that_is_taken_is_told(filled: Path) -> None:
     assert "choose another with --port" in result.output
 
 
+def test_an_address_of_another_machine_is_told(filled: Path) -> None:
+    """No port would help. This one is kept for documentation, so nobody has it."""
+    result = run("view", "--db", filled, "--host", "192.0.2.1", "--port", "0", "--no-browser", code=1)
+    assert "name an address of this machine" in result.output
+
+
 def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
     """And none is made."""
     assert "no such file" in run("view", "--db", tmp_path / "x.db", "--no-browser", code=1).output

@@ -151,20 +151,21 @@ class TestLooks:
             assert page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
             page.close()
 
-    def test_many_agents_take_a_line_in_a_narrow_window(self, db_path: Path, open_page: Any) -> None:
-        """The conversation is what one came for."""
+    @pytest.mark.parametrize("width", [380, 1200])
+    def test_many_agents_leave_room_for_the_conversation(self, db_path: Path, open_page: Any, width: int) -> None:
+        """That is what one came for. The agent it is of is in sight."""
         add_conversation(db_path, "s", "one")
         with SQLiteSessionRepository(db_path) as repository:
-            for number in range(40):
+            for number in range(100):
                 repository.create_agent("s", SessionAgent(f"researcher of questions {number}", {}, {}))
             repository.create_agent("s", SessionAgent("an agent with " + "a long name " * 10, {}, {}))
         with serving(create_app(db_path)) as host:
             page = open_page(
-                host, "/session?id=s&agent=researcher+of+questions+30", viewport={"width": 380, "height": 700}
+                host, "/session?id=s&agent=researcher+of+questions+70", viewport={"width": width, "height": 700}
             )
             expect(page.locator("#agents [aria-current]")).to_be_in_viewport(ratio=1)
             assert page.locator("#agents").evaluate("agents => agents.offsetHeight") < 150
-            assert page.evaluate("document.documentElement.scrollWidth") <= 380
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
             page.close()
 
     def test_commas_stay_with_their_words(self, db_path: Path, open_page: Any) -> None:
@@ -307,7 +308,22 @@ class TestWays:
         page = open_page(desk, "/session?id=billing-2031")
         expect(page.locator("#m-79")).to_be_in_viewport()
         page.get_by_role("link", name="Earlier messages").click()
-        expect(page.locator("#m-0")).to_be_attached()
+        expect(page.locator("#m-29")).to_be_in_viewport()
+        expect(page.locator("#m-0")).not_to_be_in_viewport()
+
+    def test_what_is_no_tag_is_told_beside_its_field(self, desk: str, open_page: Any) -> None:
+        """What else was typed stays."""
+        page = open_page(desk, "/")
+        page.get_by_label("Id begins with").fill("user")
+        page.get_by_label("Tag").fill("support")
+        page.get_by_role("button", name="Filter").click()
+        assert page.get_by_label("Tag").evaluate("field => field.validity.patternMismatch")
+        for tag in ("team=support", "priority:=2"):
+            page.goto("/")
+            page.get_by_label("Tag").fill(tag)
+            page.get_by_role("button", name="Filter").click()
+            page.wait_for_url("**tag=*")
+            expect(page.get_by_role("link", name="user-42")).to_be_visible()
 
     def test_copying(self, desk: str, open_page: Any) -> None:
         """A link that shows a text copies it; a button copies the command."""

@@ -111,6 +111,17 @@ class TestSessions:
         assert "<bdi>helper</bdi>" in row
         assert ">2</td>" in row
 
+    def test_times_at_the_end_of_all_times_are_shown_as_they_are(self, db_path: Path, raw: Any) -> None:
+        """In UTC, this one is in a year that Python does not have."""
+        time = "9999-12-31T23:59:59-05:00"
+        add_conversation(db_path, "s", "one", "two")
+        for table in ("sessions", "agents", "messages"):
+            raw.execute(f"UPDATE {table} SET created_at = ?, updated_at = ?", (time, time))
+        with opened(create_app(db_path)) as host:
+            for path in ("/", "/session?id=s", "/search?q=one"):
+                answer = get(host, path)
+                assert (answer.status, f">{time}</time>" in answer.text) == (200, True)
+
     def test_pages_follow_one_another(self, desk: str) -> None:
         """The link to the next page leads to the sessions that follow, with the same filters."""
         html = get(desk, "/", prefix="user", limit=2).text
@@ -196,6 +207,12 @@ class TestSearch:
                 assert catalog.search_backlog() == 0
             assert "<mark>two</mark>" in get(host, "/search", q="two").text
 
+    @pytest.mark.parametrize("path", ["/search?q=parcel&session=user-4", "/usage?session=user-4&since="])
+    def test_a_session_that_does_not_exist_is_told(self, desk: str, path: str) -> None:
+        """It is no session in which nothing was said."""
+        answer = get(desk, path)
+        assert (answer.status, "Session user-4 does not exist" in answer.text) == (404, True)
+
     def test_nothing_found_and_nothing_asked_are_told(self, desk: str) -> None:
         """There is a page for either."""
         assert "No message has all of these words" in get(desk, "/search", q="zebra").text
@@ -225,6 +242,17 @@ class TestConversation:
         assert "Leipzig" in first
         assert "failed" in second
         assert "Timeout after 5 s" in second
+
+    def test_long_results_can_be_seen_whole(self, db_path: Path) -> None:
+        """They are in another message than the call that they are folded under."""
+        call = {"toolUse": {"toolUseId": "t", "name": "read", "input": {"path": "p" * 20_000 + "the path"}}}
+        result = {"toolResult": {"toolUseId": "t", "content": [{"text": "x" * 20_000 + "the end"}]}}
+        add_conversation(db_path, "s", "Read it.", [call], [result])
+        with opened(create_app(db_path)) as host:
+            links = re.findall(r'href="([^"]*)">Show all', get(host, "/session?id=s").text)
+            whole = [get(host, unescape(link)).text for link in links]
+        assert ["the path" in text for text in whole] == [True, False]
+        assert ["the end" in text for text in whole] == [False, True]
 
     def test_a_call_without_a_result_and_a_result_without_a_call_say_so(self, db_path: Path) -> None:
         """So does a result whose call is on another page, and a second call with the same id."""
@@ -274,14 +302,16 @@ class TestConversation:
         assert "image · png · 3 B" in html
         assert "attachment" not in html
 
-    def test_tasks_of_graphs_are_texts(self, db_path: Path) -> None:
+    @pytest.mark.parametrize("is_text", [True, False])
+    def test_tasks_of_graphs_are_shown_whole(self, db_path: Path, is_text: bool) -> None:
         """Also where they were given as blocks of content."""
-        add_conversation(db_path, "s", "one")
-        task = [{"text": "Plan a trip"}, {"text": "to Rome."}]
+        task = "Plan a trip. " * 100 + "Go to **Rome**."
+        state = {"type": "graph", "current_task": task if is_text else [{"text": task}]}
         with SQLiteSessionRepository(db_path) as repository:
-            repository.create_multi_agent("s", FakeMultiAgent("g", {"type": "graph", "current_task": task}))
+            repository.create_session(Session("s", SessionType.AGENT))
+            repository.create_multi_agent("s", FakeMultiAgent("g", state))
         with opened(create_app(db_path)) as host:
-            assert ">Plan a trip to Rome.</p>" in get(host, "/session", id="s").text
+            assert "Plan a trip. Go to <strong>Rome</strong>." in get(host, "/session", id="s").text
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -316,6 +346,13 @@ class TestConversation:
         assert html.index('id="m-67"') < html.index("Summary: the customer asked") < html.index('id="m-68"')
         assert "<dt>The agent has now</dt><dd>13</dd>" in html
 
+    def test_a_summary_of_another_shape_is_shown_as_it_is(self, db_path: Path) -> None:
+        """A conversation manager of one's own may keep anything under that name."""
+        add_conversation(db_path, "s", "one", manager={"removed_message_count": 1, "summary_message": {"x": "odd"}})
+        with opened(create_app(db_path)) as host:
+            html = get(host, "/session?id=s").text
+        assert "&#34;x&#34;: &#34;odd&#34;" in html.split('class="message summary')[1].split("</article>")[0]
+
     def test_edited_messages_show_both_versions(self, db_path: Path, raw: Any) -> None:
         """What the log has, and what the agent has in its place."""
         add_conversation(db_path, "s", "as it was", "yes", "bye")
@@ -342,6 +379,18 @@ class TestConversation:
             assert "found it" in article(html, number)
             assert mark in article(html, number)
             assert "found it" in article(html, number - 1)
+
+    def test_what_is_no_time_of_an_answer_is_left_out(self, db_path: Path) -> None:
+        """Metrics may have anything in them."""
+        add_conversation(db_path, "s")
+        times: list[Any] = [10**400, float("inf"), float("nan"), "1"]
+        with SQLiteSessionRepository(db_path) as repository:
+            for number, time in enumerate(times):
+                metadata = {"usage": {"outputTokens": 7}, "metrics": {"latencyMs": time}}
+                message: Any = {"role": "user", "content": [{"text": "x"}], "metadata": metadata}
+                repository.create_message("s", "default", SessionMessage(message, number))
+        with opened(create_app(db_path)) as host:
+            assert get(host, "/session?id=s").text.count('remarks">7 out</span>') == len(times)
 
     def test_side_panel_has_state_and_interrupts(self, desk: str) -> None:
         """What the agent keeps, and what it waits for."""
@@ -427,8 +476,8 @@ class TestConversation:
             repository.create_session(Session("s", SessionType.AGENT))
             repository.create_multi_agent("s", FakeMultiAgent("g", state))
         with opened(create_app(db_path)) as host:
-            assert get(host, "/session", id="s").status == 200
-            assert get(host, "/multi-agent", session="s", id="g").status == 200
+            for path in ("/", "/session?id=s", "/multi-agent?session=s&id=g"):
+                assert get(host, path).status == 200
 
     def test_nodes_in_nodes_can_be_opened(self, db_path: Path) -> None:
         """As deep as they can be stored."""

@@ -121,12 +121,14 @@ def contents(database: Database, session_ids: list[str]) -> dict[str, SessionCon
     found = {row[0]: SessionContents({}, {}) for row in rows}
     for session_id, is_multi_agent, name, value in rows:
         if name is not None and is_multi_agent:
-            found[session_id].multi_agents[name] = value
+            found[session_id].multi_agents[name] = _word(value)
         elif name is not None:
             found[session_id].agents[name] = value
     for session_id, scope, name, value in snapshots.contents(database, session_ids):
-        if session_id in found:
-            (found[session_id].agents if scope == "agent" else found[session_id].multi_agents).setdefault(name, value)
+        if session_id in found and scope == "agent":
+            found[session_id].agents.setdefault(name, value)
+        elif session_id in found:
+            found[session_id].multi_agents.setdefault(name, _word(value))
     return found
 
 
@@ -141,8 +143,8 @@ def multi_agent_summary(
     internal_state = state.get("_internal_state")
     return MultiAgentSummary(
         multi_agent_id,
-        state.get("type"),
-        state.get("status"),
+        _word(state.get("type")),
+        _word(state.get("status")),
         state.get("current_task"),
         _names(state.get("next_nodes_to_execute")),
         created_at,
@@ -151,6 +153,11 @@ def multi_agent_summary(
         _nodes(state),
         internal_state if isinstance(internal_state, dict) else {},
     )
+
+
+def _word(value: Any) -> str | None:
+    """Return a value of a state if it is a text, as a kind or a status is; else None."""
+    return value if isinstance(value, str) else None
 
 
 def _nodes(state: dict[str, Any]) -> list[NodeSummary]:
@@ -171,7 +178,7 @@ def _nodes(state: dict[str, Any]) -> list[NodeSummary]:
         nodes.append(
             NodeSummary(
                 node_id,
-                status if isinstance(status, str) else "executing",
+                _word(status) or "executing",
                 # Larger ones are no milliseconds, and nothing can be reckoned with them.
                 time if isinstance(time, int) and abs(time) < 2**63 else None,
                 tokens if isinstance(tokens, int) else None,

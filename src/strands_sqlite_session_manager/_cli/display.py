@@ -63,7 +63,7 @@ def age(time: str, now: datetime) -> str:
     """Return how long ago a time was, as a person says it; of one to come, the date; what is no time, as it is."""
     try:
         seconds = (now - datetime.fromisoformat(time).astimezone(timezone.utc)).total_seconds()
-    except ValueError:
+    except (ValueError, OverflowError):
         return time
     if seconds < 0:
         return time[:10]

@@ -1,5 +1,6 @@
 """The command that shows the sessions in a browser."""
 
+import errno
 import ipaddress
 import secrets
 import signal
@@ -95,9 +96,10 @@ def _listening(host: str, port: int) -> socket.socket:
             raise
         return listener
     except OSError as error:
-        raise SessionException(
-            f"cannot listen at {host}, port {port}: {error.strerror}; choose another with --port, or any with --port 0"
-        ) from error
+        # No such name, or an address of another machine.
+        is_foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = "name an address of this machine" if is_foreign else "choose another with --port, or any with --port 0"
+        raise SessionException(f"cannot listen at {host!r}, port {port}: {error.strerror}; {advice}") from error
 
 
 def _name(listener: socket.socket) -> str:

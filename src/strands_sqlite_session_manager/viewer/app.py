@@ -101,7 +101,7 @@ def _templates() -> Environment:
     )
     functions: tuple[Callable[..., Any], ...] = (
         *(text.age, text.clock, text.count, text.day, text.isolated),
-        *(text.marked, text.pretty_json, text.said, text.short_json, text.size, text.sum_of_money),
+        *(text.marked, text.pretty_json, text.short_json, text.size, text.sum_of_money),
     )
     templates.filters |= {function.__name__: function for function in functions}
     return templates

@@ -135,8 +135,10 @@ def _remarks(metadata: Any) -> list[str]:
         )
         if isinstance(usage.get(name), int) and usage[name]
     ]
-    if isinstance(metrics.get("latencyMs"), (int, float)):
-        remarks.append(f"{metrics['latencyMs'] / 1000:.1f} s")
+    time = metrics.get("latencyMs")
+    # Larger ones are no milliseconds, and nothing can be reckoned with them.
+    if isinstance(time, (int, float)) and abs(time) < 2**63:
+        remarks.append(f"{time / 1000:.1f} s")
     return remarks
 
 
@@ -160,7 +162,9 @@ def _with_inserted(shown: Iterable[Shown], live: LiveMessages, is_end: bool) -> 
 
 def _summaries(before: int, messages: list[Any]) -> Iterator[Shown]:
     for index, message in enumerate(messages):
-        yield Shown(None, "summary", blocks=blocks_of(message["content"], _nowhere), place=f"{before}-{index}")
+        yield Shown(
+            None, "summary", blocks=blocks_of(message.get("content", message), _nowhere), place=f"{before}-{index}"
+        )
 
 
 def _paired(shown: Iterable[Shown]) -> Iterator[Shown]:

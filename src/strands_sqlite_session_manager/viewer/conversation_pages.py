@@ -18,7 +18,7 @@ from .._engine.database import BrokenText
 from .._engine.holder import database_of
 from ..catalog import SessionCatalog
 from . import text
-from .blocks import SHOWN_IMAGES, find_bytes, json_block, node_blocks
+from .blocks import SHOWN_IMAGES, blocks_of, find_bytes, json_block, node_blocks
 from .conversation import LiveMessages, Shown, shown_messages
 from .page import catalog_of, check_file, links_of, number_of, render
 from .session_pages import tags_of
@@ -69,8 +69,12 @@ def session_page(request: Request) -> Response:
 
 def _flow(summary: MultiAgentSummary) -> dict[str, Any]:
     """Return what the page shows of a graph or swarm."""
+    task = summary.current_task
+    # A text, or blocks of content.
+    content = [{"text": task}] if isinstance(task, str) else task
     return {
         "summary": summary,
+        "task": [] if task is None else blocks_of(content, lambda place: None),
         "results": [[] if node.result is None else node_blocks(node.result) for node in summary.nodes],
         "interrupts": _interrupts(summary.internal_state.get("interrupt_state")),
     }

@@ -72,6 +72,8 @@ def usage_page(request: Request) -> Response:
     if not is_asking:
         with nullcontext() if session_id else _alone():
             totals = catalog_of(request).usage(session_id, **options, by=by)
+    if session_id and not totals:
+        catalog_of(request).list_agents(session_id)  # which raises if it does not exist
     shown = _largest(totals) if by != "day" else dict(list(totals.items())[-ROWS:])
     return render(
         request,
@@ -109,7 +111,7 @@ def _price_of(given: str) -> float | None:
     except ValueError:
         price = math.nan
     if not 0 <= price < 1e9:
-        raise ValueError(f"{given!r:.100} is no price")
+        raise ValueError(f"{given!r:.100} is no price such as 0.25")
     return price
 
 

@@ -99,6 +99,8 @@ def search_page(request: Request) -> Response:
     # What is not in the index is read each time, because nothing is written. In one session, that is quick.
     backlog = 0 if session_id or not words or "anyway" in query else catalog.search_backlog()
     hits = [] if backlog > MOST_READ else catalog.search(words, limit=limit, **options)
+    if session_id and not hits:
+        catalog.list_agents(session_id)  # which raises if it does not exist
     links = links_of(request)
     asked = {name: query.get(name) for name in ("q", "session", "agent", "role", "since", "until", "anyway")}
     return render(

@@ -139,13 +139,6 @@ def _told(value: Any) -> str:
     return f"{size(len(value))} of bytes" if isinstance(value, bytes) else str(value)
 
 
-def said(value: Any) -> Any:
-    """Return the texts of blocks of content; anything else as it is."""
-    blocks = value if isinstance(value, list) else []
-    texts = [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
-    return " ".join(texts) or value
-
-
 def size(number: int) -> str:
     """Return a number of bytes as a person reads it."""
     amount = float(number)
@@ -181,7 +174,7 @@ def age(time: str, now: datetime | None = None) -> str:
     """Return how long ago a time was, as a person says it; of one to come, the day; what is no time, as it is."""
     try:
         passed = (now or datetime.now(timezone.utc)) - datetime.fromisoformat(time).astimezone(timezone.utc)
-    except ValueError:
+    except (ValueError, OverflowError):
         return time
     seconds = passed.total_seconds()
     if seconds < 0:

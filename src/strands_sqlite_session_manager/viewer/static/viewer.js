@@ -82,10 +82,11 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// Many agents are beside each other in a narrow window: the one that is shown is in sight, and that there are others.
+// Of many agents, the one that is shown is in sight, and that there are others: in a narrow window they are in one line.
 const shownAgent = document.querySelector(".tabs [aria-current]");
 if (shownAgent) {
-  shownAgent.parentElement.scrollLeft = shownAgent.offsetLeft - shownAgent.parentElement.offsetLeft - 40;
+  const tabs = shownAgent.parentElement;
+  tabs.scrollTo(shownAgent.offsetLeft - tabs.offsetLeft - 40, shownAgent.offsetTop - tabs.offsetTop - 40);
 }
 
 // A link to a message opens what it is folded in.
@@ -100,8 +101,10 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
-// A long conversation is opened at its end.
-if (!location.hash && document.querySelector("a.older") && !/[?&](at|before|after)=/.test(location.search)) {
+// A long conversation is opened at its end, and so is what comes before a message: one who asks for that reads upwards.
+const asked = new URLSearchParams(location.search);
+const isLong = document.querySelector("a.older") && !asked.has("at") && !asked.has("after");
+if (!location.hash && (isLong || asked.has("before"))) {
   document.getElementById("end").scrollIntoView({ block: "end" });
 }
 
