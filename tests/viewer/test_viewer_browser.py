@@ -367,10 +367,13 @@ class TestWays:
         page.locator(".bar").get_by_role("link", name="JSON").click()
         page.wait_for_url("**/copy?*")
         assert len(json.loads(page.locator("pre").inner_text())) == 8
-        page.go_back()
-        page.locator(".bar .take").first.evaluate("link => link.href = link.href.replace('as=json', 'as=nothing')")
-        page.locator(".bar").get_by_role("link", name="JSON").click()
-        expect(page.get_by_text("must be one of json")).to_be_visible()
+        for is_refused_by_the_browser_too in (False, True):
+            page.go_back()
+            if is_refused_by_the_browser_too:
+                page.evaluate(refuse)
+            page.locator(".bar .take").first.evaluate("link => link.href = link.href.replace('as=json', 'as=nothing')")
+            page.locator(".bar").get_by_role("link", name="JSON").click()
+            expect(page.get_by_text("must be one of json")).to_be_visible()
 
     def test_the_link_with_the_token(self, desk_path: Path, open_page: Any) -> None:
         """From then on the browser is known, and the token is in no address."""

@@ -45,6 +45,8 @@ async function copy(element, reading) {
     // Some browsers allow it only in the click itself, when the text is not there yet.
     if (window.ClipboardItem) {
       const blob = reading.then((text) => new Blob([text], { type: "text/plain" }));
+      // If the browser refuses before the server does, nobody asks for it any more.
+      blob.catch(() => {});
       await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
     } else {
       await navigator.clipboard.writeText(await reading);
