@@ -1,5 +1,6 @@
 """Checks of what callers pass, and times as the tables hold them."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -133,6 +134,16 @@ def _moment(name: str, value: datetime | timedelta, now: datetime, direction: in
     elif not isinstance(value, datetime):
         raise ValueError(f"{name}={value!r}: must be a timedelta, or a datetime with a time zone")
     return checked_time(name, value)
+
+
+def parsed_time(text: str) -> datetime:
+    """Return the time that a text in ISO 8601 tells.
+
+    Raises:
+        ValueError: If it tells none.
+    """
+    # Before Python 3.11, "Z" is not understood.
+    return datetime.fromisoformat(re.sub("Z$", "+00:00", text))
 
 
 def checked_time(name: str, value: datetime) -> str:

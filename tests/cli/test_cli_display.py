@@ -17,7 +17,8 @@ from rich.console import Console
 from command_line import run
 from helpers import make_agent, text_message, tool_use
 from strands_sqlite_session_manager import SQLiteSessionManager
-from strands_sqlite_session_manager._cli.display import sessions_table, size
+from strands_sqlite_session_manager._cli.display import sessions_table
+from strands_sqlite_session_manager._wording import size
 from strands_sqlite_session_manager.catalog import SessionCatalog
 
 

@@ -7,9 +7,9 @@ from strands.types.exceptions import SessionException
 
 from .. import maintenance
 from .._errors import missing
+from .._wording import plural, size
 from ..catalog import SessionCatalog
 from . import display
-from .display import plural
 from .program import (
     Age,
     Database,
@@ -257,4 +257,4 @@ def vacuum(db: Database = None) -> None:
     """
     with progress_bar("vacuuming"):  # SQLite does not tell how far it is.
         result = maintenance.vacuum(db)
-    print(f"{display.size(result.size_before)} before, {display.size(result.size_after)} now.")
+    print(f"{size(result.size_before)} before, {size(result.size_after)} now.")

@@ -23,6 +23,7 @@ from .._catalog.records import (
     Usage,
 )
 from .._memory.records import Memory
+from .._wording import age, plural, size
 from ..maintenance import DatabaseStats, Finding
 
 # A tool call or result is folded to so many characters.
@@ -32,46 +33,12 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green"}
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
-def size(number: int) -> str:
-    """Return a number of bytes as a person reads it."""
-    amount = float(number)
-    for unit in ("B", "KB", "MB", "GB"):
-        if round(amount, 1) < 1000:
-            break
-        amount /= 1000
-        if unit == "GB":
-            return f"{amount:,.1f} TB"
-    return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a number of things as a person reads it."""
-    if count != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") and noun != "key" else f"{noun}s"
-    return f"{count:,} {noun}"
-
-
 def pruned(result: PruneResult) -> str:
     """Return what was pruned, or would be, as a person says it."""
     parts = [f"{plural(len(result.session_ids), 'session')} with {plural(result.messages, 'message')}"]
     others = (("snapshot", result.snapshots), ("expired key", result.keys), ("expired memory", result.memories))
     parts += [plural(number, noun) for noun, number in others if number]
     return f"{', '.join(parts)}, {size(result.bytes)}"
-
-
-def age(time: str, now: datetime) -> str:
-    """Return how long ago a time was, as a person says it; of one to come, the date; what is no time, as it is."""
-    try:
-        seconds = (now - datetime.fromisoformat(time).astimezone(timezone.utc)).total_seconds()
-    except (ValueError, OverflowError):
-        return time
-    if seconds < 0:
-        return time[:10]
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        number = int(seconds // length)
-        if number >= 1:
-            return f"{number} {unit}{'s' if number > 1 else ''} ago"
-    return "just now"
 
 
 def plain(text: object, style: str = "") -> Text:
@@ -173,7 +140,7 @@ def snapshots_table(found: Iterable[SnapshotSummary], now: datetime) -> Table:
     for snapshot in found:
         table.add_row(
             plain(snapshot.snapshot_id or "latest"),
-            plain(age(snapshot.created_at.replace("Z", "+00:00"), now)),
+            plain(age(snapshot.created_at, now)),
             f"{snapshot.message_count:,}",
             size(snapshot.size),
             plain(snapshot.damage, "bold red")

@@ -19,8 +19,8 @@ from .._memory import exchange, records, words
 from .._memory.records import Memory, Place
 from .._search.erasing import erase_former_content
 from .._search.sources import MEMORIES
+from .._wording import plural
 from . import display
-from .display import plural
 from .moving import lines_of
 from .program import (
     Database,

@@ -14,6 +14,7 @@ from strands.types.exceptions import SessionException
 from .. import maintenance, transfer
 from .._engine.path import chosen_path
 from .._errors import SessionConflictError, missing
+from .._wording import plural, size
 from ..maintenance.backups import RESTORE_CLUSTER
 from ..maintenance.opening import require_file
 from ..repository import SQLiteSessionRepository
@@ -23,7 +24,6 @@ from ..transfer.reports import counts
 from ..transfer.rows import exists, message_count, session_ids
 from ..transfer.snapshots import snapshots_in
 from . import display
-from .display import plural
 from .program import (
     Database,
     DryRun,
@@ -228,7 +228,7 @@ def backup(
     """
     with progress_bar("copying") as progress:
         result = maintenance.backup(destination, db, progress=progress)
-    print(f"Copied {display.size(result.size)} to {result.path}.")
+    print(f"Copied {size(result.size)} to {result.path}.")
 
 
 @command("restore")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .._wording import plural
 from . import display
 from .program import (
     Database,
@@ -87,7 +88,7 @@ def restore_snapshot(
         # Refused before anybody is asked.
         catalog.restore_snapshot(session, agent, snapshot, dry_run=True)
         counts = {entry.snapshot_id: entry.message_count for entry in catalog.list_snapshots(session, agent)}
-        told = f"{display.plural(counts.get(snapshot, 0), 'message')} in the place of {counts.get(None, 0):,}"
+        told = f"{plural(counts.get(snapshot, 0), 'message')} in the place of {counts.get(None, 0):,}"
         if is_confirmed(f"Go on with {told}", yes, dry_run):
             former = catalog.restore_snapshot(session, agent, snapshot)
             print(display.one_line(f"Restored {snapshot}." + (f" What was the latest is {former}." if former else "")))

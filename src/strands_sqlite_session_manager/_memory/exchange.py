@@ -12,15 +12,13 @@ Vectors are left out: `reindex` makes them again.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from strands.types.exceptions import SessionException
 
-from .._arguments import checked_id, checked_mapping, checked_number, checked_time, now
+from .._arguments import checked_id, checked_mapping, checked_number, checked_time, now, parsed_time
 from .._codec import encode, parse
 from .._engine.database import Database
 from .records import COLUMNS, MAKE_WAY, NOT_EXPIRED, Memory, checked_content, to_memory
@@ -149,8 +147,7 @@ def _checked(record: Any) -> dict[str, Any]:
 
 def _time(name: str, text: Any) -> str:
     try:
-        # Before Python 3.11, "Z" is not understood.
-        time = datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+        time = parsed_time(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={text!r:.100}: must be a time such as 2026-01-31T12:00:00.123456+00:00") from error
     return checked_time(name, time)

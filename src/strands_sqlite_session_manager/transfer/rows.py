@@ -5,7 +5,6 @@ written: the session, each agent followed by its messages, then the multi-agent 
 """
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from .._arguments import checked_id
+from .._arguments import checked_id, parsed_time
 from .._catalog import snapshots
 from .._codec import encode, encode_agent
 from .._conversation.live_view import parse
@@ -94,8 +93,7 @@ def checked_timestamp(name: str, text: object) -> str:
     """
     if isinstance(text, str) and text[10:11] == "T":
         with contextlib.suppress(ValueError):
-            # Before Python 3.11, "Z" is not understood.
-            if datetime.fromisoformat(re.sub("Z$", "+00:00", text)).utcoffset() == timedelta(0):
+            if parsed_time(text).utcoffset() == timedelta(0):
                 return text
     raise ValueError(f"{name}={text!r}: must be a time in UTC such as 2026-01-31T12:00:00.123456+00:00")
 

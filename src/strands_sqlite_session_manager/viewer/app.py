@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from .._engine.holder import database_of
+from .._wording import age, plural, size
 from ..catalog import SessionCatalog
 from . import conversation_pages, file_pages, session_pages, snapshot_pages, text
 from .follow import Follower
@@ -100,8 +101,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     functions: tuple[Callable[..., Any], ...] = (
-        *(text.age, text.clock, text.count, text.day, text.isolated),
-        *(text.marked, text.pretty_json, text.short_json, text.size, text.sum_of_money),
+        *(age, plural, size, text.clock, text.day, text.isolated),
+        *(text.marked, text.pretty_json, text.short_json, text.sum_of_money),
     )
     templates.filters |= {function.__name__: function for function in functions}
     return templates

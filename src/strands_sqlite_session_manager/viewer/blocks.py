@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from .._wording import size
 from . import text
 
 # What browsers show, and nothing that can hold a script: an SVG is not among them.
@@ -186,7 +187,7 @@ def _media(kind: str, value: Mapping[str, Any], href: Href, place: str) -> Block
     name = value.get("name")
     made = Block("file", str(name) if name else kind, tags=[kind, file_format])
     if isinstance(source.get("bytes"), bytes):
-        made.tags.append(text.size(len(source["bytes"])))
+        made.tags.append(size(len(source["bytes"])))
         made.href = href(place)
         if kind == "image" and file_format.lower() in SHOWN_IMAGES and made.href:
             made.kind = "image"

@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -15,6 +14,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from .._catalog.writing import visible
+from .._wording import size
 
 # Characters of a text that a page shows; there is a link to the rest.
 LONGEST = 10_000
@@ -139,25 +139,10 @@ def _told(value: Any) -> str:
     return f"{size(len(value))} of bytes" if isinstance(value, bytes) else str(value)
 
 
-def size(number: int) -> str:
-    """Return a number of bytes as a person reads it."""
-    amount = float(number)
-    for unit in ("B", "KB", "MB", "GB"):
-        if round(amount, 1) < 1000:
-            return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:,.1f} TB"
-
-
 def sum_of_money(amount: float) -> str:
     """Return a sum of money: of one below 1, two digits that say something."""
     digits = 1 - math.floor(math.log10(amount)) if 0 < amount < 1 else 2
     return f"{amount:,.{digits}f}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number of things as a person reads it."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def day(time: str) -> str:
@@ -168,21 +153,6 @@ def day(time: str) -> str:
 def clock(time: str) -> str:
     """Return the time of day of a time."""
     return time[11:19]
-
-
-def age(time: str, now: datetime | None = None) -> str:
-    """Return how long ago a time was, as a person says it; of one to come, the day; what is no time, as it is."""
-    try:
-        passed = (now or datetime.now(timezone.utc)) - datetime.fromisoformat(time).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        return time
-    seconds = passed.total_seconds()
-    if seconds < 0:
-        return time[:10]
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return f"{count(int(seconds // length), unit)} ago"
-    return "just now"
 
 
 def marked(snippet: str, hits: Sequence[tuple[int, int]]) -> Markup:
