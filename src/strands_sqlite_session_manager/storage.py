@@ -70,8 +70,8 @@ _READ = """
     WHERE key = ? AND NOT EXISTS (SELECT 1 FROM expired_keys WHERE expired_key = key)
     """
 
-# What tells a snapshot of the past from the latest one of the agent.
-_LATEST = re.compile(r"immutable_history/snapshot_[^/]+\.json\Z")
+# The end of the key of a snapshot of the past. That of the latest one of its agent ends otherwise.
+_PAST = re.compile(r"immutable_history/snapshot_[^/]+\.json\Z")
 
 _DELETE = "DELETE FROM storage WHERE key = ?"
 
@@ -151,9 +151,8 @@ class SQLiteStorage(DatabaseHolder):
         except SessionException as error:
             raise StorageError(str(error)) from error
         self._prefix = ""
-        # When each key was written last that was read, None if it was not there; nothing is noted without this.
-        self._known: dict[str, str | None] | None = {} if detect_conflicts else None
-        self._locks: dict[int, threading.Lock] = {}
+        self._detect_conflicts = detect_conflicts
+        self._know_nothing()
         if self._database.path == IN_MEMORY:
             # Tells Strands to put the stash itself into a snapshot, and not a reference to it.
             self._ephemeral = getattr(_sdk, "_EPHEMERAL", None)
@@ -180,33 +179,41 @@ class SQLiteStorage(DatabaseHolder):
             make_way_for_keys(self._database, [parameters["key"] for _, parameters in statements])
             write()
 
+    def _know_nothing(self) -> None:
+        # When each key was written last that was read, None if it was not there. Empty without `detect_conflicts`.
+        self._known: dict[str, str | None] = {}
+        self._locks: dict[int, threading.Lock] = {}
+
     def _noting(self) -> contextlib.AbstractContextManager[Any]:
         """Return what keeps other threads from what is known, until it fits what was read or written."""
-        if self._known is None:
+        if not self._detect_conflicts:
             return contextlib.nullcontext()
         # Of this process: another thread may have held it when this one was forked.
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _write_one(self, sql: str, parameters: Mapping[str, Any]) -> None:
-        key = parameters["key"]
-        # Of an agent that was deleted meanwhile, a snapshot of the past, which is stored first, would bring all back.
-        latest = _LATEST.sub("snapshot_latest.json", key)
+        key = compared = parameters["key"]
         with self._noting():
-            known = None if self._known is None else self._known.get(latest)
-            if self._known is not None and key in self._known:
+            if key in self._known:
                 # Two writes of one moment must differ.
                 sql, parameters = _WRITE_OVER, {**parameters, "known": self._known[key], "now": now(self._known[key])}
-            elif known is not None:
-                sql, parameters = _WRITE_BESIDE, {**parameters, "latest": latest}
+            elif self._known:
+                # Of an agent that was deleted meanwhile, a snapshot of the past, stored first, would bring all back.
+                latest = _PAST.sub("snapshot_latest.json", key)
+                if self._known.get(latest) is not None:
+                    sql, parameters, compared = _WRITE_BESIDE, {**parameters, "latest": latest}, latest
             count = self._database.execute(sql, parameters)
             if not count and sql != _WRITE:
                 raise StorageConflictError(
-                    f"'{latest}' was written or deleted by another writer since it was read, and theirs is kept; to "
+                    f"'{compared}' was written or deleted by another writer since it was read, and theirs is kept; to "
                     f"go on from it, {REBUILD}"
                 )
             require_stored((count,), "The data")
-            if self._known is not None and key in self._known:
-                self._known[key] = parameters["now"]
+            self._note_write(parameters)
+
+    def _note_write(self, parameters: Mapping[str, Any]) -> None:
+        if parameters["key"] in self._known:
+            self._known[parameters["key"]] = parameters["now"]
 
     async def write_many(self, items: Mapping[str, bytes]) -> None:
         """Store bytes under several keys, all or none. It replaces what is there in any case.
@@ -231,8 +238,7 @@ class SQLiteStorage(DatabaseHolder):
                 counts = self._database.transaction(statements)
             require_stored(counts, "The data")
             for _, parameters in statements:
-                if self._known is not None and parameters["key"] in self._known:
-                    self._known[parameters["key"]] = parameters["now"]
+                self._note_write(parameters)
 
     async def read(self, key: str) -> bytes | None:
         """Read the bytes under a key.
@@ -249,7 +255,7 @@ class SQLiteStorage(DatabaseHolder):
     def _read_one(self, stored_key: str) -> bytes | None:
         with self._noting():
             rows = self._database.query(_READ, (stored_key,))
-            if self._known is not None:
+            if self._detect_conflicts:
                 self._known[stored_key] = rows[0][1] if rows else None
         return rows[0][0] if rows else None
 
@@ -457,7 +463,7 @@ class SQLiteStorage(DatabaseHolder):
         prefix = _storable(_sdk._normalize_prefix(prefix)).rstrip("/")
         view = type(self).__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._known, view._locks = None if self._known is None else {}, {}
+        view._know_nothing()
         view._prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
         # Tells Strands to use the view as it is, without a prefix of its own.
         view._namespaced = _sdk._NAMESPACED
@@ -468,13 +474,14 @@ class SQLiteStorage(DatabaseHolder):
         return {
             **super().__getstate__(),
             "prefix": self._prefix,
-            "detect_conflicts": self._known is not None,
+            "detect_conflicts": self._detect_conflicts,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the storage again."""
         prefix = state.pop("prefix")
-        self._known, self._locks = {} if state.pop("detect_conflicts") else None, {}
+        self._detect_conflicts = state.pop("detect_conflicts")
+        self._know_nothing()
         super().__setstate__(state)
         self._prefix = prefix
         if prefix:
@@ -509,12 +516,11 @@ class SQLiteStorage(DatabaseHolder):
         """Delete, and leave nothing of it in the search index and in the log; without `wait`, only if that is quick."""
         with self._noting():
             deleted = sum(self._database.transaction(statements))
-            if self._known is not None:
-                for sql, parameters in statements:
-                    if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
-                        self._known[parameters[0]] = None  # type: ignore[index]
-                    elif sql != _DELETE:
-                        self._known.clear()
+            for sql, parameters in statements:
+                if sql == _DELETE and parameters[0] in self._known:  # type: ignore[index]
+                    self._known[parameters[0]] = None  # type: ignore[index]
+                elif sql != _DELETE:
+                    self._known.clear()
         if deleted:
             erase_former_content(self._database, STORAGE, wait=wait)
         return deleted
